@@ -45,7 +45,7 @@ def output(words: list[str], *, folder: Path | None = None) -> str:
 
 
 def test_each_example_is_found() -> None:
-    assert len(EXAMPLES) == PAGE.count("```python\n") == 4
+    assert len(EXAMPLES) == PAGE.count("```python\n") == 5
 
 
 @pytest.mark.parametrize(("code", "said"), EXAMPLES, ids=range(len(EXAMPLES)))

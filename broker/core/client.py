@@ -213,6 +213,8 @@ class SessionCounts(NamedTuple):
     """Without their clients."""
     taken_over: int
     """Times that a client has connected anew while it was connected."""
+    shared_subscriptions: int = 0
+    """Subscriptions of connected clients that these share with others."""
 
 
 class SessionKeeper(Protocol):

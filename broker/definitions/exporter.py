@@ -20,6 +20,7 @@ from fluffle.broker.metadata.change import Entry
 from fluffle.broker.queues.arguments import DEFAULT_QUEUE_TYPE, QUEUE_TYPE, QueueSpec, QueueType
 from fluffle.broker.routing.bindings import DestinationKind
 from fluffle.broker.routing.exchange import RESERVED_PREFIX
+from fluffle.broker.routing.topic_filter import connection_of
 from fluffle.broker.vhosts.vhost import VirtualHost
 
 Categories: TypeAlias = Mapping[str, Iterator[Entry]]
@@ -176,7 +177,8 @@ def binding_entries(vhost: VirtualHost) -> Iterator[Entry]:
             "arguments": plain(binding.arguments),
         }
         for binding in vhost.topology.bindings
-        if _is_exported(vhost, DestinationKind.EXCHANGE, binding.source)
+        if not connection_of(binding)
+        and _is_exported(vhost, DestinationKind.EXCHANGE, binding.source)
         and _is_exported(vhost, binding.destination_kind, binding.destination)
     )
 

@@ -7,7 +7,7 @@ bound is the caller's business.  Errors have RabbitMQ's texts.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import chain, groupby
 
 from fluffle.broker.base.errors import PreconditionFailed
@@ -38,7 +38,7 @@ from fluffle.broker.routing.exchange import (
     check_type,
     resource,
 )
-from fluffle.broker.routing.topic_filter import filter_of
+from fluffle.broker.routing.topic_filter import filter_of, member_of
 from fluffle.broker.routing.topology import REMOVED_AT_ONCE, Topology, ends_of
 
 EXCHANGE = DestinationKind.EXCHANGE
@@ -129,8 +129,8 @@ def bind(topology: Topology, binding: Binding) -> Change:
 def bound_by_filter(
     topology: Topology, source: str, queue: str, topic_filter: str
 ) -> list[Binding]:
-    """The bindings of a queue that have this topic filter, found without a search.  NotFound for
-    the source."""
+    """The bindings of a queue that have this topic filter, found without a search: one a client
+    where several share it.  NotFound for the source."""
     found = topology.require(source).subscriptions(queue, topic_filter)
     bound = topology.bindings_to(DestinationKind.QUEUE, queue) if found else ()
     return [binding for binding in found if binding in bound]
@@ -138,17 +138,21 @@ def bound_by_filter(
 
 def subscribe(topology: Topology, bindings: Iterable[Binding]) -> Change:
     """Add bindings of a queue that have topic filters, each in the place of those of the queue with
-    the same filter: no message finds neither.
+    the same filter, of a shared queue those of the same client: no message finds neither.
 
     The caller looks for the queue.  NotFound for the source, PreconditionFailed as `bind`.
     """
     vhost, removes, puts = topology.vhost, list[Fact](), list[Fact]()
     ends: dict[Name, None] = {}
-    by_filter = {(each.source, each.destination, filter_of(each) or ""): each for each in bindings}
-    for (source, queue, topic_filter), binding in by_filter.items():
+    by_filter = {
+        (each.source, each.destination, filter_of(each) or "", member_of(each)): each
+        for each in bindings
+    }
+    for (source, queue, topic_filter, member), binding in by_filter.items():
         check_bindable(binding)
         topology.require(source).matcher.check(binding)
-        there = bound_by_filter(topology, source, queue, topic_filter)
+        bound = bound_by_filter(topology, source, queue, topic_filter)
+        there = [each for each in bound if member_of(each) == member]
         others = [each for each in there if each != binding]
         if others or not there:
             ends |= dict.fromkeys((exchange_name(vhost, source), (Kind.QUEUE, (vhost, queue))))
@@ -175,6 +179,20 @@ def unsubscribe(
     going = RemovalPlan(topology)
     going.add_bindings(found)
     return going.change()
+
+
+def leave_group(topology: Topology, queue: str, leaving: Collection[Binding]) -> Change | None:
+    """Remove bindings of a shared queue, if a client is left that shares it; None if none is, so
+    that the queue has to go."""
+    bound = topology.bindings_to(DestinationKind.QUEUE, queue)
+    staying = next((each for each in bound if member_of(each) and each not in leaving), None)
+    if staying is None:
+        return None
+    going = RemovalPlan(topology)
+    going.add_bindings(leaving)
+    change = going.change()
+    name = Kind.BINDING, binding_key(topology.vhost, staying)
+    return change._replace(rests_on=(*change.rests_on, name))
 
 
 def unbind(topology: Topology, binding: Binding) -> Change:

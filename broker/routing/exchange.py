@@ -189,10 +189,24 @@ class Exchange:
 
     def subscriptions(self, queue: str, topic_filter: str) -> Collection[Binding]:
         """The bindings of a queue that have this topic filter; some may be gone already."""
+        matcher = self._filter_matcher
+        return () if matcher is None else matcher.of_queue(queue, topic_filter)
+
+    def memberships(self, member: str) -> Collection[Binding]:
+        """The bindings of shared queues that are this client's; some may be gone already."""
+        matcher = self._filter_matcher
+        return () if matcher is None else matcher.of_member(member)
+
+    @property
+    def members(self) -> Collection[str]:
+        """The clients that share queues."""
+        matcher = self._filter_matcher
+        return () if matcher is None else matcher.members
+
+    @property
+    def _filter_matcher(self) -> TopicFilterMatcher | None:
         matcher = self.matcher.inner if isinstance(self.matcher, StaleMatcher) else self.matcher
-        if not isinstance(matcher, TopicFilterMatcher):
-            return ()
-        return matcher.of_queue(queue, topic_filter)
+        return matcher if isinstance(matcher, TopicFilterMatcher) else None
 
     def forget(self, bindings: Sequence[Binding]) -> Iterator[None] | None:
         """Bindings that are there, to one destination, count no more.

@@ -45,7 +45,16 @@ SUBSCRIPTION_ID = "x-subscription-id"
 BINDING_KEY = "x-binding-key"
 """The routing key, as RabbitMQ has it in the arguments of subscriptions of MQTT 5.0."""
 
-HIDDEN = frozenset({TOPIC_FILTER, SUBSCRIPTION_OPTIONS, SUBSCRIPTION_ID})
+GROUP_NAME = "x-group-name"
+"""Name of the group of clients that share a queue, each by a binding of it."""
+GROUP_MEMBER = "x-group-member"
+"""Client whose subscription it is."""
+GROUP_CONNECTION = "x-group-connection"
+"""Connection with which such a subscription ends, if it does."""
+
+GROUP_ARGUMENTS = (GROUP_NAME, GROUP_MEMBER, GROUP_CONNECTION)
+
+HIDDEN = frozenset((TOPIC_FILTER, SUBSCRIPTION_OPTIONS, SUBSCRIPTION_ID, *GROUP_ARGUMENTS))
 """Arguments of subscriptions that RabbitMQ does not have, and that are not shown."""
 
 ONE_LEVEL = "+"
@@ -58,6 +67,12 @@ class FilterBinding(NamedTuple):
     topic_filter: str
     options: int = 0
     identifier: int | None = None
+    group: str = ""
+    """Name of the group that shares it, if one does."""
+    member: str = ""
+    """Client whose it is, if it shares the queue with others."""
+    connection: str = ""
+    """Connection with which it ends; empty if it lasts."""
 
 
 def arguments_of(subscription: FilterBinding, binding_key: str | None = None) -> FieldTable:
@@ -69,6 +84,9 @@ def arguments_of(subscription: FilterBinding, binding_key: str | None = None) ->
     arguments[SUBSCRIPTION_OPTIONS] = ("l", subscription.options)
     if subscription.identifier is not None:
         arguments[SUBSCRIPTION_ID] = ("l", subscription.identifier)
+    for argument, value in zip(GROUP_ARGUMENTS, subscription[3:], strict=True):
+        if value:
+            arguments[argument] = _text(value)
     return arguments
 
 
@@ -78,10 +96,24 @@ def _text(value: str) -> Field:
 
 def filter_of(binding: Binding) -> str | None:
     """The topic filter of a binding, if it has one."""
-    tag, value = binding.arguments.get(TOPIC_FILTER, ("V", None))
+    return _text_of(binding, TOPIC_FILTER)
+
+
+def _text_of(binding: Binding, argument: str) -> str | None:
+    tag, value = binding.arguments.get(argument, ("V", None))
     if tag != "S" or not isinstance(value, bytes):
         return None
     return value.decode(errors="surrogateescape")
+
+
+def member_of(binding: Binding) -> str:
+    """The client that shares a queue by this binding; empty if none does."""
+    return _text_of(binding, GROUP_MEMBER) or ""
+
+
+def connection_of(binding: Binding) -> str:
+    """The connection with which a binding of a shared queue ends; empty if it lasts."""
+    return _text_of(binding, GROUP_CONNECTION) or ""
 
 
 def subscription_of(binding: Binding) -> FilterBinding | None:
@@ -96,7 +128,8 @@ def subscription_of(binding: Binding) -> FilterBinding | None:
             for name in (SUBSCRIPTION_OPTIONS, SUBSCRIPTION_ID)
         )
     )
-    return FilterBinding(topic_filter, options or 0, identifier)
+    group = (_text_of(binding, name) or "" for name in GROUP_ARGUMENTS)
+    return FilterBinding(topic_filter, options or 0, identifier, *group)
 
 
 def shown_arguments(binding: Binding) -> FieldTable:
@@ -122,12 +155,14 @@ def check_filter(topic_filter: str) -> None:
 class FilterTrie:
     """A trie of topic filters, one node a level; and which binding of a queue has which filter."""
 
-    __slots__ = ("_by_queue", "_trie")
+    __slots__ = ("_by_member", "_by_queue", "_trie")
 
     def __init__(self) -> None:
         self._trie = BindingTrie()
         self._by_queue: dict[tuple[str, str], Bindings] = {}
-        """Bindings by queue and filter: one each, unless nodes have made several at once."""
+        """Bindings by queue and filter: one a client, unless nodes have made several at once."""
+        self._by_member: dict[str, Bindings] = {}
+        """Bindings of shared queues by the client that shares it so."""
 
     def add(self, topic_filter: str, binding: Binding) -> bool:
         """Add a binding; whether it is new."""
@@ -136,6 +171,8 @@ class FilterTrie:
         if binding.destination_kind is DestinationKind.QUEUE:
             name = binding.destination, topic_filter
             self._by_queue[name] = with_binding(self._by_queue.get(name, ()), binding)
+            if member := member_of(binding):
+                self._by_member[member] = with_binding(self._by_member.get(member, ()), binding)
         return True
 
     def discard(self, topic_filter: str, binding: Binding) -> bool:
@@ -148,11 +185,25 @@ class FilterTrie:
                 self._by_queue[name] = rest
             else:
                 del self._by_queue[name]
+            if member := member_of(binding):
+                if rest := without_binding(self._by_member[member], binding):
+                    self._by_member[member] = rest
+                else:
+                    del self._by_member[member]
         return True
 
     def of_queue(self, queue: str, topic_filter: str) -> Bindings:
         """The bindings of a queue that have this filter."""
         return self._by_queue.get((queue, topic_filter), ())
+
+    def of_member(self, member: str) -> Bindings:
+        """The bindings of shared queues that are this client's."""
+        return self._by_member.get(member, ())
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """The clients that share queues."""
+        return tuple(self._by_member)
 
     def search(self, topic: str) -> Iterator[Iterable[Binding]]:
         """The bindings whose filter matches, by some at a time, with a `STOP` wherever much had to
@@ -250,6 +301,15 @@ class TopicFilterMatcher:
     def of_queue(self, queue: str, topic_filter: str) -> Bindings:
         """The bindings of a queue that have this filter."""
         return self._filters.of_queue(queue, topic_filter)
+
+    def of_member(self, member: str) -> Bindings:
+        """The bindings of shared queues that are this client's."""
+        return self._filters.of_member(member)
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """The clients that share queues."""
+        return self._filters.members
 
     def match(
         self, routing_keys: Sequence[str], properties: Properties | None

@@ -46,7 +46,7 @@ from fluffle.broker.routing.exchange import (
     check_not_default,
     since_of,
 )
-from fluffle.broker.routing.topic_filter import FilterBinding, subscription_of
+from fluffle.broker.routing.topic_filter import FilterBinding, connection_of, subscription_of
 from fluffle.broker.vhosts.vhost import VirtualHost
 
 logger = logging.getLogger(__name__)
@@ -223,7 +223,8 @@ def bind(vhost: VirtualHost, binding: Binding, owner: Owner | None) -> Change:
 
 def subscribe(vhost: VirtualHost, bindings: Sequence[Binding], owner: Owner | None) -> Change:
     """Have bindings of queues that have topic filters, each in the place of those with the same
-    filter.  Of ends that are missing the source is reported first."""
+    filter, and of a shared queue of the same client.  Of ends that are missing the source is
+    reported first."""
     for source in {each.source: None for each in bindings}:
         check_not_default(source)
         vhost.topology.require(source)
@@ -252,6 +253,38 @@ def subscriptions(
         found = subscription_of(binding)
         if found is not None and binding.source == source:
             yield binding, found
+
+
+def memberships(
+    vhost: VirtualHost, source: str, member: str, connection: str | None = None
+) -> dict[Binding, FilterBinding]:
+    """Find the bindings by which a client shares queues; with `connection` those that end with it,
+    or that last if it is empty."""
+    exchange = vhost.topology.find(source)
+    found: dict[Binding, FilterBinding] = {}
+    for binding in () if exchange is None else exchange.memberships(member):
+        if connection is not None and connection_of(binding) != connection:
+            continue
+        bound = vhost.topology.bindings_to(binding.destination_kind, binding.destination)
+        subscription = subscription_of(binding)
+        if subscription is not None and binding in bound:
+            found[binding] = subscription
+    return found
+
+
+def leave_groups(vhost: VirtualHost, leaving: Collection[Binding]) -> Change:
+    """Remove bindings by which clients share queues, and with the last of a queue the queue."""
+    by_queue: dict[str, list[Binding]] = {}
+    for binding in leaving:
+        by_queue.setdefault(binding.destination, []).append(binding)
+    change, ending = NOTHING, list[QueueHandle]()
+    for name, bindings in by_queue.items():
+        left = changes.leave_group(vhost.topology, name, bindings)
+        if left is None:
+            ending.append(vhost.queues[name])
+        else:
+            change = change.joined(left)
+    return change.joined(delete_queues(vhost, tuple(ending)))
 
 
 def unbind(vhost: VirtualHost, binding: Binding, owner: Owner | None) -> Change:

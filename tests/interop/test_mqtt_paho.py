@@ -263,7 +263,6 @@ def test_a_wrong_password(mqtt: MqttBroker, name: Name) -> None:
         end(client)
 
 
-@pytest.mark.xfail(strict=True, reason="no shared subscriptions yet")
 @pytest.mark.parametrize("version", ["3.1.1", "5"])
 def test_shared_subscriptions(connected: Callable[..., Paho], name: Name, version: str) -> None:
     topic, together = name("topic/shared"), 20

@@ -415,6 +415,11 @@ class NodeCollector:
             "Connections that ended since their client had connected anew",
             value=sum(each.taken_over for each in counts),
         )
+        yield GaugeMetricFamily(
+            "fluffle_shared_subscriptions",
+            "Subscriptions of connected clients that these share with others",
+            value=sum(each.shared_subscriptions for each in counts),
+        )
         dropped = CounterMetricFamily(
             "fluffle_client_messages_dropped",
             "Messages that clients published or were to be given, and that were dropped",

@@ -34,6 +34,7 @@ from fluffle.broker.protocols.mqtt.outgoing_publishes import (
 from fluffle.broker.protocols.mqtt.packet_keeper import PacketKeeper
 from fluffle.broker.protocols.mqtt.reasons import code_of
 from fluffle.broker.protocols.mqtt.retained_messages import RetainedSender
+from fluffle.broker.protocols.mqtt.shared_queues import SharedQueues
 from fluffle.broker.protocols.mqtt.topics import subscription_queue
 from fluffle.broker.queues.expiry_times import NEVER_MS
 from fluffle.broker.queues.queue_api import Outcome, SharedCredit
@@ -41,6 +42,7 @@ from fluffle.protocol.mqtt.codes import ReasonCode
 from fluffle.protocol.wire import FieldTable
 
 if TYPE_CHECKING:
+    from fluffle.broker.config.config import MqttConfig
     from fluffle.broker.core.input_queue import ReadControl
     from fluffle.broker.core.observer import ChannelObserver
     from fluffle.broker.core.output_buffer import OutputBuffer
@@ -60,7 +62,8 @@ NO_TIMEOUT: FieldTable = {"x-consumer-timeout": ("l", NEVER_MS)}
 """A client may hold what it has for as long as it lives, which its keep alive shows."""
 
 TAGS = ("mqtt-qos0", "mqtt")
-"""Consumer tags by the QoS of their queue.  RabbitMQ calls both `mqtt`."""
+"""Consumer tags by the QoS of their queue.  RabbitMQ calls both `mqtt`.  The consumer of a queue
+that is shared has the name of the queue."""
 
 
 class ChannelConnection(Client, Protocol):
@@ -79,11 +82,14 @@ class ChannelConnection(Client, Protocol):
 class ChannelServer(Protocol):
     """Server of a node, as far as channels of its clients need it."""
 
+    config: MqttConfig
     converter: MessageConverter
     last_run: LastRun
     retained: RetainedStore | None
     services: Services
     sys: SysTopics
+    shared_subscriptions: int
+    """How many of connected clients are shared."""
 
     def is_own(self, key: SessionKey) -> bool:
         """True if a session that lasts is this node's."""
@@ -96,6 +102,7 @@ class Channel:
         "_server",
         "connection",
         "converter",
+        "groups",
         "incoming",
         "is_open",
         "observer",
@@ -139,10 +146,14 @@ class Channel:
         self.is_open = True
         self.prefetch = window
         self.shared_credit = SharedCredit()
+        """Window of the client for messages of QoS 1 and 2; a limit only where queues are shared,
+        for else the one consumer has it."""
         self.settlements = Settlements(session)
         self.subscriptions: dict[str, Subscription] = {}
         """Consumers of the session's queues, by consumer tag."""
-        self.writers: list[PublishWriter] = []
+        self.writers: dict[str, PublishWriter] = {}
+        """Writers of these consumers."""
+        self.groups = SharedQueues(self, server)
         self.outgoing = OutgoingPublishes(self, state, delivery_terms)
         is_lasting = state.is_lasting
         self.packets = PacketKeeper(server.services, state.key, self) if is_lasting else None
@@ -179,9 +190,9 @@ class Channel:
         return self.incoming.publishers[1].mode.confirms
 
     def credit_of(self, queue: QueueHandle) -> SharedCredit:
-        """Each consumer has the window of the client for itself: the queue of QoS 0 needs none."""
-        del queue
-        return SharedCredit()
+        """All consumers have the window of the client together, but for the queue of QoS 0, which
+        needs none."""
+        return SharedCredit() if queue.name == self.queue_name(0) else self.shared_credit
 
     # Queues of the session
 
@@ -189,31 +200,36 @@ class Channel:
         """The name of the queue of subscriptions of a QoS."""
         return subscription_queue(self.state.client_id, qos)
 
-    def queue_of(self, qos: int) -> QueueHandle | None:
-        """The queue of subscriptions of a QoS, if it is there."""
-        return self.session.vhost.queues.get(self.queue_name(qos))
-
     @property
     def window_consumer(self) -> Consumer | None:
-        """The consumer of the queue of QoS 1 and 2, if it has begun: its window is the client's."""
+        """The consumer of the queue of QoS 1 and 2, if it has begun."""
         subscription = self.subscriptions.get(TAGS[1])
         return None if subscription is None else subscription.consumer
 
     def consume(self, qos: int) -> None:
-        """Have the client given what is in a queue of its session, if that is there.  If it may
-        not be, its connection ends."""
-        queue, tag = self.queue_of(qos), TAGS[min(qos, 1)]
+        """Have the client given what is in a queue of its session, if that is there."""
+        self.consume_from(self.queue_name(qos), TAGS[min(qos, 1)], min(qos, 1))
+
+    def consume_from(
+        self, queue_name: str, tag: str, queue_qos: int, *, full_filter: str = ""
+    ) -> None:
+        """Consume from a queue, if it is there.  If the client may not, its connection ends.
+
+        `full_filter`: of the subscription that is shared, where the queue is.
+        """
+        queue = self.session.vhost.queues.get(queue_name)
         if queue is None or tag in self.subscriptions or not self.is_open:
             return
         counts = self.session.deliveries_from(queue)
         writer = PublishWriter(
             *(self, self.outgoing, self.converter, counts),
-            queue_qos=min(qos, 1),
+            queue_qos=queue_qos,
             last_run=self._server.last_run,
+            shared_filter=full_filter,
         )
         subscription = Subscription(self, tag, self.output, writer)
         terms = ConsumerTerms(tag, no_ack=True)
-        if qos:
+        if queue_qos:
             terms = ConsumerTerms(tag, prefetch=self.prefetch, arguments=NO_TIMEOUT)
         started = partial(consumer_started, self, tag, EMPTY_DICT)
         try:
@@ -221,8 +237,8 @@ class Channel:
         except BrokerError as error:
             self._consume_refused(error)
             return
-        self.writers.append(writer)
-        if qos:
+        self.writers[tag] = writer
+        if tag == TAGS[1]:
             self.outgoing.consumes(subscription.consumer)
         if attached is None:
             started()
@@ -236,7 +252,7 @@ class Channel:
 
     def subscriptions_changed(self) -> None:
         """Forget how messages are sent, which subscriptions say."""
-        for writer in self.writers:
+        for writer in self.writers.values():
             writer.forget()
 
     def vouch(self) -> None:
@@ -256,7 +272,8 @@ class Channel:
     def consumer_lost(self, tag: str) -> None:
         """A queue of the session has been deleted, and with it the session, or it may not be read
         any more."""
-        is_deleted = self.queue_of(TAGS.index(tag)) is None
+        name = self.queue_name(TAGS.index(tag)) if tag in TAGS else tag
+        is_deleted = name not in self.session.vhost.queues
         if is_deleted and self._server.is_own(self.state.key):  # not by who has it anew elsewhere
             self.state.expiry_s = 0
         self.connection.disconnect(
@@ -278,6 +295,7 @@ class Channel:
         self._server.sys.forget(self)
         consumer_count = len(self.subscriptions)
         end_consumers(self)
+        self.groups.end()
         self.outgoing.end()
         steps = self.settlements.settle_all(Outcome.LOST)
         for _ in steps:

@@ -32,6 +32,7 @@ from fluffle.broker.protocols.mqtt.authentication import AuthenticatedClient, Au
 from fluffle.broker.protocols.mqtt.reasons import code_of
 from fluffle.broker.protocols.mqtt.server import has_definitions, queues_of
 from fluffle.broker.protocols.mqtt.session_state import NEVER_S, SessionState, TopicSubscription
+from fluffle.broker.protocols.mqtt.shared_queues import LASTS
 from fluffle.broker.protocols.mqtt.sys_topics import check_may_publish_to, check_may_read
 from fluffle.broker.protocols.mqtt.topics import subscription_queue
 from fluffle.broker.protocols.mqtt.will import PendingWill, encode_record
@@ -253,7 +254,8 @@ class ConnectRequest:
                 return
         accept = partial(self._accept, session, kept, is_present=is_present)
         decide = partial(self._decide_session, session, is_present=is_present)
-        if has_definitions(vhost, self._client_id) or self._expiry_s():
+        exchange = server.config.exchange
+        if has_definitions(vhost, self._client_id, exchange) or self._expiry_s():
             not_opened = partial(self._not_opened, session)
             change_or_refuse(server.services.metadata, decide, accept, not_opened)
         else:
@@ -274,6 +276,9 @@ class ConnectRequest:
             session.rights.check("configure", "queue", queue.name)
         change = queue_changes.delete_queues(vhost, ending)
         if not is_present:
+            exchange = self._server.config.exchange
+            leaving = queue_changes.memberships(vhost, exchange, client_id, LASTS)
+            change = change.joined(queue_changes.leave_groups(vhost, leaving))
             change = change.joined(end_session(vhost, client_id))
         expiry_s = self._expiry_s()
         if not (expiry_s or is_present):
@@ -360,8 +365,8 @@ def has_lost_queue(vhost: VirtualHost, state: SessionState | None) -> bool:
     """True if a session has subscriptions whose queue is gone: what came for them is, too."""
     if state is None:
         return False
-    needed = {min(each.qos, 1) for each in state.subscriptions.values()}
-    return any(subscription_queue(state.client_id, qos) not in vhost.queues for qos in needed)
+    needed = {each.queue(state.client_id) for each in state.subscriptions.values()}
+    return not needed <= vhost.queues.keys()
 
 
 def check_may_resume(server: MqttServer, session: Session, client_id: str) -> None:
@@ -371,22 +376,29 @@ def check_may_resume(server: MqttServer, session: Session, client_id: str) -> No
     for queue in queues_of(vhost, client_id):
         rights.check("read", "queue", queue.name)
         found = queue_changes.subscriptions(vhost, exchange, queue.name)
-        for binding, (topic_filter, _options, _identifier) in found:
+        for binding, subscription in found:
             rights.check_topic("read", exchange, binding.routing_key)
-            check_may_read(session, topic_filter, exchange)
+            check_may_read(session, subscription.topic_filter, exchange)
+    for binding in queue_changes.memberships(vhost, exchange, client_id, LASTS):
+        rights.check("read", "queue", binding.destination)
+        rights.check_topic("read", exchange, binding.routing_key)
 
 
 def restore_subscriptions(server: MqttServer, session: Session, state: SessionState) -> None:
     """Read the subscriptions of a session from its bindings, which others may have changed while
     its client was away."""
-    bound: dict[str, TopicSubscription] = {}
+    vhost, exchange, client_id = session.vhost, server.config.exchange, state.client_id
+    found = [*queue_changes.memberships(vhost, exchange, client_id, LASTS).values()]
     for qos in QUEUE_QOS:
-        queue = subscription_queue(state.client_id, qos)
-        found = queue_changes.subscriptions(session.vhost, server.config.exchange, queue)
-        for _binding, (topic_filter, options, identifier) in found:
-            bound[topic_filter] = TopicSubscription(topic_filter, options, identifier or 0)
+        queue = subscription_queue(client_id, qos)
+        found += (each for _, each in queue_changes.subscriptions(vhost, exchange, queue))
+    subscriptions = [
+        TopicSubscription(each.topic_filter, each.options, each.identifier or 0, each.group)
+        for each in found
+    ]
+    bound = {each.full_filter: each for each in subscriptions}
     for topic_filter in state.subscriptions.keys() - bound.keys():
         state.unsubscribe(topic_filter)
     for subscription in bound.values():
-        if state.subscriptions.get(subscription.topic_filter) != subscription:
+        if state.subscriptions.get(subscription.full_filter) != subscription:
             state.subscribe(subscription)

@@ -223,8 +223,7 @@ class Connection(SocketConnection[Event]):
             self.server.sys.watch(channel)
         channel.outgoing.resume()
         channel.retained.go_on()
-        for qos in (0, 1):
-            channel.consume(qos)
+        channel.groups.resume()
         event(
             logger,
             logging.INFO,
@@ -256,7 +255,6 @@ class Connection(SocketConnection[Event]):
             PropertyId.REQUEST_RESPONSE_INFORMATION, 0
         ):
             values[PropertyId.RESPONSE_INFORMATION] = config.response_information
-        values[PropertyId.SHARED_SUBSCRIPTION_AVAILABLE] = 0
         if not config.retained:
             values[PropertyId.RETAIN_AVAILABLE] = 0
         required = Properties()
@@ -423,7 +421,7 @@ class Connection(SocketConnection[Event]):
         super().relieve()
         if self.channel is not None:
             self.channel.state.forget_beyond(REMEMBERED_WHEN_SHORT_MAX)
-            for writer in self.channel.writers:
+            for writer in self.channel.writers.values():
                 writer.forget_beyond(REMEMBERED_WHEN_SHORT_MAX)
 
     @property

@@ -3,8 +3,9 @@
     queue --> PublishWriter.send(batch) --> PUBLISH --> client
     queue <-- settled <-- PUBACK, PUBREC; PUBREC --> PUBREL --> PUBCOMP
 
-One consumer a queue of the session.  Which subscriptions a message is for, and so its QoS, is said
-by the session's own when it is delivered: once for each origin.  A message of QoS 0 is settled when
+One consumer a queue of the session, and one a queue that it shares with others.  Which
+subscriptions a message is for, and so its QoS, is said by the session's own when it is delivered:
+once for each origin; of a shared queue by the one it is for.  A message of QoS 0 is settled when
 it is sent, one of QoS 1 by its PUBACK, one of QoS 2 by its PUBREC; its identifier stays in use up
 to its PUBCOMP, and so does its place in the window of the client.  A hot file.
 """
@@ -22,7 +23,7 @@ from fluffle.broker.core.output_buffer import burst_bytes
 from fluffle.broker.core.settlement import Stretch
 from fluffle.broker.protocols.mqtt.conversion import expiry_property
 from fluffle.broker.protocols.mqtt.session_state import DirectMessage, SentBefore
-from fluffle.broker.protocols.mqtt.topics import is_reserved
+from fluffle.broker.protocols.mqtt.topics import is_reserved, is_shared
 from fluffle.broker.queues.queue_api import Consumer, Outcome
 from fluffle.protocol.mqtt.codes import MQTT_5, InvalidPacket, PacketType, ReasonCode
 from fluffle.protocol.mqtt.hot import build_acks, build_publishes
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from fluffle.broker.protocols.mqtt.conversion import MessageConverter
     from fluffle.broker.protocols.mqtt.packet_keeper import PacketKeeper
     from fluffle.broker.protocols.mqtt.session_state import SessionState
-    from fluffle.broker.queues.queue_api import DeliveryBatch
+    from fluffle.broker.queues.queue_api import DeliveryBatch, SharedCredit
 
 FORMS_MAX = 1024
 """Origins for which a writer remembers how their messages are sent; then it starts afresh."""
@@ -81,6 +82,8 @@ class DeliveryChannel(Protocol):
     packets: PacketKeeper | None
     prefetch: int
     """How many messages of QoS 1 and 2 may be under way."""
+    shared_credit: SharedCredit
+    """Of these, how many are; all consumers that need the window have it together."""
 
     @property
     def session(self) -> Session: ...
@@ -90,8 +93,7 @@ class DeliveryChannel(Protocol):
 
     @property
     def window_consumer(self) -> Consumer | None:
-        """The consumer whose room is that of the client for messages of QoS 1 and 2, once there is
-        one."""
+        """The consumer of the session's own queue of QoS 1 and 2, once there is one."""
 
     def give_up(self, error: Exception) -> None:
         """Close the connection for an error of the broker's own that concerns it alone."""
@@ -184,7 +186,16 @@ class SentPublish(NamedTuple):
 class OutgoingPublishes:
     """Messages that one client was sent over one connection, by packet identifier."""
 
-    __slots__ = ("_channel", "_sent", "_unsent", "_window_holders", "aliases", "state", "terms")
+    __slots__ = (
+        "_channel",
+        "_sent",
+        "_unsent",
+        "_window_holders",
+        "aliases",
+        "of_groups",
+        "state",
+        "terms",
+    )
 
     def __init__(self, channel: DeliveryChannel, state: SessionState, terms: DeliveryTerms) -> None:
         self._channel = channel
@@ -196,12 +207,15 @@ class OutgoingPublishes:
             self.aliases = TopicAliases(terms.aliases_max, terms.packet_bytes_max)
         self._sent: dict[int, SentPublish] = {}
         """Messages that wait for their PUBACK or PUBREC, by packet identifier."""
+        self.of_groups: dict[int, DirectMessage] = {}
+        """Of these, messages of QoS 2 of shared queues, which are to stay with the session."""
         self._unsent: list[int] = []
         """Packet identifiers of messages that came from no queue, were not acknowledged over an
         earlier connection, and wait for room to be sent again: the last one is the first to be."""
-        self._window_holders: dict[int, Consumer] = {}
-        """Consumers, by the packet identifier that takes a place in their window, though its
-        message came from no queue or it waits for its PUBCOMP alone."""
+        self._window_holders: dict[int, Consumer | None] = {}
+        """Packet identifiers that take a place in the window, though their message came from no
+        queue or they wait for their PUBCOMP alone; and the consumer that has less room, if there is
+        one."""
 
     def __len__(self) -> int:
         return len(self._sent) + len(self.state.released)
@@ -213,6 +227,8 @@ class OutgoingPublishes:
         if state.released:
             # mutant: MQ14
             self._channel.output.add(build_acks(PacketType.PUBREL, tuple(state.released)))
+        for packet_id in (*state.direct, *state.released):
+            self._take_place(packet_id, None)
         self._unsent = [*reversed(state.direct)]  # mutant: MQ15
         self._send_again()
 
@@ -226,7 +242,7 @@ class OutgoingPublishes:
                 self._sent[packet_id] = SentPublish(0, message.qos, None)
                 self._write(packet_id, message, dup=True)
                 continue
-            del direct[packet_id]
+            self._forget_direct(packet_id, ACKED)
             self._channel.session.traffic.dropped[ClientDrop.PACKET_TOO_LARGE] += 1
             if message.qos == 2:
                 self._let_go((packet_id,))
@@ -250,7 +266,7 @@ class OutgoingPublishes:
         else:
             self._channel.packets.keep(OUTGOING, packet_ids, release)
 
-    def send(self, message: DirectMessage, *, retain: bool = True) -> None:
+    def send(self, message: DirectMessage) -> None:
         """Send a message that comes from no queue, unless it is too large for the client."""
         if self._is_too_large(message):
             return
@@ -260,31 +276,31 @@ class OutgoingPublishes:
             packet_id = self.state.packet_ids.take(1)[0]
             self.state.direct[packet_id] = message
             self._sent[packet_id] = SentPublish(0, message.qos, None)
-            if (consumer := self._channel.window_consumer) is not None:
-                self._take_place(packet_id, consumer)
+            self._take_place(packet_id, self._channel.window_consumer)
             if message.qos == 2 and self._channel.packets is not None:
                 self._channel.packets.keep_sent({packet_id: 0}, self._channel.output)
-        self._write(packet_id, message, retain=retain)
+        self._write(packet_id, message)
 
     def consumes(self, consumer: Consumer) -> None:
         """The consumer of the queue of QoS 1 and 2 begins: what came from no queue takes places of
         its window, and so does what waits for its PUBCOMP since an earlier connection."""
-        for packet_id in (*self.state.direct, *self.state.released):
-            if packet_id not in self._window_holders:
-                self._take_place(packet_id, consumer)
+        for packet_id, holder in self._window_holders.items():
+            if holder is None:
+                self._window_holders[packet_id] = consumer
+                consumer.in_flight += 1
 
     def room(self, window: int) -> int:
         """How many more messages may be under way, of so many in all."""
-        consumer = self._channel.window_consumer
-        return window - (len(self) if consumer is None else consumer.in_flight)
+        return window - self._channel.shared_credit.in_flight
 
-    def _take_place(self, packet_id: int, consumer: Consumer) -> None:
+    def _take_place(self, packet_id: int, consumer: Consumer | None) -> None:
+        """Have a packet take a place in the window, and so in that of a consumer."""
         self._window_holders[packet_id] = consumer
-        consumer.in_flight += 1
+        self._channel.shared_credit.in_flight += 1
+        if consumer is not None:
+            consumer.in_flight += 1
 
-    def _write(
-        self, packet_id: int, message: DirectMessage, *, retain: bool = True, dup: bool = False
-    ) -> None:
+    def _write(self, packet_id: int, message: DirectMessage, *, dup: bool = False) -> None:
         output = self._channel.output
         topic, properties = message.topic, message.properties
         if self.aliases is not None:
@@ -294,7 +310,7 @@ class OutgoingPublishes:
             topic,
             properties,
             (message.payload,),
-            flags=publish_flags(message.qos, retain=retain, dup=dup),
+            flags=publish_flags(message.qos, retain=message.retain, dup=dup),
             version=self.terms.version,
             packet_ids=(packet_id,) if packet_id else (),
         )
@@ -313,22 +329,31 @@ class OutgoingPublishes:
             if delivery_batch.redelivered:
                 (index,) = indices
                 # mutant: MQ10
-                before = state.take_unfinished(queue, delivery_batch.sequences[index])
+                before = self._sent_before(queue, delivery_batch.sequences[index])
                 if before is not None:
                     packet_ids, qos = (before.packet_id,), before.qos  # mutant: MQ11
-            else:
+            elif not is_shared(queue):
                 self._drop_unfinished(queue)
         if not qos:
             return (), 0
         packet_ids = packet_ids or state.packet_ids.take(len(indices))
         packets = self._channel.packets
         if qos == 2 and packets is not None:
-            sequences = [delivery_batch.sequences[index] for index in indices]
+            sequences: Sequence[int] = [delivery_batch.sequences[index] for index in indices]
+            if is_shared(queue):  # after the end of the node another may get it
+                sequences = [0] * len(sequences)
             messages = dict(zip(packet_ids, sequences, strict=True))
             packets.keep_sent(messages, self._channel.output)  # mutant: MQ18
         for packet_id, tag in zip(packet_ids, indices, strict=True):
             self._sent[packet_id] = SentPublish(delivery_batch.first_tag + tag, qos, consumer)
         return packet_ids, qos
+
+    def _sent_before(self, queue: str, sequence: int) -> SentBefore | None:
+        """Return how a message was sent before to this client, if it can be sent so again."""
+        packet_ids, before = self.state.packet_ids, self.state.take_unfinished(queue, sequence)
+        if before is None or not is_shared(queue) or packet_ids.take_again(before.packet_id):
+            return before
+        return None
 
     def _drop_unfinished(self, queue: str) -> None:
         """Have the client let go of messages that are not in their queue any more."""
@@ -391,7 +416,12 @@ class OutgoingPublishes:
         self.state.packet_ids.free(packet_ids)
         if self._window_holders:
             for packet_id in packet_ids:
-                if (consumer := self._window_holders.pop(packet_id, None)) is not None:
+                if packet_id not in self._window_holders:
+                    continue
+                consumer = self._window_holders.pop(packet_id)
+                if consumer is None:
+                    self._channel.shared_credit.settled(1)
+                else:
                     consumer.settled(1)
         if self._unsent:
             self._send_again()
@@ -402,7 +432,7 @@ class OutgoingPublishes:
 
         InvalidPacket for an answer that belongs to the other QoS; those before it count.
         """
-        sent, direct, is_kept = self._sent, self.state.direct, qos == 2 and outcome is ACKED
+        sent, is_kept = self._sent, qos == 2 and outcome is ACKED
         tags: list[int] = []
         answered: list[int] = []
         error = None
@@ -424,13 +454,20 @@ class OutgoingPublishes:
                     self._take_place(packet_id, found.consumer)  # mutant: MQ17
             if found.tag:
                 tags.append(found.tag)
+                self.of_groups.pop(packet_id, None)
             else:
-                del direct[packet_id]
+                self._forget_direct(packet_id, outcome)
         self.settle_tags(tags, outcome)
         if not is_kept:  # mutant: MQ12
             self._free(answered)
         if error is not None:
             raise InvalidPacket(ReasonCode.PROTOCOL_ERROR, error)
+
+    def _forget_direct(self, packet_id: int, outcome: Outcome) -> None:
+        """Forget a message that came from no queue, or settle it in the shared one that has it."""
+        del self.state.direct[packet_id]
+        if (held := self.state.held.pop(packet_id, None)) is not None:
+            self._channel.settlements.settle([held], outcome)
 
     def settle_tags(self, tags: Sequence[int], outcome: Outcome = ACKED) -> None:
         """Settle messages of the queues."""
@@ -441,12 +478,18 @@ class OutgoingPublishes:
             self._channel.settlements.settle(stretches, outcome)
 
     def end(self) -> None:
-        """The connection has ended: note what was sent, which comes back to its queues."""
+        """The connection has ended: note what was sent, which comes back to its queues.  What has
+        come from a shared one may go to another client, unless it stays with the session."""
         sent_by_tag = {
             found.tag: SentBefore(packet_id, found.qos) for packet_id, found in self._sent.items()
         }
         queues: dict[str, dict[int, SentBefore]] = {}
-        for run in self._channel.settlements.unacked.open_runs():
+        unacked = self._channel.settlements.unacked
+        for held_id, message in self.of_groups.items():
+            tag = self._sent[held_id].tag
+            (self.state.held[held_id],), _ = unacked.take(tag, tag)
+            self.state.direct[held_id] = message
+        for run in unacked.open_runs():
             indices = (index for span in run.unsettled() for index in range(*span))
             for index in indices:
                 before = sent_by_tag.get(run.first_tag + index)
@@ -454,10 +497,25 @@ class OutgoingPublishes:
                     of_queue = queues.setdefault(run.holder.queue.name, {})
                     of_queue[run.sequences[index]] = before
         for name, messages in queues.items():
+            if is_shared(name):
+                self.state.packet_ids.free(each.packet_id for each in messages.values())
             self.state.keep_unfinished(name, messages)
+        self.of_groups.clear()
         self._sent.clear()
         self._unsent.clear()
         self._window_holders.clear()
+
+
+def stay(
+    outgoing: OutgoingPublishes, packet_ids: Sequence[int], form: Form, payloads: Sequence[bytes]
+) -> None:
+    """Have messages of QoS 2 of a shared queue stay with the session, if that lasts."""
+    if not outgoing.state.is_lasting:
+        return
+    for packet_id, payload in zip(packet_ids, payloads, strict=True):
+        outgoing.of_groups[packet_id] = DirectMessage(
+            form.qos, form.topic, form.properties, payload, retain=form.retain
+        )
 
 
 class MessageGroup:
@@ -533,6 +591,7 @@ class PublishWriter:
         "_last_run",
         "_outgoing",
         "_queue_qos",
+        "_shared_filter",
         "_unsent_count",
     )
 
@@ -545,15 +604,18 @@ class PublishWriter:
         *,
         queue_qos: int,
         last_run: LastRun,
+        shared_filter: str = "",
     ) -> None:
         """`counts`: where what is sent is counted; `queue_qos`: 0 for the queue of subscriptions
-        of QoS 0, 1 for that of all others; `last_run`: of all clients of this node."""
+        of QoS 0, 1 for that of all others; `last_run`: of all clients of this node;
+        `shared_filter`: of the subscription by which the session shares the queue with others."""
         self._channel = channel
         self._outgoing = outgoing
         self._converter = converter
         self._counts = counts
         self._queue_qos = queue_qos
         self._last_run = last_run
+        self._shared_filter = shared_filter
         self._forms: dict[tuple[Origin, bytes], Form] = {}
         self._unsent_count = 0
         """Messages of this batch that are not for the client, or too large for it."""
@@ -615,6 +677,8 @@ class PublishWriter:
             output.pieces += group.packets(form, terms.version)
             return group.indices
         packet_ids, _qos = self._outgoing.number(delivery_batch, group.indices, form.qos)
+        if self._shared_filter and form.qos == 2:
+            stay(self._outgoing, packet_ids, form, group.payloads)
         build_publishes(
             output.pieces,  # others, if it holds back what follows
             form.topic,
@@ -633,6 +697,7 @@ class PublishWriter:
         terms, output = self._outgoing.terms, self._channel.output
         aliases = self._outgoing.aliases
         finished: list[int] = []
+        queue = delivery_batch.holder.queue.name
         for index, payload in zip(group.indices, group.payloads, strict=True):
             properties = form.properties
             if form.expiry_ms >= 0:
@@ -644,14 +709,18 @@ class PublishWriter:
                 self._unsent_count += 1
                 self._channel.session.traffic.dropped[ClientDrop.PACKET_TOO_LARGE] += 1
                 continue
-            topic = form.topic
+            topic, sent = form.topic, form._replace(properties=properties)
             if aliases is not None:
                 topic, properties = aliases.apply(topic, properties, len(payload))
+            state, sequence = self._outgoing.state, delivery_batch.sequences[index]
+            is_again = delivery_batch.redelivered and state.may_have_had(queue, sequence)
             one = range(index, index + 1)
             packet_ids, qos = self._outgoing.number(delivery_batch, one, form.qos)
+            if self._shared_filter and qos == 2:
+                stay(self._outgoing, packet_ids, sent._replace(qos=qos), (payload,))
             if not qos:
                 finished.append(index)
-            dup = qos > 0 and delivery_batch.redelivered  # mutant: MQ9
+            dup = qos > 0 and is_again  # mutant: MQ9
             build_publishes(
                 output.pieces,
                 topic,
@@ -686,14 +755,17 @@ class PublishWriter:
         message = self._converter.delivered(origin, raw, with_properties=is_v5)
         if message is None:
             return NOT_SENT
-        match = state.match(message.topic, is_own=message.client == terms.client)
+        if self._shared_filter:
+            match = state.shared_match(self._shared_filter)
+        else:
+            match = state.match(message.topic, is_own=message.client == terms.client)
         if match.excluded_queues[self._queue_qos] or is_reserved(message.topic):  # mutant: MQ21
             return NOT_SENT
         if match.qos > 0 and not self._queue_qos:  # mutant: MQ20
             return NOT_SENT  # the other queue of the session has it, too
         # What is in the queue of QoS 1 is nowhere else: it was addressed to it, or its subscription
         # has ended or has QoS 0 by now.  S5 3.8.4, 3.10.4.
-        granted = max(match.qos, self._queue_qos)
+        granted = match.qos if self._shared_filter else max(match.qos, self._queue_qos)
         retain = is_v5 and message.retain and match.retain_as_published
         properties = message.properties
         if is_v5:

@@ -25,6 +25,7 @@ from fluffle.broker.protocols.mqtt.session_state import (
     SessionState,
     SessionStates,
 )
+from fluffle.broker.protocols.mqtt.shared_queues import LASTS, end_memberships
 from fluffle.broker.protocols.mqtt.sys_topics import SysTopics
 from fluffle.broker.protocols.mqtt.topics import TopicTranslator, subscription_queue
 from fluffle.broker.protocols.mqtt.will import (
@@ -33,6 +34,7 @@ from fluffle.broker.protocols.mqtt.will import (
     decode_record,
     encode_record,
 )
+from fluffle.broker.queues.queue_api import Outcome
 from fluffle.broker.runtime.turn import do_nothing
 from fluffle.broker.vhosts import queue_changes
 from fluffle.broker.vhosts.client_sessions import end_session, keep_session
@@ -78,6 +80,7 @@ class MqttServer:
         "last_run",
         "retained",
         "services",
+        "shared_subscriptions",
         "states",
         "sys",
         "taken_over",
@@ -104,6 +107,8 @@ class MqttServer:
         self.keep_alives = KeepAlives(services.runtime.clients_call_later)
         self.taken_over = 0
         """Times that a connection has ended since its client had connected anew."""
+        self.shared_subscriptions = 0
+        """Subscriptions of connected clients that these share with others."""
         for labels in TRAFFIC_LABELS.values():
             services.runtime.traffic.show(labels)
             services.runtime.traffic.of(labels).dropped.update(dict.fromkeys(ClientDrop, 0))
@@ -115,7 +120,8 @@ class MqttServer:
         for state in self.states:
             client = self.connected.get(state.key)
             vhost, client_id = state.key
-            queues = (subscription_queue(client_id, qos) for qos in (0, 1))
+            queues = [subscription_queue(client_id, qos) for qos in (0, 1)]
+            queues += (each.queue(client_id) for each in state.shared)
             there = self.services.vhosts[vhost].queues if vhost in self.services.vhosts else ()
             yield {
                 "vhost": vhost,
@@ -125,7 +131,7 @@ class MqttServer:
                 "expiry_s": None if state.expiry_s == NEVER_S else state.expiry_s,
                 "subscriptions": [
                     {
-                        "topic_filter": each.topic_filter,
+                        "topic_filter": each.full_filter,
                         "qos": each.qos,
                         "options": each.options,
                         "subscription_id": each.identifier or None,
@@ -140,13 +146,15 @@ class MqttServer:
     def session_counts(self) -> SessionCounts:
         """How many sessions there are, as a `SessionKeeper`."""
         connected = len(self.connected)
-        return SessionCounts(connected, len(self.states) - connected, self.taken_over)
+        away = len(self.states) - connected
+        return SessionCounts(connected, away, self.taken_over, self.shared_subscriptions)
 
     # Sessions that last
 
     def restore(self) -> None:
         """Make what an earlier process of this node has left: sessions end in their time, and wills
         wait.  Those of other nodes are theirs."""
+        end_memberships(self.services, self.config.exchange)
         for vhost in tuple(self.services.vhosts.values()):
             for client_id, kept in tuple(vhost.client_sessions.by_client.items()):
                 if kept.node != self.services.owners.node:
@@ -356,6 +364,9 @@ class MqttServer:
     def _drop(self, state: SessionState) -> None:
         self._stop_expiry(state.key)
         self.states.end(state)
+        held, state.held = state.held, {}
+        for delivery_batch, start, stop in held.values():
+            delivery_batch.holder.queue.settle(delivery_batch, start, stop, Outcome.LOST)
 
     def _delete(self, state: SessionState) -> None:
         """Delete what is defined of a session that has ended, if it was this node's.
@@ -369,7 +380,7 @@ class MqttServer:
             vhost = self.services.vhosts.get(vhost_name)
             if vhost is None or state.key in self.connected or not self.is_own(state.key):
                 return NOTHING
-            return deletion(vhost, client_id)
+            return deletion(vhost, client_id, self.config.exchange)
 
         self.services.metadata_of(ChangedBy(INTERNAL, INTERNAL)).settle(decide)
 
@@ -385,12 +396,18 @@ def lasting_queues_of(vhost: VirtualHost, client_id: str) -> tuple[QueueHandle, 
     return tuple(queue for queue in queues_of(vhost, client_id) if queue.owner is None)
 
 
-def deletion(vhost: VirtualHost, client_id: str) -> Change:
-    """Delete what is defined of a session that lasts."""
+def deletion(vhost: VirtualHost, client_id: str, exchange: str) -> Change:
+    """Delete what is defined of a session that lasts.  `exchange`: that of MQTT."""
     queues = queue_changes.delete_queues(vhost, lasting_queues_of(vhost, client_id))
-    return queues.joined(end_session(vhost, client_id))  # mutant: MQ35
+    leaving = queue_changes.memberships(vhost, exchange, client_id, LASTS)
+    left = queue_changes.leave_groups(vhost, leaving)
+    return queues.joined(left).joined(end_session(vhost, client_id))  # mutant: MQ35
 
 
-def has_definitions(vhost: VirtualHost, client_id: str) -> bool:
-    """True if anything is defined of a session."""
-    return client_id in vhost.client_sessions.by_client or bool(queues_of(vhost, client_id))
+def has_definitions(vhost: VirtualHost, client_id: str, exchange: str) -> bool:
+    """True if anything is defined of a session.  `exchange`: that of MQTT."""
+    return (
+        client_id in vhost.client_sessions.by_client
+        or bool(queues_of(vhost, client_id))
+        or bool(queue_changes.memberships(vhost, exchange, client_id, LASTS))
+    )

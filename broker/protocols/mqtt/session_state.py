@@ -16,10 +16,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 from fluffle.broker.base.empty_dict import EMPTY_DICT
+from fluffle.broker.protocols.mqtt.topics import is_shared, shared_queue, subscription_queue
 from fluffle.protocol.mqtt.codes import ReasonCode
-from fluffle.protocol.mqtt.topics import is_wildcard
+from fluffle.protocol.mqtt.topics import SHARE_PREFIX, is_wildcard
 
 if TYPE_CHECKING:
+    from fluffle.broker.core.settlement import Stretch
     from fluffle.broker.vhosts.retained import RetainedCursor
 
 SessionKey: TypeAlias = tuple[str, str]
@@ -60,6 +62,21 @@ class TopicSubscription:
     """The octet of subscription options: S5 3.8.3.1."""
     identifier: int = 0
     """Subscription identifier; 0 is none."""
+    share_name: str = ""
+    """Name of the group that shares it; empty if it is the session's alone."""
+
+    @property
+    def full_filter(self) -> str:
+        """The topic filter as the client says it."""
+        if not self.share_name:
+            return self.topic_filter
+        return f"{SHARE_PREFIX}{self.share_name}/{self.topic_filter}"
+
+    def queue(self, client_id: str) -> str:
+        """Return the name of its queue: the client's, or the one that is shared."""
+        if self.share_name:
+            return shared_queue(self.share_name, self.topic_filter)
+        return subscription_queue(client_id, self.qos)
 
     @property
     def qos(self) -> int:
@@ -84,13 +101,15 @@ class TopicMatch(NamedTuple):
 
 
 class DirectMessage(NamedTuple):
-    """Retained message that a client was sent, past any queue."""
+    """Message that a client is sent past any queue: one that was retained, or of a shared queue and
+    sent over an earlier connection."""
 
     qos: int
     topic: bytes
     properties: bytes
     """Raw; none before version 5."""
     payload: bytes
+    retain: bool = True
 
 
 class SentBefore(NamedTuple):
@@ -125,6 +144,12 @@ class PacketIds:
                 self.used.add(self._next)
             self._next = self._next + 1 if self._next < PACKET_ID_MAX else 1
         return taken
+
+    def take_again(self, packet_id: int) -> bool:
+        """Take an identifier that was in use before; whether it was free."""
+        is_free = packet_id not in self.used
+        self.used.add(packet_id)
+        return is_free
 
     def free(self, packet_ids: Iterable[int]) -> None:
         self.used.difference_update(packet_ids)
@@ -211,6 +236,7 @@ class SessionState:
         "client_id",
         "direct",
         "expiry_s",
+        "held",
         "incoming",
         "key",
         "packet_ids",
@@ -229,7 +255,7 @@ class SessionState:
         self.expiry_s = 0
         """How long it lasts behind the end of its connection; `NEVER_S`: until it is ended."""
         self.subscriptions: dict[str, TopicSubscription] = {}
-        """Subscriptions by topic filter."""
+        """Subscriptions by topic filter, shared ones by all of it."""
         self.incoming: dict[int, PacketTaker | None] = {}
         """Packets of QoS 2 from the client that were taken and wait for their PUBREL: None once
         they are safe; before, whoever is to find out."""
@@ -239,14 +265,23 @@ class SessionState:
         """Packets of QoS 2 to the client that it has, and that wait for their PUBCOMP."""
         self.direct: dict[int, DirectMessage] = {}
         """Messages sent past any queue and not acknowledged, by packet identifier."""
+        self.held: dict[int, Stretch] = {}
+        """Of these, messages of QoS 2 that a shared queue still has: it gives them to nobody else
+        for as long as the session lasts.  S5 4.8.2."""
         self.unfinished: dict[str, dict[int, SentBefore]] = {}
         """Messages sent before the client left and not acknowledged, by queue and sequence number
-        there."""
+        there.  Their identifiers are in use until they are sent again, but for those of shared
+        queues: they may be sent to others."""
         self.retained: tuple[PendingRetained, PendingRetained] = {}, {}
         """Retained messages still to be sent: those for subscriptions of QoS 0; and those for all
         others, which wait for the client's window."""
         self._wild = WildcardFilters()
         self._matches: dict[tuple[str, bool], TopicMatch] = {}
+
+    @property
+    def shared(self) -> list[TopicSubscription]:
+        """The subscriptions that it shares with others."""
+        return [each for each in self.subscriptions.values() if each.share_name]
 
     @property
     def is_lasting(self) -> bool:
@@ -255,14 +290,19 @@ class SessionState:
 
     def subscribe(self, subscription: TopicSubscription) -> None:
         """Have a subscription, in the place of one with the same filter."""
-        self.subscriptions[subscription.topic_filter] = subscription
+        self.subscriptions[subscription.full_filter] = subscription
+        if subscription.share_name:
+            return
         if is_wildcard(subscription.topic_filter):
             self._wild.put(subscription)
         self._matches.clear()  # mutant: MQ24
 
     def unsubscribe(self, topic_filter: str) -> None:
         """Have no such subscription any more; it is there."""
-        del self.subscriptions[topic_filter]
+        subscription = self.subscriptions.pop(topic_filter)
+        if subscription.share_name:
+            self.unfinished.pop(subscription.queue(self.client_id), None)
+            return
         if is_wildcard(topic_filter):
             self._wild.remove(topic_filter)
         for pending in self.retained:
@@ -285,6 +325,15 @@ class SessionState:
         if len(self._matches) > count:
             self._matches.clear()
 
+    def shared_match(self, full_filter: str) -> TopicMatch:
+        """Return what applies to a message of a queue that the session shares."""
+        subscription = self.subscriptions[full_filter]
+        return TopicMatch(
+            subscription.qos,
+            retain_as_published=bool(subscription.options & RETAIN_AS_PUBLISHED),
+            identifiers=(subscription.identifier,) if subscription.identifier else (),
+        )
+
     def _matched(self, topic: str, *, is_own: bool) -> TopicMatch:
         found = list(self._matching(topic))
         matching = [each for each in found if not (is_own and each.options & NO_LOCAL)]
@@ -298,7 +347,7 @@ class SessionState:
 
     def _matching(self, topic: str) -> Iterator[TopicSubscription]:
         exact = self.subscriptions.get(topic)
-        if exact is not None and not is_wildcard(topic):
+        if exact is not None and not exact.share_name and not is_wildcard(topic):
             yield exact
         yield from self._wild.matching(topic)
 
@@ -316,6 +365,11 @@ class SessionState:
         if not messages:
             del self.unfinished[queue]
         return before
+
+    def may_have_had(self, queue: str, sequence: int) -> bool:
+        """True if the client may have a message that comes again: from a shared queue others may
+        have been sent it."""
+        return not is_shared(queue) or sequence in self.unfinished.get(queue, ())
 
     def drop_unfinished(self, queue: str, noted: Container[int] = ()) -> list[int]:
         """Free the identifiers of messages that are no longer in the queue; all others have been

@@ -2,8 +2,10 @@
 
     SUBSCRIBE --> rights --> queue, if it is not there --> bindings --> consumer --> SUBACK
 
-A subscription is a binding from the exchange of MQTT to a queue of the session.  What cannot be
-granted is answered filter by filter; the connection stays.
+A subscription is a binding from the exchange of MQTT to a queue of the session.  One that is shared
+is a binding to a queue that all have together who subscribe to `$share/NAME/FILTER`, whichever node
+they are at: each has a binding of it, and with the last the queue goes.  What cannot be granted is
+answered filter by filter; the connection stays.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from fluffle.broker.base.errors import BrokerError
+from fluffle.broker.base.errors import BrokerError, NotFound
 from fluffle.broker.core import topology
 from fluffle.broker.core.property_facts import EXPIRATION_MS_MAX
 from fluffle.broker.metadata.change import NOTHING, Change
@@ -58,23 +60,40 @@ class SubscriptionTerms:
 
 def declaration_of(channel: Channel, qos: int, terms: SubscriptionTerms) -> Declaration:
     """The queue of a session for subscriptions of a QoS."""
-    state = channel.state
-    arguments: FieldTable = {}
-    if state.is_lasting:
-        expiry_s = terms.queue_expiry_s
-        if expiry_s is not None and expiry_s * 1000 <= EXPIRATION_MS_MAX:
-            arguments["x-expires"] = ("l", expiry_s * 1000)
-        if qos and terms.durable_queue_type != "classic":
-            arguments["x-queue-type"] = ("S", terms.durable_queue_type.encode())
-        if qos and terms.durable_queue_type == "quorum":  # else a bad line would use up messages
-            arguments["x-delivery-limit"] = ("l", -1)
+    is_lasting = channel.state.is_lasting
     return Declaration(
         name=channel.queue_name(qos),
         durable=True,
-        exclusive=not state.is_lasting,
+        exclusive=not is_lasting,
         auto_delete=False,
-        arguments=arguments,
-        mailbox_limit=terms.mailbox_limit if qos == 0 and not state.is_lasting else None,
+        arguments=lasting_arguments(terms, is_sure=qos > 0) if is_lasting else {},
+        mailbox_limit=terms.mailbox_limit if qos == 0 and not is_lasting else None,
+    )
+
+
+def lasting_arguments(terms: SubscriptionTerms, *, is_sure: bool) -> FieldTable:
+    """Arguments of a queue that outlives connections.  `is_sure`: whether its messages are to
+    outlive nodes."""
+    arguments: FieldTable = {}
+    expiry_s = terms.queue_expiry_s
+    if expiry_s is not None and expiry_s * 1000 <= EXPIRATION_MS_MAX:
+        arguments["x-expires"] = ("l", expiry_s * 1000)
+    if is_sure and terms.durable_queue_type != "classic":
+        arguments["x-queue-type"] = ("S", terms.durable_queue_type.encode())
+    if is_sure and terms.durable_queue_type == "quorum":  # else a bad line would use up messages
+        arguments["x-delivery-limit"] = ("l", -1)
+    return arguments
+
+
+def shared_declaration(name: str, terms: SubscriptionTerms) -> Declaration:
+    """The queue of a group: its members come and go, at whichever nodes, so that it is as that of a
+    session that lasts."""
+    return Declaration(
+        name=name,
+        durable=True,
+        exclusive=False,
+        auto_delete=False,
+        arguments=lasting_arguments(terms, is_sure=True),
     )
 
 
@@ -85,9 +104,12 @@ def binding_of(
     topic_filter = subscription.topic_filter
     key = channel.converter.topics.routing_key(topic_filter)
     kept = FilterBinding(topic_filter, subscription.options, subscription.identifier or None)
+    if subscription.share_name:
+        group, member = subscription.share_name, channel.state.client_id
+        kept = kept._replace(group=group, member=member, connection=channel.groups.mark)
     return Binding(
         source=terms.exchange,
-        destination=channel.queue_name(QUEUE_QOS[subscription.qos]),
+        destination=subscription.queue(channel.state.client_id),
         destination_kind=DestinationKind.QUEUE,
         routing_key=key,
         arguments=arguments_of(kept, key if terms.version == MQTT_5 else None),
@@ -141,9 +163,9 @@ class SubscribeRequest:
         parsed = parse_filter(text)
         if parsed is None:
             return ReasonCode.TOPIC_FILTER_INVALID
-        if parsed.share_name:
-            return ReasonCode.SHARED_SUBSCRIPTIONS_NOT_SUPPORTED
-        subscription = TopicSubscription(parsed.topic_filter, options, identifier)
+        subscription = TopicSubscription(
+            parsed.topic_filter, options, identifier, parsed.share_name
+        )
         channel, rights = self._channel, self._channel.session.rights
         binding = binding_of(channel, subscription, self._terms)
         try:
@@ -161,18 +183,28 @@ class SubscribeRequest:
         if not channel.is_open:
             self._done()
             return
-        for qos in dict.fromkeys(QUEUE_QOS[each.qos] for each in self._wanted):
-            if channel.queue_of(qos) is None:
-                declared = declaration_of(channel, qos, self._terms)
-                request = topology.QueueDeclaration(
-                    channel.session, topology.named(channel.session, declared)
-                )
-                change_or_refuse(metadata, request.decide, self._declare_next, self._refuse)
-                return
-        if self._wanted:
-            change_or_refuse(metadata, self._decide_bindings, self._bound, self._refuse)
+        missing = self._missing_queue()
+        if missing is not None:
+            request = topology.QueueDeclaration(
+                channel.session, topology.named(channel.session, missing)
+            )
+            change_or_refuse(metadata, request.decide, self._declare_next, self._refuse)
+        elif self._wanted:
+            change_or_refuse(metadata, self._decide_bindings, self._bound, self._not_bound)
         else:
             self._next()
+
+    def _missing_queue(self) -> Declaration | None:
+        """A queue that is wanted and is not there."""
+        channel, queues = self._channel, self._channel.session.vhost.queues
+        for each in self._wanted:
+            name = each.queue(channel.state.client_id)
+            if name in queues:
+                continue
+            if each.share_name:
+                return shared_declaration(name, self._terms)
+            return declaration_of(channel, QUEUE_QOS[each.qos], self._terms)
+        return None
 
     def _next(self) -> None:
         """Go on with the next part, or answer."""
@@ -185,11 +217,12 @@ class SubscribeRequest:
         """Have all subscriptions, each in the place of one with the same filter."""
         channel, terms = self._channel, self._terms
         vhost, owner = channel.session.vhost, channel.session.owner
-        wanted = {each.topic_filter: each for each in self._wanted}
+        wanted = {each.full_filter: each for each in self._wanted}
         bindings = [binding_of(channel, each, terms) for each in wanted.values()]
         change = queue_changes.subscribe(vhost, bindings, owner)
+        own = [each for each in wanted.values() if not each.share_name]
         for qos in (0, 1):  # a filter whose QoS has changed may be bound to the other queue
-            moved = [name for name, each in wanted.items() if QUEUE_QOS[each.qos] != qos]
+            moved = [each.topic_filter for each in own if QUEUE_QOS[each.qos] != qos]
             queue = channel.queue_name(qos)
             unbound = queue_changes.unsubscribe(vhost, terms.exchange, queue, moved, owner)
             change = change.joined(unbound)
@@ -198,15 +231,27 @@ class SubscribeRequest:
     def _bound(self) -> None:
         channel, there = self._channel, self._channel.state.subscriptions
         for subscription in self._wanted:
-            self._new.append((subscription, subscription.topic_filter not in there))
+            self._new.append((subscription, subscription.full_filter not in there))
             channel.state.subscribe(subscription)
         if not channel.is_open:
+            channel.groups.leave()  # it had ended before
             self._done()
             return
         channel.subscriptions_changed()
-        for qos in dict.fromkeys(QUEUE_QOS[each.qos] for each in self._wanted):
-            channel.consume(qos)
+        for subscription in self._wanted:
+            if subscription.share_name:
+                channel.groups.consume(subscription)
+            else:
+                channel.consume(subscription.qos)
         self._next()
+
+    def _not_bound(self, error: BrokerError) -> None:
+        """The others of a group may have left it meanwhile, and its queue be gone."""
+        missing = self._missing_queue()
+        if isinstance(error, NotFound) and missing is not None and not missing.exclusive:
+            self._declare_next()
+        else:
+            self._refuse(error)
 
     def _refuse(self, error: BrokerError) -> None:
         """None of them can be had."""
@@ -224,7 +269,8 @@ class SubscribeRequest:
             suback = Suback(packet.packet_id, self._codes)
             channel.output.add(encode(suback, self._terms.version))
             for subscription, is_new in self._new:
-                channel.retained.subscribed(subscription, is_new=is_new)
+                if not subscription.share_name:  # S5 4.8: a group is sent nothing that is retained
+                    channel.retained.subscribed(subscription, is_new=is_new)
             channel.retained.go_on()
         self._done()
 
@@ -232,7 +278,7 @@ class SubscribeRequest:
 class UnsubscribeRequest:
     """UNSUBSCRIBE of a client, until it is answered."""
 
-    __slots__ = ("_channel", "_codes", "_done", "_packet", "_part", "_terms")
+    __slots__ = ("_channel", "_codes", "_done", "_packet", "_part", "_pending_count", "_terms")
 
     def __init__(
         self,
@@ -250,22 +296,51 @@ class UnsubscribeRequest:
         """The answer to each filter, as far as it is known."""
         self._part: list[str] = []
         """Filters that are unbound now."""
+        self._pending_count = 0
+        """Number of things to wait for before these can be."""
 
     def begin(self) -> None:
         if not self._channel.is_open:
             self._done()
             return
-        metadata, begin = self._channel.session.metadata, len(self._codes)
+        begin = len(self._codes)
         self._part = self._packet.filters[begin : begin + FILTERS_AT_ONCE]
-        change_or_refuse(metadata, self._decide, self._unbound, self._refuse)
+        shared = self._shared()
+        self._pending_count = len(shared) + 1
+        for subscription in shared:
+            self._channel.groups.stop(subscription, self._stopped)
+        self._stopped()
+
+    def _stopped(self) -> None:
+        """One more of the queues that are shared gives nothing any more."""
+        self._pending_count -= 1
+        if self._pending_count:
+            return
+        if self._channel.is_open:
+            metadata = self._channel.session.metadata
+            change_or_refuse(metadata, self._decide, self._unbound, self._refuse)
+        else:
+            self._done()
+
+    def _shared(self) -> list[TopicSubscription]:
+        """Return the subscriptions that are to end and are shared."""
+        there = self._channel.state.subscriptions
+        found = [there[each] for each in dict.fromkeys(self._part) if each in there]
+        return [each for each in found if each.share_name]
 
     def _decide(self) -> Change:
         """Have none of these subscriptions; those that are not there need no change."""
-        session, change = self._channel.session, NOTHING
+        session, state, exchange = self._channel.session, self._channel.state, self._terms.exchange
+        queues = {each.queue(state.client_id) for each in self._shared()}
+        change = NOTHING
+        if queues:
+            bindings = queue_changes.memberships(session.vhost, exchange, state.client_id)
+            leaving = [each for each in bindings if each.destination in queues]
+            change = queue_changes.leave_groups(session.vhost, leaving)
         for qos in (0, 1):
             queue = self._channel.queue_name(qos)
             unbound = queue_changes.unsubscribe(
-                session.vhost, self._terms.exchange, queue, self._part, session.owner
+                session.vhost, exchange, queue, self._part, session.owner
             )
             change = change.joined(unbound)
         return change
@@ -285,6 +360,8 @@ class UnsubscribeRequest:
 
     def _refuse(self, error: BrokerError) -> None:
         """None of these can be unbound."""
+        for subscription in self._shared():
+            self._channel.groups.consume(subscription)
         self._codes += [code_of(error)] * len(self._part)
         self._next()
 

@@ -259,9 +259,9 @@ class SysTopics:
             if match.qos < 0:
                 continue
             properties = with_identifiers(b"", match.identifiers) if version == MQTT_5 else b""
-            figure = DirectMessage(0, topic.encode(), properties, value.encode())
             retain = version == MQTT_5 and match.retain_as_published
-            channel.outgoing.send(figure, retain=retain)
+            figure = DirectMessage(0, topic.encode(), properties, value.encode(), retain=retain)
+            channel.outgoing.send(figure)
 
     def forget(self, channel: WatchingChannel) -> None:
         """A client does not watch any more, if it has."""

@@ -28,6 +28,7 @@ SYS = "$SYS"
 """First level of the topics that the broker alone publishes to."""
 
 SUBSCRIPTION_PREFIX = "mqtt-subscription-"
+SHARED_PREFIX = "mqtt-shared-"
 
 DIGEST_DIGITS = 32
 """Hexadecimal digits of a digest of 128 bits, so that no two client identifiers with the same one
@@ -84,6 +85,19 @@ def subscription_queue(client_id: str, qos: int) -> str:
     if size <= SHORTSTR_BYTES_MAX and not is_accepted:
         return name
     return _shortened(f"{SUBSCRIPTION_PREFIX}{client_id}", _digest(client_id) + ending)
+
+
+def shared_queue(share_name: str, topic_filter: str) -> str:
+    """Return the name of the queue that clients share who subscribe to `$share/NAME/FILTER`."""
+    name = f"{SHARED_PREFIX}{share_name}-{_digest(topic_filter)}"
+    if _size(name) <= SHORTSTR_BYTES_MAX:
+        return name
+    return _shortened(f"{SHARED_PREFIX}{share_name}", _digest(f"{share_name}/{topic_filter}"))
+
+
+def is_shared(queue: str) -> bool:
+    """True if a queue of MQTT is one that clients share."""
+    return queue.startswith(SHARED_PREFIX)
 
 
 def _size(text: str) -> int:

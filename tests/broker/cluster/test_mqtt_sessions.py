@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,6 +14,7 @@ import pytest
 
 from fluffle.broker.base.client_session import ClientSession
 from fluffle.broker.config.config import Config, ListenAddress, MqttConfig
+from fluffle.broker.protocols.mqtt.topics import shared_queue
 from fluffle.broker.queues.arguments import DEFAULT_DELIVERY_LIMIT
 from fluffle.protocol.mqtt.codes import MQTT_5, PacketType, ReasonCode
 from fluffle.protocol.mqtt.events import Acks, Event, Publishes
@@ -25,6 +27,8 @@ from fluffle.protocol.mqtt.packets import (
     Publish,
     Suback,
     Subscribe,
+    Unsuback,
+    Unsubscribe,
     Will,
     encode,
 )
@@ -89,12 +93,28 @@ class Line:
             self.send(Ack(PacketType.PUBREL, 7))
             assert (await self.expect(Acks)).kind is PacketType.PUBCOMP
 
-    async def subscribe(self, qos: int) -> None:
-        self.send(Subscribe(1, [("t", qos)]))
+    async def subscribe(self, qos: int, topic_filter: str = "t") -> None:
+        self.send(Subscribe(1, [(topic_filter, qos)]))
         assert (await self.expect(Suback)).codes == [qos]
 
     def close(self) -> None:
         self._writer.close()
+
+
+async def unanswered(lines: Mapping[str, Line], count: int) -> dict[str, list[bytes]]:
+    """Take so many messages, whoever is sent them, and answer none."""
+    taken: dict[str, list[bytes]] = {name: [] for name in lines}
+
+    async def listen(name: str) -> None:
+        while True:
+            taken[name] += (await lines[name].expect(Publishes)).payloads
+
+    listeners = [asyncio.create_task(listen(name)) for name in lines]
+    await until(lambda: sum(map(len, taken.values())) >= count)
+    for each in listeners:
+        each.cancel()
+    await asyncio.wait(listeners)
+    return taken
 
 
 @asynccontextmanager
@@ -135,6 +155,35 @@ async def test_messages_go_from_node_to_node(tmp_path: Path, *, lasts: bool) -> 
             payload = b"%d" % qos
             await publisher.publish(payload, qos)
             assert await subscriber.messages(1) == [(b"t", payload, qos)]
+
+
+async def test_a_group_has_members_at_several_nodes(tmp_path: Path) -> None:
+    """Each message comes to one of them; those of one that ends with its node to another."""
+    async with running_cluster(tmp_path, config=CONFIG) as three, AsyncExitStack() as lines:
+        members = {
+            name: await lines.enter_async_context(connected(three[name], f"m {name}", lasts=lasts))
+            for name, lasts in {"a": False, "b": True, "c": False}.items()
+        }
+        for line in members.values():
+            await line.subscribe(2, "$share/g/t")
+        publisher = await lines.enter_async_context(connected(three["c"], "p"))
+        for number in range(30):
+            await publisher.publish(b"%d" % number, 1)
+        await until(lambda: members_of(three["b"]) == ["m a", "m b", "m c"])
+        heard = await unanswered(members, 30)
+        assert sorted(chain.from_iterable(heard.values())) == sorted(b"%d" % n for n in range(30))
+        assert all(heard.values())
+        lost = heard["a"]
+        await three["a"].kill()
+        again = await unanswered({name: members[name] for name in "bc"}, len(lost))
+        assert sorted(chain.from_iterable(again.values())) == sorted(lost)
+        await three["a"].start()
+        await until(lambda: members_of(three["b"]) == ["m b", "m c"])
+        for name in "bc":
+            members[name].send(Unsubscribe(2, ["$share/g/t"]))
+            await members[name].expect(Unsuback)
+        everywhere = [three[name].node.catalogue.vhosts["/"].queues for name in "abc"]
+        await until(lambda: not any(shared_queue("g", "t") in queues for queues in everywhere))
 
 
 async def test_who_subscribes_at_another_node_is_sent_what_is_retained(tmp_path: Path) -> None:
@@ -183,6 +232,13 @@ async def test_a_session_that_has_moved_is_left_alone_where_it_was(tmp_path: Pat
             await publisher.publish(b"x", 1)
         assert await after.messages(1) == [(b"t", b"x", 1)]
         assert not list(sessions_at(three["a"]))
+
+
+def members_of(node: ClusterNode) -> list[str]:
+    """Clients that share a queue, as a node knows."""
+    exchange = node.node.catalogue.vhosts["/"].topology.find("amq.topic")
+    assert exchange is not None
+    return sorted(exchange.members)
 
 
 def sessions_at(node: ClusterNode) -> list[str]:

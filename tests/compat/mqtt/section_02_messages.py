@@ -257,6 +257,86 @@ def a_group_gets_nothing_that_was_retained(peer: Peer) -> None:
     client.until(b"end")
 
 
+@scenario("2.7", of=(Oracle.MOSQUITTO,))
+def what_a_member_of_a_group_is_sent(peer: Peer) -> None:
+    """With its own QoS, identifier and options, and beside what it has subscribed to alone."""
+    for version in VERSIONS.values():
+        topic = peer.topic(f"{version}")
+        publisher = peer.open(f"publisher in {version}", version)
+        for options in (0, 1, 2 | AS_PUBLISHED if version == 5 else 2):
+            client = peer.open(f"{options} in {version}", version)
+            identifier = ((Property.SUBSCRIPTION_ID, options + 1),) if version == 5 else ()
+            client.subscribe((f"$share/{options}/{topic}/+", options), properties=identifier)
+            client.subscribe((f"$share/{options}/{topic}/+", options), properties=identifier)
+            for qos in (0, 1, 2):
+                publisher.publish(f"{topic}/a", f"{qos}", qos=qos, retain=True)
+            publisher.publish(f"{topic}/b", "end", qos=1)
+            client.until(b"end")
+            client.leave()
+
+
+@scenario("2.7", of=(Oracle.MOSQUITTO,))
+def a_member_leaves_a_group(peer: Peer) -> None:
+    for version in VERSIONS.values():
+        topic = peer.topic(f"{version}")
+        client = peer.open(f"in {version}", version)
+        client.subscribe((f"$share/g/{topic}", 1), (topic, 0))
+        client.unsubscribe(f"$share/h/{topic}")
+        client.unsubscribe(f"$share/g/{topic}")
+        client.unsubscribe(f"$share/g/{topic}")
+        peer.open(f"other of {version}", version).publish(topic, "end", qos=1)
+        client.take(1)
+        client.settle()
+
+
+@scenario("2.7", of=(Oracle.MOSQUITTO,))
+def the_only_member_of_a_group_is_away(peer: Peer) -> None:
+    for version in VERSIONS.values():
+        topic = peer.topic(f"{version}")
+        client = peer.client(f"in {version}", version)
+        client.quietly(**lasting(version))
+        client.subscribe((f"$share/g/{topic}", 2))
+        client.leave()
+        other = peer.open(f"other of {version}", version)
+        for qos in (1, 2):
+            other.publish(topic, f"{qos}", qos=qos)
+        client.open(**lasting(version))
+        client.take(2)
+
+
+@scenario("2.7", "3", of=(Oracle.MOSQUITTO,))
+def the_only_member_of_a_group_has_not_acknowledged(peer: Peer) -> None:
+    """It is sent the same again, under its old identifiers."""
+    for version in VERSIONS.values():
+        for qos in (1, 2):
+            topic = peer.topic(f"{version}/{qos}")
+            client = peer.client(f"QoS {qos} in {version}", version)
+            client.quietly(**lasting(version))
+            client.subscribe((f"$share/g/{topic}", 2))
+            other = peer.open(f"other of {qos} in {version}", version)
+            for number in range(2):
+                other.publish(topic, f"{number}", qos=qos)
+            client.take(2, acknowledge=False)
+            client.close()
+            client.open(**lasting(version))
+            client.take(2)
+
+
+@scenario("2.7", "3", of=(Oracle.MOSQUITTO,))
+def a_member_ends_and_has_not_acknowledged(peer: Peer) -> None:
+    for version in VERSIONS.values():
+        topic = peer.topic(f"{version}")
+        first = peer.open(f"first in {version}", version)
+        first.subscribe((f"$share/g/{topic}", 1))
+        peer.open(f"other in {version}", version).publish(topic, "had by the first", qos=1)
+        first.take(1, acknowledge=False)
+        second = peer.open(f"second in {version}", version)
+        second.subscribe((f"$share/g/{topic}", 1))
+        first.leave()
+        peer.open(f"last in {version}", version).publish(topic, "end", qos=1)
+        second.until(b"end")
+
+
 @scenario("2.8")
 def properties_of_a_message_pass_unaltered(peer: Peer) -> None:
     topic = peer.topic("a")

@@ -39,19 +39,9 @@ def fluffle(answers: Answers, tmp_path_factory: pytest.TempPathFactory) -> Itera
     assert "Traceback" not in daemon.log
 
 
-LATER = {
-    "section_02_messages.a_group_gets_nothing_that_was_retained",
-    "section_02_messages.a_message_of_a_group_goes_to_one_member",
-}
-"""Scenarios of shared subscriptions, which fluffle refuses as yet; one that is equal fails."""
-
-
 def each() -> Iterator[object]:
     for name in sorted(SCENARIOS):
-        marks = [pytest.mark.compat] if name in {*WAITS, *LATER} else []
-        if name in LATER:
-            marks.append(pytest.mark.xfail(strict=True, reason="no shared subscriptions yet"))
-        yield pytest.param(name, marks=marks)
+        yield pytest.param(name, marks=[pytest.mark.compat] if name in WAITS else [])
 
 
 @pytest.mark.parametrize("name", [*each()])

@@ -215,7 +215,7 @@ class Keeper:
         yield from ()
 
     def session_counts(self) -> SessionCounts:
-        return SessionCounts(connected=1, away=2, taken_over=4)
+        return SessionCounts(connected=1, away=2, taken_over=4, shared_subscriptions=5)
 
 
 def test_sessions_and_what_their_clients_cannot_be_told_are_counted_where_there_are_any(
@@ -229,6 +229,7 @@ def test_sessions_and_what_their_clients_cannot_be_told_are_counted_where_there_
     assert node.value("fluffle_sessions", state="connected") == 1
     assert node.value("fluffle_sessions", state="away") == 2
     assert node.value("fluffle_sessions_taken_over_total") == 4
+    assert node.value("fluffle_shared_subscriptions") == 5
     dropped = {"protocol": "mqtt311", "reason": "packet_too_large"}
     assert node.value("fluffle_client_messages_dropped_total", **dropped) == 3
 

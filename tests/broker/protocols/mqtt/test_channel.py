@@ -97,7 +97,7 @@ def test_a_session_that_begins_anew_at_another_node_ends_here_without_a_word_of_
 
     def begin_elsewhere() -> Change:
         kept = ClientSession("guest", 60, 0, "another node", encode_record(None))
-        return deletion(vhost, "c").joined(keep_session(vhost, "c", kept))
+        return deletion(vhost, "c", "amq.topic").joined(keep_session(vhost, "c", kept))
 
     mqtt.edge.editor.have(begin_elsewhere)
     mqtt.edge.advance(10)

@@ -172,7 +172,7 @@ def test_who_remembers_much_forgets_it_when_memory_is_short() -> None:
     def remembered(client: MqttClient) -> tuple[int, int]:
         channel = client.connection.channel
         assert channel is not None
-        (writer,) = channel.writers
+        (writer,) = channel.writers.values()
         return len(writer._forms), len(channel.state._matches)
 
     mqtt.edge.services.connections.relieve()

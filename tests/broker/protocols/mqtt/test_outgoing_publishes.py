@@ -304,7 +304,7 @@ def test_what_is_long_is_not_remembered() -> None:
     assert len(client.messages()) == 3
     channel = client.connection.channel
     assert channel is not None
-    (writer,) = channel.writers
+    (writer,) = channel.writers.values()
     assert {origin.routing_key for origin, _ in writer._forms} == {"short"}
     assert {topic for topic, _ in channel.state._matches} == {"a", "short"}
 

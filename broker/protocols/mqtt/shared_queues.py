@@ -1,0 +1,162 @@
+"""Shared queues of MQTT: each is given to all who subscribe to `$share/NAME/FILTER`.
+
+    $share/g/a/# --> queue mqtt-shared-g-… --> one consumer a member, at whichever node it is
+                     one binding a member: it ends with the session, or with the connection
+
+A queue goes with its last binding.  Source: S5 4.8.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
+
+from fluffle.broker.core.consumer import SubscriptionChannel, forget_consumer, stop_consumer
+from fluffle.broker.core.observer import ChangedBy
+from fluffle.broker.events.event_publisher import INTERNAL
+from fluffle.broker.metadata.change import NOTHING, Change
+from fluffle.broker.vhosts import queue_changes
+
+if TYPE_CHECKING:
+    from fluffle.broker.config.config import MqttConfig
+    from fluffle.broker.core.services import Services
+    from fluffle.broker.protocols.mqtt.outgoing_publishes import PublishWriter
+    from fluffle.broker.protocols.mqtt.session_state import (
+        SessionKey,
+        SessionState,
+        TopicSubscription,
+    )
+    from fluffle.broker.queues.journal import Owner
+
+LASTS = ""
+"""Connection of subscriptions of shared queues that end with none."""
+
+
+def connection_mark(owner: Owner) -> str:
+    """Return what a binding says of the connection with which it ends."""
+    return f"{owner.node} {owner.boot} {owner.number}"
+
+
+def node_of(mark: str) -> str:
+    """Return the node of a connection."""
+    return mark.rpartition(" ")[0].rpartition(" ")[0]
+
+
+def leave_groups(services: Services, exchange: str, key: SessionKey, connection: str) -> None:
+    """Have a client share no queue any more by subscriptions that end with a connection."""
+    vhost_name, client_id = key
+
+    def decide() -> Change:
+        vhost = services.vhosts.get(vhost_name)
+        if vhost is None:
+            return NOTHING
+        leaving = queue_changes.memberships(vhost, exchange, client_id, connection)
+        return queue_changes.leave_groups(vhost, leaving)
+
+    services.metadata_of(ChangedBy(INTERNAL, INTERNAL)).settle(decide)
+
+
+def end_memberships(services: Services, exchange: str) -> None:
+    """Have connections that this node had before it ended share no queue any more."""
+    for vhost in tuple(services.vhosts.values()):
+        found = vhost.topology.find(exchange)
+        marks = {
+            (member, each.connection)
+            for member in (() if found is None else found.members)
+            for each in queue_changes.memberships(vhost, exchange, member).values()
+        }
+        for member, mark in marks:
+            if node_of(mark) == services.owners.node:
+                leave_groups(services, exchange, (vhost.name, member), mark)
+
+
+class SharingServer(Protocol):
+    """Server of a node whose clients share queues."""
+
+    config: MqttConfig
+    services: Services
+    shared_subscriptions: int
+    """How many of connected clients are shared."""
+
+
+class SharingChannel(SubscriptionChannel, Protocol):
+    """Channel of a client that shares queues."""
+
+    prefetch: int
+    state: SessionState
+    writers: dict[str, PublishWriter]
+    """Writers of its consumers, by their tags."""
+
+    def consume(self, qos: int) -> None:
+        """Have the client given what is in a queue of its session, if that is there."""
+
+    def consume_from(
+        self, queue_name: str, tag: str, queue_qos: int, *, full_filter: str = ""
+    ) -> None:
+        """Consume from a queue, if it is there, of a subscription that is shared."""
+
+
+class SharedQueues:
+    """Shared queues that one client is given over one connection."""
+
+    __slots__ = ("_channel", "_server")
+
+    def __init__(self, channel: SharingChannel, server: SharingServer) -> None:
+        self._channel = channel
+        self._server = server
+
+    @property
+    def mark(self) -> str:
+        """The connection with which a new subscription ends; empty if it lasts."""
+        channel = self._channel
+        return LASTS if channel.state.is_lasting else connection_mark(channel.session.owner)
+
+    def resume(self) -> None:
+        """Have the client given what comes for its session: what is its own, and what it shares."""
+        for qos in (0, 1):
+            self._channel.consume(qos)
+        for subscription in self._channel.state.shared:
+            self.consume(subscription)
+
+    def consume(self, subscription: TopicSubscription) -> None:
+        """Have the client given what comes for a subscription that is shared."""
+        channel = self._channel
+        channel.shared_credit.limit = channel.prefetch
+        name = subscription.queue(channel.state.client_id)
+        if name in channel.writers:
+            return
+        channel.consume_from(name, name, 1, full_filter=subscription.full_filter)
+        self._server.shared_subscriptions += name in channel.writers
+
+    def stop(self, subscription: TopicSubscription, done: Callable[[], None]) -> None:
+        """Have the client given nothing more of a queue; what it has been sent it may still
+        acknowledge.  `done` is called once nothing more is on its way."""
+        name = subscription.queue(self._channel.state.client_id)
+        stopped = partial(self._stopped, name, done)
+        left = stop_consumer(self._channel, name)
+        if left is None:
+            stopped()
+        else:
+            left.then(stopped, stopped)
+
+    def _stopped(self, tag: str, done: Callable[[], None], _answer: object = None) -> None:
+        forget_consumer(self._channel, tag)
+        if self._channel.writers.pop(tag, None) is not None:
+            self._server.shared_subscriptions -= 1
+        done()
+
+    def leave(self) -> None:
+        """Have no part in queues that are shared for as long as this connection."""
+        channel, server = self._channel, self._server
+        mark = connection_mark(channel.session.owner)
+        leave_groups(server.services, server.config.exchange, channel.state.key, mark)
+
+    def end(self) -> None:
+        """The connection ends, and its consumers have."""
+        names = {each.queue("") for each in self._channel.state.shared}
+        for name in names & self._channel.writers.keys():
+            del self._channel.writers[name]
+            self._server.shared_subscriptions -= 1
+        if names:
+            self.leave()
