@@ -30,6 +30,7 @@ from fluffle.broker.queues.queue_api import (
     Consumer,
     Deferred,
     DeliveryBatch,
+    DirectWriter,
     Holder,
     Outcome,
     OverdueDeliveries,
@@ -205,6 +206,8 @@ class ConsumerTerms:
     prefetch: int = 0
     """How many messages it may have unsettled at once; 0 is no limit."""
     arguments: FieldTable = field(default_factory=dict)
+    direct: DirectWriter | None = None
+    """Where messages may go that need no place in the queue; only for queues of QoS 0 of MQTT."""
 
 
 def start_consumer(
@@ -229,6 +232,7 @@ def start_consumer(
         no_ack=terms.no_ack,
         exclusive=terms.exclusive,
         timeout_ms=arguments.timeout_ms,
+        direct=terms.direct,
     )
     attached = session.vhost.attach(sink.consumer)
     channel.subscriptions[terms.tag] = sink  # if this ends before, so does its attachment

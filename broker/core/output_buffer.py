@@ -31,11 +31,12 @@ JOIN_BYTES_MAX = 4 << 20
 
 def burst_bytes(delivery_batch: DeliveryBatch) -> int:
     """How much of a burst the messages of a run use up."""
-    return max(
-        delivery_batch.content_bytes,
-        MESSAGE_BYTES_MIN * len(delivery_batch.contents),
-        RUN_BYTES_MIN,
-    )
+    return burst_of(delivery_batch.content_bytes, len(delivery_batch.contents))
+
+
+def burst_of(content_bytes: int, count: int) -> int:
+    """How much of a burst a run of so many messages uses up."""
+    return max(content_bytes, MESSAGE_BYTES_MIN * count, RUN_BYTES_MIN)
 
 
 class WriteTransport(Protocol):
@@ -151,6 +152,11 @@ class OutputBuffer:
         self.sent_bytes += content_bytes
         self._touch(self)
 
+    @property
+    def has_room(self) -> bool:
+        """True if deliveries may be handed out."""
+        return self._handed_bytes < BURST_BYTES and not self.is_draining
+
     def room(self, consumer: Consumer) -> int:
         """How many messages may be handed to `consumer`; at 0 it is woken when there is room."""
         left_bytes = BURST_BYTES - self._handed_bytes
@@ -169,7 +175,12 @@ class OutputBuffer:
             sources, self._sources = self._sources, {}
             for source in sources:
                 source.write_output()
-        pieces, size_bytes = self._due()
+        if self._held or self.ticket > self._durable:
+            pieces, size_bytes = self._due()
+        else:  # as mostly
+            pieces, self.pieces = self.pieces, []
+            size_bytes = self.sent_bytes
+            self.ticket = 0
         if pieces:
             # Once a turn, because it is faster (benchmarks/compare, b16) by a factor of six.
             if size_bytes < JOIN_BYTES_MAX:

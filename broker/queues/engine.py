@@ -47,6 +47,7 @@ from fluffle.broker.queues.queue_api import (
     FINAL,
     Consumer,
     DeliveryBatch,
+    DirectWriter,
     Holder,
     Outcome,
     PeekRequest,
@@ -195,6 +196,7 @@ class Queue:
 
     __slots__ = (
         "_bury",
+        "_direct",
         "_dying",
         "_entrance",
         "_guards",
@@ -252,6 +254,8 @@ class Queue:
         """Publishers blocked because they enqueued too much, longest blocked first."""
         self._message_ttl_ms: int | None = None
         self._length_limit: LengthLimit | None = None
+        self._direct: DirectWriter | None = None
+        """That of the only consumer, in a queue whose messages need no place in it."""
         self._entrance = EnqueueFilter(host.duplicate_filter)
         self._turns = schedule_of(spec)
         self._is_fed = False
@@ -293,6 +297,8 @@ class Queue:
         self._guards = self._entrance.go_by(settings.cache, self._length_limit, self.enqueue)
         if self.spec.mailbox_limit:
             self._guards = (*self._guards, self._drop_untaken)
+        if self.spec.queue_type is QueueType.MQTT_QOS0:
+            self._guards = (self._pass_by, *self._guards)
         self._overdue.go_by(self, settings.consumer_timeout_ms)
         self._settings = self._dying.settings = settings
         self._message_ttl_ms = settings.message_ttl_ms
@@ -415,6 +421,25 @@ class Queue:
         if self._length_limit is not None:
             self._length_limit.added(len(contents), content_bytes)
         return EnqueueResult.RECORDED if is_recorded else EnqueueResult.ACCEPTED
+
+    def _pass_by(
+        self,
+        origins: list[Origin],
+        contents: list[bytes],
+        content_bytes: int,
+        *how: object,
+    ) -> EnqueueResult | None:
+        """Give messages that come in to the client at once, if nothing is before them, and they do
+        not expire."""
+        if (
+            self._direct is None
+            or self._ready_list.count
+            or how[1] is not None
+            or self.pause is not None
+            or not self._direct.send_past(origins, contents, content_bytes)
+        ):
+            return None
+        return EnqueueResult.ACCEPTED
 
     def _drop_untaken(
         self, origins: list[Origin], contents: list[bytes], *_how: object
@@ -709,12 +734,14 @@ class Queue:
         self.deliver_ready()  # mutant: OR1
         self.in_exclusive_use |= consumer.exclusive
         self._turns.add(consumer)
+        self._direct = consumer.direct if len(self._turns) == 1 else None
         if self._ready_list.count:
             self._touch(self)
 
     def detach(self, consumer: Consumer) -> None:
         """Deliver nothing more to a consumer.  What it holds stays held."""
         self._turns.remove(consumer)
+        self._direct = None
         self.in_exclusive_use &= not consumer.exclusive
         self._used()  # mutant: X6
         if self._ready_list.count and self._turns.any_awake:

@@ -450,6 +450,14 @@ class SharedCredit:
         self._takers.pop(consumer, None)
 
 
+class DirectWriter(Protocol):
+    """Writer of messages to a client, past the queue of its consumer."""
+
+    def send_past(self, origins: list[Origin], contents: list[bytes], content_bytes: int) -> bool:
+        """Send messages now, as if they had been in the queue and handed out; or do nothing, and
+        return False.  Raises nothing."""
+
+
 class Sink(Protocol):
     """The place where the client of a consumer is, as a queue needs it."""
 
@@ -479,6 +487,7 @@ class Consumer:
     """Consumer of one basic.consume, as the queue sees it."""
 
     __slots__ = (
+        "direct",
         "exclusive",
         "in_flight",
         "is_active",
@@ -505,6 +514,7 @@ class Consumer:
         no_ack: bool = False,
         exclusive: bool = False,
         timeout_ms: int | None = None,
+        direct: DirectWriter | None = None,
     ) -> None:
         self.tag = tag
         self.queue = queue
@@ -517,6 +527,8 @@ class Consumer:
         self.exclusive = exclusive
         self.timeout_ms = timeout_ms
         """See `Holder`."""
+        self.direct = direct
+        """Where messages may go that need no place in the queue, if anywhere."""
         self.in_flight = 0
         """Invariant: 0 for a consumer with no_ack."""
         self.parked = False

@@ -27,11 +27,11 @@ from fluffle.broker.core.settlement import Settlements, Unacked
 from fluffle.broker.protocols.mqtt.incoming_publishes import IncomingPublishes, PublishTerms
 from fluffle.broker.protocols.mqtt.outgoing_publishes import (
     DeliveryTerms,
-    LastRun,
     OutgoingPublishes,
     PublishWriter,
 )
 from fluffle.broker.protocols.mqtt.packet_keeper import PacketKeeper
+from fluffle.broker.protocols.mqtt.publish_runs import LastRun
 from fluffle.broker.protocols.mqtt.reasons import code_of
 from fluffle.broker.protocols.mqtt.retained_messages import RetainedSender
 from fluffle.broker.protocols.mqtt.shared_queues import SharedQueues
@@ -201,6 +201,11 @@ class Channel:
         return subscription_queue(self.state.client_id, qos)
 
     @property
+    def mailbox_consumer(self) -> Consumer:
+        """The consumer of the queue of QoS 0, which has begun."""
+        return self.subscriptions[TAGS[0]].consumer
+
+    @property
     def window_consumer(self) -> Consumer | None:
         """The consumer of the queue of QoS 1 and 2, if it has begun."""
         subscription = self.subscriptions.get(TAGS[1])
@@ -228,7 +233,7 @@ class Channel:
             shared_filter=full_filter,
         )
         subscription = Subscription(self, tag, self.output, writer)
-        terms = ConsumerTerms(tag, no_ack=True)
+        terms = ConsumerTerms(tag, no_ack=True, direct=writer)
         if queue_qos:
             terms = ConsumerTerms(tag, prefetch=self.prefetch, arguments=NO_TIMEOUT)
         started = partial(consumer_started, self, tag, EMPTY_DICT)

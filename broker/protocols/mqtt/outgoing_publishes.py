@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from fluffle.broker.base.client_session import OUTGOING
@@ -22,40 +21,37 @@ from fluffle.broker.base.traffic import ClientDrop, Deliveries
 from fluffle.broker.core.output_buffer import burst_bytes
 from fluffle.broker.core.settlement import Stretch
 from fluffle.broker.protocols.mqtt.conversion import expiry_property
+from fluffle.broker.protocols.mqtt.publish_runs import (
+    FORMS_MAX,
+    NOT_SENT,
+    Form,
+    LastRun,
+    MessageGroup,
+    Variant,
+)
 from fluffle.broker.protocols.mqtt.session_state import DirectMessage, SentBefore
 from fluffle.broker.protocols.mqtt.topics import is_reserved, is_shared
-from fluffle.broker.queues.queue_api import Consumer, Outcome
+from fluffle.broker.queues.queue_api import Consumer, DeliveryBatch, Outcome
 from fluffle.protocol.mqtt.codes import MQTT_5, InvalidPacket, PacketType, ReasonCode
 from fluffle.protocol.mqtt.hot import build_acks, build_publishes
 from fluffle.protocol.mqtt.packets import publish_flags
 from fluffle.protocol.mqtt.properties import Properties, PropertyId, encode_properties
-from fluffle.protocol.properties import body_of, raw_properties
 
 if TYPE_CHECKING:
     from fluffle.broker.base.message import Origin
+    from fluffle.broker.core.observer import ChannelObserver
     from fluffle.broker.core.output_buffer import OutputBuffer
     from fluffle.broker.core.session import Session
     from fluffle.broker.core.settlement import Settlements
     from fluffle.broker.protocols.mqtt.conversion import MessageConverter
     from fluffle.broker.protocols.mqtt.packet_keeper import PacketKeeper
     from fluffle.broker.protocols.mqtt.session_state import SessionState
-    from fluffle.broker.queues.queue_api import DeliveryBatch, SharedCredit
-
-FORMS_MAX = 1024
-"""Origins for which a writer remembers how their messages are sent; then it starts afresh."""
+    from fluffle.broker.queues.queue_api import SharedCredit
 
 REMEMBERED_BYTES_MAX = 512
 """Longer forms are found each time: properties that long are seldom those of the next message."""
 
 ACKED = Outcome.ACKED
-
-LAST_RUN_BYTES_MAX = 1 << 17
-"""Largest run whose packets are kept for the next client.  A longer one would take up memory after
-that, and to make its packets costs little beside sending them."""
-
-VARIANTS_MAX = 8
-"""Ways in which a run is kept encoded: clients with subscription identifiers of their own have one
-each."""
 
 ALIAS_BYTES = 3
 ALIASED_TOPIC_BYTES_MIN = 2 * ALIAS_BYTES + 1
@@ -88,6 +84,12 @@ class DeliveryChannel(Protocol):
     @property
     def session(self) -> Session: ...
 
+    observer: ChannelObserver | None
+
+    @property
+    def mailbox_consumer(self) -> Consumer:
+        """The consumer of the session's queue of QoS 0, which it has."""
+
     @property
     def retained(self) -> RetainedFeed: ...
 
@@ -111,22 +113,6 @@ class DeliveryTerms(NamedTuple):
     """The time of queues: that of day, in UTC."""
     aliases_max: int = 0
     """How many topic aliases it takes."""
-
-
-class Form(NamedTuple):
-    """How messages of one origin are sent to one client."""
-
-    qos: int
-    """-1 if they are not sent at all, or not from this queue."""
-    retain: bool
-    topic: bytes
-    properties: bytes
-    """Raw, but for how long a message has left to live; none before version 5."""
-    expiry_ms: int
-    """Time to live in ms when they were published; -1 if unlimited."""
-
-
-NOT_SENT = Form(-1, retain=False, topic=b"", properties=b"", expiry_ms=-1)
 
 
 class TopicAliases:
@@ -518,68 +504,6 @@ def stay(
         )
 
 
-class MessageGroup:
-    """Messages of a run that were published alike, and how they were encoded for clients of
-    QoS 0."""
-
-    __slots__ = ("_packets", "indices", "origin", "payloads", "raw")
-
-    def __init__(self, origin: Origin, raw: bytes, indices: range, payloads: list[bytes]) -> None:
-        self.origin = origin
-        self.raw = raw
-        """The properties that they have as messages of AMQP."""
-        self.indices = indices
-        """Where they are in the run."""
-        self.payloads = payloads
-        self._packets: dict[tuple[Form, int], list[bytes]] = {}
-
-    def packets(self, form: Form, version: int) -> list[bytes]:
-        """Return their packets, of QoS 0."""
-        key = form, version
-        found = self._packets.get(key)
-        if found is None:
-            if len(self._packets) >= VARIANTS_MAX:
-                self._packets.clear()
-            found = self._packets[key] = []
-            build_publishes(
-                found,
-                form.topic,
-                form.properties,
-                self.payloads,
-                flags=publish_flags(0, retain=form.retain),
-                version=version,
-            )
-        return found
-
-
-class LastRun:
-    """The run of messages that a client was sent last: in a fan-out it is the next client's, too,
-    and what is sent to both is made once."""
-
-    __slots__ = ("_contents", "_groups", "_origins")
-
-    def __init__(self) -> None:
-        self._contents: list[bytes] = []
-        self._origins: list[Origin] = []
-        self._groups: list[MessageGroup] = []
-
-    def split(self, origins: list[Origin], contents: list[bytes]) -> list[MessageGroup]:
-        """Split a run into messages that were published alike."""
-        if contents == self._contents and origins == self._origins:
-            return self._groups
-        groups: list[MessageGroup] = []
-        start = 0
-        kinds = zip(origins, map(raw_properties, contents), strict=True)
-        for (origin, raw), same in groupby(kinds):
-            stop = start + sum(1 for _ in same)
-            payloads = list(map(body_of, contents[start:stop]))
-            groups.append(MessageGroup(origin, raw, range(start, stop), payloads))
-            start = stop
-        if sum(map(len, contents)) <= LAST_RUN_BYTES_MAX:
-            self._contents, self._origins, self._groups = contents[:], origins[:], groups
-        return groups
-
-
 class PublishWriter:
     """Writer of what one queue of a session gives its client: a `DeliveryWriter`."""
 
@@ -589,10 +513,13 @@ class PublishWriter:
         "_counts",
         "_forms",
         "_last_run",
+        "_origin",
         "_outgoing",
         "_queue_qos",
+        "_raw",
         "_shared_filter",
         "_unsent_count",
+        "_variant",
     )
 
     def __init__(
@@ -619,15 +546,73 @@ class PublishWriter:
         self._forms: dict[tuple[Origin, bytes], Form] = {}
         self._unsent_count = 0
         """Messages of this batch that are not for the client, or too large for it."""
+        self._origin: Origin | None = None
+        """Origin of the last messages that went past the queue."""
+        self._raw = b""
+        """Their properties as messages of AMQP."""
+        self._variant: Variant | None = None
+        """How such messages are sent past the queue; None if they are not."""
 
     def forget(self) -> None:
         """Subscriptions have changed."""
         self._forms.clear()
+        self._origin = None
 
     def forget_beyond(self, count: int) -> None:
         """Forget how messages are sent if more than `count` forms of them are remembered."""
         if len(self._forms) > count:
             self._forms.clear()
+
+    def send_past(self, origins: list[Origin], contents: list[bytes], content_bytes: int) -> bool:
+        """Send messages of QoS 0 past the queue, as a `DirectWriter`: those of a fan-out are
+        encoded once for all its clients."""
+        last, channel = self._last_run, self._channel
+        try:
+            if contents is last.passing:
+                group = last.passing_group
+            else:
+                group = last.alike(origins, contents, content_bytes)
+            if group is None:
+                return False
+            if group.origin is not self._origin or group.raw != self._raw:
+                self._find_variant(group)
+            variant = self._variant
+            if variant is None or channel.session.vhost.tracer is not None:
+                return False
+            if variant.form.qos < 0:
+                return True
+            output = channel.output
+            if not output.has_room:
+                return False
+            output.reserve(group.burst_bytes)
+            output.pieces.append(group.encoded.get(variant) or group.packets(variant))
+            output.sent(group.burst_bytes)
+            self._counts.consumed_auto_ack += len(contents)
+            if channel.observer is not None:
+                channel.observer.delivered(self._delivered(origins, contents, content_bytes))
+        except Exception as error:  # noqa: BLE001 - a bug ends this connection, not the publisher's
+            channel.give_up(error)
+        return True
+
+    def _delivered(
+        self, origins: list[Origin], contents: list[bytes], content_bytes: int
+    ) -> DeliveryBatch:
+        """Return messages that went past the queue, for those who count deliveries."""
+        consumer = self._channel.mailbox_consumer
+        return DeliveryBatch(
+            consumer, origins, contents, (), redelivered=False, content_bytes=content_bytes
+        )
+
+    def _find_variant(self, group: MessageGroup) -> None:
+        """Find how messages are sent past the queue, if they can be: all alike."""
+        self._origin, self._raw, self._variant = group.origin, group.raw, None
+        key, terms = (group.origin, group.raw), self._outgoing.terms
+        form = self._forms.get(key) or self._find_form(*key)
+        interceptors = self._channel.session.interceptors
+        is_intercepted = interceptors is not None and interceptors.outgoing is not None
+        is_limited = terms.packet_bytes_max or self._outgoing.aliases is not None
+        if not (form.expiry_ms >= 0 or form.qos > 0 or is_intercepted or is_limited):
+            self._variant = self._last_run.variant(form, terms.version)
 
     def send(self, delivery_batch: DeliveryBatch) -> None:
         """Send a run of messages; a bug ends this connection, and not the turn of all."""
@@ -674,7 +659,7 @@ class PublishWriter:
             form = aliases.shorten(form)
         output = self._channel.output
         if not form.qos:
-            output.pieces += group.packets(form, terms.version)
+            output.pieces.append(group.packets(self._last_run.variant(form, terms.version)))
             return group.indices
         packet_ids, _qos = self._outgoing.number(delivery_batch, group.indices, form.qos)
         if self._shared_filter and form.qos == 2:

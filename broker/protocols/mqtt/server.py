@@ -17,7 +17,7 @@ from fluffle.broker.core.services import Services
 from fluffle.broker.events.event_publisher import INTERNAL
 from fluffle.broker.metadata.change import NOTHING, Change
 from fluffle.broker.protocols.mqtt.conversion import MessageConverter
-from fluffle.broker.protocols.mqtt.outgoing_publishes import LastRun
+from fluffle.broker.protocols.mqtt.publish_runs import LastRun
 from fluffle.broker.protocols.mqtt.session_state import (
     NEVER_S,
     SentBefore,

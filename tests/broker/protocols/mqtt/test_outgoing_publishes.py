@@ -1,23 +1,23 @@
 """Messages on their way to an MQTT client: QoS, identifiers, windows, and what comes again."""
 
-from unittest.mock import patch
+from unittest.mock import Mock, patch
 
 import pytest
 
 from fluffle.broker.base.message import Origin
 from fluffle.broker.config.config import MqttConfig
-from fluffle.broker.protocols.mqtt import outgoing_publishes
-from fluffle.broker.protocols.mqtt.outgoing_publishes import (
-    LAST_RUN_BYTES_MAX,
-    VARIANTS_MAX,
-    LastRun,
-    runs_of,
-)
+from fluffle.broker.protocols.mqtt import publish_runs
+from fluffle.broker.protocols.mqtt.outgoing_publishes import runs_of
+from fluffle.broker.protocols.mqtt.publish_runs import LAST_RUN_BYTES_MAX, VARIANTS_MAX, LastRun
+from fluffle.broker.protocols.mqtt.server import TRAFFIC_LABELS
 from fluffle.broker.protocols.mqtt.session_state import NO_LOCAL, RETAIN_AS_PUBLISHED
+from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.ready_list import ReadyList
+from fluffle.broker.vhosts.vhost import set_tracer
 from fluffle.protocol.mqtt.codes import MQTT_3_1_1, MQTT_5, PacketType, ReasonCode
 from fluffle.protocol.mqtt.events import Acks, Publishes
 from fluffle.protocol.mqtt.hot import build_publishes
-from fluffle.protocol.mqtt.packets import Ack, Connack, Connect, Disconnect, Publish
+from fluffle.protocol.mqtt.packets import Ack, Connack, Connect, Disconnect, Publish, encode
 from fluffle.protocol.mqtt.properties import (
     Properties,
     PropertyId,
@@ -55,7 +55,7 @@ def test_what_many_are_sent_is_made_once() -> None:
     for client in clients:
         client.subscribe("a", options=0)
     publisher = mqtt.connect("p")
-    with patch.object(outgoing_publishes, "build_publishes", wraps=build_publishes) as build:
+    with patch.object(publish_runs, "build_publishes", wraps=build_publishes) as build:
         publisher.send(*(Publish(b"a", b"%d" % number) for number in range(5)))
     assert build.call_count == 1
     for client in clients:
@@ -106,7 +106,7 @@ def test_little_is_kept_for_clients_that_each_have_an_identifier_of_their_own() 
         (run,) = runs(client)
         assert decode_properties(run.properties).subscription_ids == [number]
     (group,) = mqtt.server.last_run._groups
-    assert len(group._packets) <= VARIANTS_MAX
+    assert len(group.encoded) <= VARIANTS_MAX
 
 
 def acknowledge_all(client: MqttClient) -> list[bytes]:
@@ -416,3 +416,91 @@ def test_a_message_that_is_too_large_for_the_client_is_left_out() -> None:
 def test_numbers_in_order_are_runs() -> None:
     assert runs_of([1, 2, 3, 7, 9, 10]) == [(1, 3), (7, 7), (9, 10)]
     assert runs_of([]) == []
+
+
+# Past the queue
+
+
+def mailbox(mqtt: MqttEdge) -> Queue:
+    queue = mqtt.edge.vhost.queues["mqtt-subscription-cqos0"]
+    assert isinstance(queue, Queue)
+    return queue
+
+
+def test_a_message_of_qos_0_needs_no_place_in_a_queue() -> None:
+    mqtt = MqttEdge()
+    client, publisher = mqtt.connect("c"), mqtt.connect("p")
+    client.subscribe("a", options=0)
+    with patch.object(ReadyList, "put", side_effect=AssertionError("it went into the queue")):
+        publisher.publish("a", b"x", 1)
+        publisher.send(*(Publish(b"a", b"%d" % number) for number in range(3)))
+    assert [payload for _, payload, _ in client.messages()] == [b"x", b"0", b"1", b"2"]
+
+
+def test_messages_stay_in_order_when_some_had_to_wait_in_the_queue() -> None:
+    mqtt = MqttEdge()
+    client, publisher = mqtt.connect("c"), mqtt.connect("p")
+    client.subscribe("a", options=0)
+    publisher.publish("a", b"0")
+    client.connection.pause_writing()
+    publisher.publish("a", b"1")
+    publisher.publish("a", b"2")
+    assert mailbox(mqtt).ready_count == 2
+    # It may go on in the midst of what one client publishes.
+    publisher.transport.receive(encode(Publish(b"a", b"3"), MQTT_5))
+    client.connection.resume_writing()
+    publisher.transport.receive(encode(Publish(b"a", b"4"), MQTT_5))
+    mqtt.edge.run()
+    publisher.publish("a", b"5")
+    assert [payload for _, payload, _ in client.messages()] == [b"%d" % n for n in range(6)]
+    assert mailbox(mqtt).ready_count == 0
+
+
+def test_what_a_client_does_not_read_is_dropped_beyond_its_mailbox() -> None:
+    mqtt = MqttEdge(MqttConfig(mailbox_soft_limit=3))
+    client, publisher = mqtt.connect("c"), mqtt.connect("p")
+    client.subscribe("a", options=0)
+    client.connection.pause_writing()
+    for number in range(10):
+        publisher.publish("a", b"%d" % number)
+    assert mailbox(mqtt).ready_count == 4
+    client.connection.resume_writing()
+    mqtt.edge.run()
+    publisher.publish("a", b"new")
+    heard = [payload for _, payload, _ in client.messages()]
+    assert heard == [b"0", b"1", b"2", b"3", b"new"]
+
+
+def test_messages_that_go_past_a_queue_are_counted_and_traced() -> None:
+    mqtt = MqttEdge()
+    client, publisher = mqtt.connect("c"), mqtt.connect("p")
+    client.subscribe("a", options=0)
+    counts = mqtt.edge.services.runtime.traffic.of(TRAFFIC_LABELS[5]).from_qos0_queues
+    channel = client.connection.channel
+    assert channel is not None
+    channel.observer = observer = Mock()
+    publisher.send(Publish(b"a", b"x"), Publish(b"a", b"y"))
+    assert counts.consumed_auto_ack == 2
+    (seen,) = observer.delivered.call_args_list
+    delivery_batch = seen.args[0]
+    assert (len(delivery_batch.contents), delivery_batch.holder.queue) == (2, mailbox(mqtt))
+    tracer = Mock()
+    set_tracer(mqtt.edge.vhost, "test", tracer)
+    publisher.publish("a", b"z")
+    assert tracer.delivered.call_count == 1
+    assert counts.consumed_auto_ack == 3
+    assert [payload for _, payload, _ in client.messages()] == [b"x", b"y", b"z"]
+
+
+def test_a_bug_in_what_one_client_is_sent_ends_its_connection_alone() -> None:
+    mqtt = MqttEdge()
+    client, other, publisher = mqtt.connect("c"), mqtt.connect("d"), mqtt.connect("p")
+    for each in (client, other):
+        each.subscribe("a", options=0)
+    channel = client.connection.channel
+    assert channel is not None
+    channel.observer = Mock(delivered=Mock(side_effect=ValueError("a bug")))
+    publisher.publish("a", b"x", 1)
+    assert publisher.acks() == [(PacketType.PUBACK, 1, ReasonCode.SUCCESS)]
+    assert other.messages() == [("a", b"x", 0)]
+    assert client.packets()[-1:] == [Disconnect(ReasonCode.UNSPECIFIED_ERROR)]
