@@ -39,6 +39,7 @@ from fluffle.broker.routing.exchange import (
     declared_alternate,
 )
 from fluffle.broker.routing.recent_history import HistoryMessage
+from fluffle.broker.routing.topic_filter import GROUP_MEMBER, member_of
 from fluffle.broker.vhosts import queue_changes as queues
 from fluffle.protocol.properties import decode_properties, priority_of, raw_properties
 from fluffle.protocol.spec import DIRECT_REPLY_TO
@@ -128,6 +129,13 @@ def check_no_reply_target(queue: str) -> None:
         raise AccessRefused("cannot bind or unbind to a volatile (direct reply-to) queue")
 
 
+def check_in_no_group(binding: Binding) -> None:
+    """PreconditionFailed for a binding that makes a client share a queue: with the last of these
+    the queue goes, whoever may delete it."""
+    if member_of(binding):
+        raise PreconditionFailed(f"argument '{GROUP_MEMBER}' is the broker's own")
+
+
 class BindingRequest:
     """Request of a client to bind, which gives a new binding what its source has kept."""
 
@@ -141,6 +149,7 @@ class BindingRequest:
 
     def decide(self) -> Change:
         """Bind, unless that is so."""
+        check_in_no_group(self._binding)
         check_may_bind(self._session, self._binding)
         change = queues.bind(self._session.vhost, self._binding, self._session.owner)
         self._is_new = not change.changes_nothing

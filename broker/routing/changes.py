@@ -136,11 +136,12 @@ def bound_by_filter(
     return [binding for binding in found if binding in bound]
 
 
-def subscribe(topology: Topology, bindings: Iterable[Binding]) -> Change:
+def subscribe(topology: Topology, bindings: Iterable[Binding], new: Collection[str] = ()) -> Change:
     """Add bindings of a queue that have topic filters, each in the place of those of the queue with
     the same filter, of a shared queue those of the same client: no message finds neither.
 
-    The caller looks for the queue.  NotFound for the source, PreconditionFailed as `bind`.
+    The caller looks for the queue; `new` are durable ones that are there once this is.  NotFound
+    for the source, PreconditionFailed as `bind`.
     """
     vhost, removes, puts = topology.vhost, list[Fact](), list[Fact]()
     ends: dict[Name, None] = {}
@@ -157,7 +158,11 @@ def subscribe(topology: Topology, bindings: Iterable[Binding]) -> Change:
         if others or not there:
             ends |= dict.fromkeys((exchange_name(vhost, source), (Kind.QUEUE, (vhost, queue))))
         removes += [binding_fact(topology, each) for each in others]
-        if binding not in there:
+        if queue in new:
+            key = binding_key(vhost, binding)
+            outlives = topology.require(source).spec.durable
+            puts.append(Fact(Kind.BINDING, key, binding, outlives))
+        elif binding not in there:
             puts.append(binding_fact(topology, binding))
     rests_on = *ends, *(fact.name for fact in removes)
     return Change(tuple(removes), tuple(puts), rests_on)

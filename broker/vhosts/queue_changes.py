@@ -221,16 +221,21 @@ def bind(vhost: VirtualHost, binding: Binding, owner: Owner | None) -> Change:
     return changes.bind(vhost.topology, binding)
 
 
-def subscribe(vhost: VirtualHost, bindings: Sequence[Binding], owner: Owner | None) -> Change:
+def subscribe(
+    vhost: VirtualHost,
+    bindings: Sequence[Binding],
+    owner: Owner | None,
+    new: Collection[str] = (),
+) -> Change:
     """Have bindings of queues that have topic filters, each in the place of those with the same
     filter, and of a shared queue of the same client.  Of ends that are missing the source is
-    reported first."""
+    reported first; `new` are durable queues that are there once this is."""
     for source in {each.source: None for each in bindings}:
         check_not_default(source)
         vhost.topology.require(source)
-    for destination in {each.destination: None for each in bindings}:
+    for destination in {each.destination: None for each in bindings if each.destination not in new}:
         vhost.queue(destination, owner)
-    return changes.subscribe(vhost.topology, bindings)
+    return changes.subscribe(vhost.topology, bindings, new)
 
 
 def unsubscribe(

@@ -49,7 +49,11 @@ if TYPE_CHECKING:
     from fluffle.broker.core.services import Services
     from fluffle.broker.definitions.retained import RetainedStore
     from fluffle.broker.protocols.mqtt.conversion import MessageConverter
-    from fluffle.broker.protocols.mqtt.session_state import SessionKey, SessionState
+    from fluffle.broker.protocols.mqtt.session_state import (
+        SessionKey,
+        SessionState,
+        TopicSubscription,
+    )
     from fluffle.broker.protocols.mqtt.sys_topics import SysTopics
     from fluffle.broker.queues.queue_api import (
         Consumer,
@@ -77,6 +81,9 @@ class ChannelConnection(Client, Protocol):
 
     def give_up(self, error: Exception) -> None:
         """End it for an error of the broker's own that concerns it alone."""
+
+    def subscribe_again(self, subscription: TopicSubscription) -> None:
+        """Make a subscription anew whose queue has been deleted; if that cannot be, end it."""
 
 
 class ChannelServer(Protocol):
@@ -153,7 +160,7 @@ class Channel:
         """Consumers of the session's queues, by consumer tag."""
         self.writers: dict[str, PublishWriter] = {}
         """Writers of these consumers."""
-        self.groups = SharedQueues(self, server)
+        self.groups = SharedQueues(self, server, connection)
         self.outgoing = OutgoingPublishes(self, state, delivery_terms)
         is_lasting = state.is_lasting
         self.packets = PacketKeeper(server.services, state.key, self) if is_lasting else None
@@ -276,9 +283,12 @@ class Channel:
 
     def consumer_lost(self, tag: str) -> None:
         """A queue of the session has been deleted, and with it the session, or it may not be read
-        any more."""
-        name = self.queue_name(TAGS.index(tag)) if tag in TAGS else tag
-        is_deleted = name not in self.session.vhost.queues
+        any more.  One that is shared is made anew."""
+        queues = self.session.vhost.queues
+        if tag not in TAGS and tag not in queues:
+            self.groups.lost(tag)
+            return
+        is_deleted = tag in TAGS and self.queue_name(TAGS.index(tag)) not in queues
         if is_deleted and self._server.is_own(self.state.key):  # not by who has it anew elsewhere
             self.state.expiry_s = 0
         self.connection.disconnect(

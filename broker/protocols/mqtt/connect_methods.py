@@ -32,7 +32,7 @@ from fluffle.broker.protocols.mqtt.authentication import AuthenticatedClient, Au
 from fluffle.broker.protocols.mqtt.reasons import code_of
 from fluffle.broker.protocols.mqtt.server import has_definitions, queues_of
 from fluffle.broker.protocols.mqtt.session_state import NEVER_S, SessionState, TopicSubscription
-from fluffle.broker.protocols.mqtt.shared_queues import LASTS
+from fluffle.broker.protocols.mqtt.shared_queues import LASTS, memberships
 from fluffle.broker.protocols.mqtt.sys_topics import check_may_publish_to, check_may_read
 from fluffle.broker.protocols.mqtt.topics import subscription_queue
 from fluffle.broker.protocols.mqtt.will import PendingWill, encode_record
@@ -277,7 +277,7 @@ class ConnectRequest:
         change = queue_changes.delete_queues(vhost, ending)
         if not is_present:
             exchange = self._server.config.exchange
-            leaving = queue_changes.memberships(vhost, exchange, client_id, LASTS)
+            leaving = memberships(vhost, exchange, client_id, LASTS)
             change = change.joined(queue_changes.leave_groups(vhost, leaving))
             change = change.joined(end_session(vhost, client_id))
         expiry_s = self._expiry_s()
@@ -362,10 +362,12 @@ def check_may_publish(server: MqttServer, session: Session, topic: str) -> None:
 
 
 def has_lost_queue(vhost: VirtualHost, state: SessionState | None) -> bool:
-    """True if a session has subscriptions whose queue is gone: what came for them is, too."""
+    """True if a session has subscriptions whose queue is gone: what came for them is, too.  A queue
+    that is shared is made anew."""
     if state is None:
         return False
-    needed = {each.queue(state.client_id) for each in state.subscriptions.values()}
+    own = (each for each in state.subscriptions.values() if not each.share_name)
+    needed = {each.queue(state.client_id) for each in own}
     return not needed <= vhost.queues.keys()
 
 
@@ -379,7 +381,7 @@ def check_may_resume(server: MqttServer, session: Session, client_id: str) -> No
         for binding, subscription in found:
             rights.check_topic("read", exchange, binding.routing_key)
             check_may_read(session, subscription.topic_filter, exchange)
-    for binding in queue_changes.memberships(vhost, exchange, client_id, LASTS):
+    for binding in memberships(vhost, exchange, client_id, LASTS):
         rights.check("read", "queue", binding.destination)
         rights.check_topic("read", exchange, binding.routing_key)
 
@@ -388,7 +390,7 @@ def restore_subscriptions(server: MqttServer, session: Session, state: SessionSt
     """Read the subscriptions of a session from its bindings, which others may have changed while
     its client was away."""
     vhost, exchange, client_id = session.vhost, server.config.exchange, state.client_id
-    found = [*queue_changes.memberships(vhost, exchange, client_id, LASTS).values()]
+    found = [*memberships(vhost, exchange, client_id, LASTS).values()]
     for qos in QUEUE_QOS:
         queue = subscription_queue(client_id, qos)
         found += (each for _, each in queue_changes.subscriptions(vhost, exchange, queue))
@@ -398,7 +400,9 @@ def restore_subscriptions(server: MqttServer, session: Session, state: SessionSt
     ]
     bound = {each.full_filter: each for each in subscriptions}
     for topic_filter in state.subscriptions.keys() - bound.keys():
-        state.unsubscribe(topic_filter)
+        gone = state.subscriptions[topic_filter]
+        if not gone.share_name or gone.queue(client_id) in vhost.queues:
+            state.unsubscribe(topic_filter)
     for subscription in bound.values():
         if state.subscriptions.get(subscription.full_filter) != subscription:
             state.subscribe(subscription)

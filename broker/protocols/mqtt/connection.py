@@ -35,8 +35,8 @@ from fluffle.broker.protocols.mqtt.incoming_publishes import PublishTerms
 from fluffle.broker.protocols.mqtt.outgoing_publishes import DeliveryTerms
 from fluffle.broker.protocols.mqtt.reasons import code_of
 from fluffle.broker.protocols.mqtt.server import TRAFFIC_LABELS
-from fluffle.broker.protocols.mqtt.session_state import WINDOW_MAX
-from fluffle.broker.protocols.mqtt.subscribe_methods import SubscriptionTerms
+from fluffle.broker.protocols.mqtt.session_state import WINDOW_MAX, TopicSubscription
+from fluffle.broker.protocols.mqtt.subscribe_methods import SubscribeRequest, SubscriptionTerms
 from fluffle.broker.protocols.mqtt.topics import is_reserved
 from fluffle.broker.protocols.mqtt.will import PendingWill
 from fluffle.protocol.mqtt.codes import BROKER_CODES, MQTT_5, InvalidPacket, PacketType, ReasonCode
@@ -47,6 +47,7 @@ from fluffle.protocol.mqtt.packets import (
     Connack,
     Disconnect,
     Pingresp,
+    Subscribe,
     encode,
 )
 from fluffle.protocol.mqtt.properties import Properties, PropertyId
@@ -363,6 +364,14 @@ class Connection(SocketConnection[Event]):
         self.disconnect(code, error.explanation)
 
     close = fail
+
+    def subscribe_again(self, subscription: TopicSubscription) -> None:
+        """Make a subscription anew whose queue has been deleted; if that cannot be, end."""
+        assert self.channel is not None, "it has subscriptions"
+        identifiers = [subscription.identifier] if subscription.identifier else []
+        wanted = [(subscription.full_filter, subscription.options)]
+        packet = Subscribe(0, wanted, Properties(subscription_ids=identifiers))
+        SubscribeRequest(self.channel, packet, self.terms, ignore_done).begin()
 
     def take_over(self, done: Callable[[], None]) -> None:
         """End, for the same client has connected anew, and call `done` when the session is free."""

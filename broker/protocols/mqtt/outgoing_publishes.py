@@ -482,6 +482,9 @@ class OutgoingPublishes:
                 if before is not None:
                     of_queue = queues.setdefault(run.holder.queue.name, {})
                     of_queue[run.sequences[index]] = before
+        # What came from a shared queue before has been somewhere else since.
+        for name in [*filter(is_shared, self.state.unfinished)]:
+            del self.state.unfinished[name]
         for name, messages in queues.items():
             if is_shared(name):
                 self.state.packet_ids.free(each.packet_id for each in messages.values())

@@ -25,7 +25,7 @@ from fluffle.broker.protocols.mqtt.session_state import (
     SessionState,
     SessionStates,
 )
-from fluffle.broker.protocols.mqtt.shared_queues import LASTS, end_memberships
+from fluffle.broker.protocols.mqtt.shared_queues import LASTS, end_memberships, memberships
 from fluffle.broker.protocols.mqtt.sys_topics import SysTopics
 from fluffle.broker.protocols.mqtt.topics import TopicTranslator, subscription_queue
 from fluffle.broker.protocols.mqtt.will import (
@@ -399,9 +399,9 @@ def lasting_queues_of(vhost: VirtualHost, client_id: str) -> tuple[QueueHandle, 
 def deletion(vhost: VirtualHost, client_id: str, exchange: str) -> Change:
     """Delete what is defined of a session that lasts.  `exchange`: that of MQTT."""
     queues = queue_changes.delete_queues(vhost, lasting_queues_of(vhost, client_id))
-    leaving = queue_changes.memberships(vhost, exchange, client_id, LASTS)
-    left = queue_changes.leave_groups(vhost, leaving)
-    return queues.joined(left).joined(end_session(vhost, client_id))  # mutant: MQ35
+    leaving = memberships(vhost, exchange, client_id, LASTS)
+    change = queues.joined(queue_changes.leave_groups(vhost, leaving))
+    return change.joined(end_session(vhost, client_id))  # mutant: MQ35
 
 
 def has_definitions(vhost: VirtualHost, client_id: str, exchange: str) -> bool:
@@ -409,5 +409,5 @@ def has_definitions(vhost: VirtualHost, client_id: str, exchange: str) -> bool:
     return (
         client_id in vhost.client_sessions.by_client
         or bool(queues_of(vhost, client_id))
-        or bool(queue_changes.memberships(vhost, exchange, client_id, LASTS))
+        or bool(memberships(vhost, exchange, client_id, LASTS))
     )

@@ -16,6 +16,7 @@ from fluffle.broker.core.consumer import SubscriptionChannel, forget_consumer, s
 from fluffle.broker.core.observer import ChangedBy
 from fluffle.broker.events.event_publisher import INTERNAL
 from fluffle.broker.metadata.change import NOTHING, Change
+from fluffle.broker.protocols.mqtt.topics import shared_queue
 from fluffle.broker.vhosts import queue_changes
 
 if TYPE_CHECKING:
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
         TopicSubscription,
     )
     from fluffle.broker.queues.journal import Owner
+    from fluffle.broker.routing.bindings import Binding
+    from fluffle.broker.routing.topic_filter import FilterBinding
+    from fluffle.broker.runtime.turn import Turn
+    from fluffle.broker.vhosts.vhost import VirtualHost
 
 LASTS = ""
 """Connection of subscriptions of shared queues that end with none."""
@@ -43,6 +48,19 @@ def node_of(mark: str) -> str:
     return mark.rpartition(" ")[0].rpartition(" ")[0]
 
 
+def memberships(
+    vhost: VirtualHost, exchange: str, member: str, connection: str | None = None
+) -> dict[Binding, FilterBinding]:
+    """Find the bindings by which a client shares queues of groups, and no others; with `connection`
+    those that end with it."""
+    found = queue_changes.memberships(vhost, exchange, member, connection)
+    return {
+        binding: each
+        for binding, each in found.items()
+        if binding.destination == shared_queue(each.group, each.topic_filter)
+    }
+
+
 def leave_groups(services: Services, exchange: str, key: SessionKey, connection: str) -> None:
     """Have a client share no queue any more by subscriptions that end with a connection."""
     vhost_name, client_id = key
@@ -51,7 +69,7 @@ def leave_groups(services: Services, exchange: str, key: SessionKey, connection:
         vhost = services.vhosts.get(vhost_name)
         if vhost is None:
             return NOTHING
-        leaving = queue_changes.memberships(vhost, exchange, client_id, connection)
+        leaving = memberships(vhost, exchange, client_id, connection)
         return queue_changes.leave_groups(vhost, leaving)
 
     services.metadata_of(ChangedBy(INTERNAL, INTERNAL)).settle(decide)
@@ -64,7 +82,7 @@ def end_memberships(services: Services, exchange: str) -> None:
         marks = {
             (member, each.connection)
             for member in (() if found is None else found.members)
-            for each in queue_changes.memberships(vhost, exchange, member).values()
+            for each in memberships(vhost, exchange, member).values()
         }
         for member, mark in marks:
             if node_of(mark) == services.owners.node:
@@ -80,13 +98,25 @@ class SharingServer(Protocol):
     """How many of connected clients are shared."""
 
 
+class SubscribingConnection(Protocol):
+    """Connection of a client that subscribes."""
+
+    def subscribe_again(self, subscription: TopicSubscription) -> None:
+        """Make a subscription anew whose queue has been deleted; if that cannot be, end it."""
+
+
 class SharingChannel(SubscriptionChannel, Protocol):
     """Channel of a client that shares queues."""
 
+    is_open: bool
     prefetch: int
     state: SessionState
+    turn: Turn
     writers: dict[str, PublishWriter]
     """Writers of its consumers, by their tags."""
+
+    def give_up(self, error: Exception) -> None:
+        """Close the connection for an error of the broker's own that concerns it alone."""
 
     def consume(self, qos: int) -> None:
         """Have the client given what is in a queue of its session, if that is there."""
@@ -100,11 +130,14 @@ class SharingChannel(SubscriptionChannel, Protocol):
 class SharedQueues:
     """Shared queues that one client is given over one connection."""
 
-    __slots__ = ("_channel", "_server")
+    __slots__ = ("_channel", "_connection", "_server")
 
-    def __init__(self, channel: SharingChannel, server: SharingServer) -> None:
+    def __init__(
+        self, channel: SharingChannel, server: SharingServer, connection: SubscribingConnection
+    ) -> None:
         self._channel = channel
         self._server = server
+        self._connection = connection
 
     @property
     def mark(self) -> str:
@@ -117,7 +150,10 @@ class SharedQueues:
         for qos in (0, 1):
             self._channel.consume(qos)
         for subscription in self._channel.state.shared:
-            self.consume(subscription)
+            if subscription.queue("") in self._channel.session.vhost.queues:
+                self.consume(subscription)
+            else:
+                self._connection.subscribe_again(subscription)
 
     def consume(self, subscription: TopicSubscription) -> None:
         """Have the client given what comes for a subscription that is shared."""
@@ -145,6 +181,21 @@ class SharedQueues:
         if self._channel.writers.pop(tag, None) is not None:
             self._server.shared_subscriptions -= 1
         done()
+
+    def lost(self, tag: str) -> None:
+        """A queue has been deleted, and with it all subscriptions to it: have it there anew."""
+        channel = self._channel
+        if channel.writers.pop(tag, None) is not None:
+            self._server.shared_subscriptions -= 1
+        for subscription in channel.state.shared:
+            if subscription.queue("") == tag:
+                act = partial(self._subscribe_again, subscription)
+                channel.turn.act_later(act, channel.give_up)
+
+    def _subscribe_again(self, subscription: TopicSubscription) -> None:
+        channel = self._channel
+        if channel.is_open and subscription.full_filter in channel.state.subscriptions:
+            self._connection.subscribe_again(subscription)
 
     def leave(self) -> None:
         """Have no part in queues that are shared for as long as this connection."""

@@ -13,14 +13,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from fluffle.broker.base.errors import BrokerError, NotFound
+from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.core import topology
 from fluffle.broker.core.property_facts import EXPIRATION_MS_MAX
 from fluffle.broker.metadata.change import NOTHING, Change
 from fluffle.broker.metadata.metadata import change_or_refuse
 from fluffle.broker.protocols.mqtt.reasons import code_of
 from fluffle.broker.protocols.mqtt.session_state import QOS_MASK, TopicSubscription
+from fluffle.broker.protocols.mqtt.shared_queues import memberships
 from fluffle.broker.protocols.mqtt.sys_topics import check_may_read
+from fluffle.broker.protocols.mqtt.topics import is_reserved
 from fluffle.broker.queues.arguments import Declaration
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.topic_filter import FilterBinding, arguments_of
@@ -134,7 +136,8 @@ class SubscribeRequest:
         terms: SubscriptionTerms,
         done: Callable[[], None],
     ) -> None:
-        """`done` is called once it is answered, now or later."""
+        """`done` is called once it is answered, now or later.  Without an identifier of its packet
+        it is not answered: the subscriptions are to be as they were."""
         self._channel = channel
         self._packet = packet
         self._terms = terms
@@ -161,8 +164,8 @@ class SubscribeRequest:
     def _checked(self, text: str, options: int, identifier: int) -> ReasonCode:
         """Note what is wanted if it may be; the answer to it."""
         parsed = parse_filter(text)
-        if parsed is None:
-            return ReasonCode.TOPIC_FILTER_INVALID
+        if parsed is None or (parsed.share_name and is_reserved(parsed.topic_filter)):
+            return ReasonCode.TOPIC_FILTER_INVALID  # the figures of a node go past all queues
         subscription = TopicSubscription(
             parsed.topic_filter, options, identifier, parsed.share_name
         )
@@ -178,7 +181,8 @@ class SubscribeRequest:
         return ReasonCode(options & QOS_MASK)
 
     def _declare_next(self) -> None:
-        """Declare a queue that is missing; once none is, bind."""
+        """Declare a queue of the session that is missing; once none is, bind.  One that is shared
+        is declared with its binding: it is not there without a member."""
         channel, metadata = self._channel, self._channel.session.metadata
         if not channel.is_open:
             self._done()
@@ -190,20 +194,16 @@ class SubscribeRequest:
             )
             change_or_refuse(metadata, request.decide, self._declare_next, self._refuse)
         elif self._wanted:
-            change_or_refuse(metadata, self._decide_bindings, self._bound, self._not_bound)
+            change_or_refuse(metadata, self._decide_bindings, self._bound, self._refuse)
         else:
             self._next()
 
     def _missing_queue(self) -> Declaration | None:
-        """A queue that is wanted and is not there."""
+        """Find a queue of the session that is wanted and is not there."""
         channel, queues = self._channel, self._channel.session.vhost.queues
         for each in self._wanted:
-            name = each.queue(channel.state.client_id)
-            if name in queues:
-                continue
-            if each.share_name:
-                return shared_declaration(name, self._terms)
-            return declaration_of(channel, QUEUE_QOS[each.qos], self._terms)
+            if not each.share_name and each.queue(channel.state.client_id) not in queues:
+                return declaration_of(channel, QUEUE_QOS[each.qos], self._terms)
         return None
 
     def _next(self) -> None:
@@ -219,7 +219,13 @@ class SubscribeRequest:
         vhost, owner = channel.session.vhost, channel.session.owner
         wanted = {each.full_filter: each for each in self._wanted}
         bindings = [binding_of(channel, each, terms) for each in wanted.values()]
-        change = queue_changes.subscribe(vhost, bindings, owner)
+        groups = {each.queue("") for each in wanted.values() if each.share_name}
+        change, new = NOTHING, [name for name in groups if name not in vhost.queues]
+        for name in new:
+            declared = topology.named(channel.session, shared_declaration(name, terms))
+            request = topology.QueueDeclaration(channel.session, declared)
+            change = change.joined(request.decide())
+        change = change.joined(queue_changes.subscribe(vhost, bindings, owner, new))
         own = [each for each in wanted.values() if not each.share_name]
         for qos in (0, 1):  # a filter whose QoS has changed may be bound to the other queue
             moved = [each.topic_filter for each in own if QUEUE_QOS[each.qos] != qos]
@@ -245,14 +251,6 @@ class SubscribeRequest:
                 channel.consume(subscription.qos)
         self._next()
 
-    def _not_bound(self, error: BrokerError) -> None:
-        """The others of a group may have left it meanwhile, and its queue be gone."""
-        missing = self._missing_queue()
-        if isinstance(error, NotFound) and missing is not None and not missing.exclusive:
-            self._declare_next()
-        else:
-            self._refuse(error)
-
     def _refuse(self, error: BrokerError) -> None:
         """None of them can be had."""
         code = code_of(error)
@@ -264,7 +262,11 @@ class SubscribeRequest:
 
     def _answer(self) -> None:
         channel, packet = self._channel, self._packet
-        if channel.is_open:
+        if channel.is_open and not packet.packet_id:
+            if self._codes[0].is_error:
+                text = "a queue that it shares is gone, and cannot be made anew"
+                channel.connection.disconnect(self._codes[0], text)
+        elif channel.is_open:
             channel.vouch()
             suback = Suback(packet.packet_id, self._codes)
             channel.output.add(encode(suback, self._terms.version))
@@ -334,7 +336,7 @@ class UnsubscribeRequest:
         queues = {each.queue(state.client_id) for each in self._shared()}
         change = NOTHING
         if queues:
-            bindings = queue_changes.memberships(session.vhost, exchange, state.client_id)
+            bindings = memberships(session.vhost, exchange, state.client_id)
             leaving = [each for each in bindings if each.destination in queues]
             change = queue_changes.leave_groups(session.vhost, leaving)
         for qos in (0, 1):

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from functools import partial
+from unittest.mock import patch
 
 import pytest
 
 from fluffle.broker.access.users import Permission, TopicPermission
+from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.config.config import MqttConfig
+from fluffle.broker.core.topology import BindingRequest
 from fluffle.broker.protocols.mqtt.session_state import NO_LOCAL, RETAIN_AS_PUBLISHED
 from fluffle.broker.protocols.mqtt.topics import shared_queue
-from fluffle.broker.routing.bindings import DestinationKind
-from fluffle.broker.routing.topic_filter import shown_arguments
-from fluffle.broker.vhosts.queue_changes import delete_queue
+from fluffle.broker.routing import changes
+from fluffle.broker.routing.bindings import Binding, DestinationKind
+from fluffle.broker.routing.topic_filter import FilterBinding, arguments_of, shown_arguments
+from fluffle.broker.vhosts.queue_changes import bind, delete_queue
 from fluffle.protocol.mqtt.codes import MQTT_3_1_1, MQTT_5, PacketType, ReasonCode
 from fluffle.protocol.mqtt.events import Publishes
 from fluffle.protocol.mqtt.packets import Ack, Disconnect, Publish, Suback, Subscribe
@@ -366,14 +370,97 @@ def test_a_session_that_lasts_no_longer_leaves_its_groups_at_its_end() -> None:
     assert mqtt.queue_names == []
 
 
-def test_a_queue_that_is_deleted_under_its_members_ends_their_sessions() -> None:
-    mqtt = MqttEdge()
-    (client,) = members(mqtt, 1, expiry_s=60)
+def delete_group(mqtt: MqttEdge) -> None:
     vhost = mqtt.edge.vhost
     mqtt.edge.editor.have(partial(delete_queue, vhost, vhost.queues[QUEUE]))
     mqtt.edge.run()
-    assert client.packets() == [Disconnect(ReasonCode.ADMINISTRATIVE_ACTION)]
-    assert not mqtt.connect("m0", clean_start=False, expiry_s=60).connack.session_present
+
+
+def test_a_queue_that_is_deleted_under_its_members_is_made_anew() -> None:
+    mqtt = MqttEdge()
+    clients = members(mqtt, 2, expiry_s=60)
+    for client in clients:
+        client.subscribe("own", options=1, identifier=3)
+    delete_group(mqtt)
+    assert mqtt.server.session_counts().shared_subscriptions == 2
+    publisher = mqtt.connect("p")
+    for number in range(4):
+        publisher.publish("a", b"%d" % number, 1)
+    publisher.publish("own", b"own", 1)
+    for client in clients:
+        assert sorted(map(len, payloads(client))) == [1, 1, 3]
+
+
+def test_it_is_made_anew_for_a_member_that_comes_back() -> None:
+    mqtt = MqttEdge()
+    (client,) = members(mqtt, 1, expiry_s=60)
+    client.subscribe("own", options=1)
+    client.lose()
+    mqtt.connect("p").publish("own", b"kept", 1)
+    delete_group(mqtt)
+    back = mqtt.connect("m0", clean_start=False, expiry_s=60)
+    assert back.connack.session_present
+    mqtt.connect("p").publish("a", b"new", 1)
+    assert payloads(back) == [b"kept", b"new"]
+
+
+def test_a_member_that_may_not_make_it_anew_is_disconnected() -> None:
+    mqtt = MqttEdge()
+    (client,) = members(mqtt, 1, expiry_s=60)
+    mqtt.edge.editor.put_permission("guest", "/", Permission("^mqtt-subscription-", ".*", ".*"))
+    mqtt.edge.run()
+    delete_group(mqtt)
+    assert client.packets() == [Disconnect(ReasonCode.NOT_AUTHORIZED)]
+
+
+def test_no_queue_is_there_without_a_member() -> None:
+    """It is declared and bound in one change, or it is not."""
+    mqtt = MqttEdge()
+    client = mqtt.connect("c")
+    with patch.object(changes, "subscribe", side_effect=PreconditionFailed("no")):
+        assert client.subscribe(GROUP) == [ReasonCode.QUOTA_EXCEEDED]
+    assert mqtt.queue_names == []
+
+
+def test_a_queue_of_others_is_no_group() -> None:
+    """Whoever could bind with such arguments would have it deleted."""
+    mqtt = MqttEdge()
+    amqp = mqtt.edge.connect()
+    amqp.declare("orders")
+    arguments = arguments_of(FilterBinding("x", group="g", member="m"))
+    binding = Binding("amq.topic", "orders", DestinationKind.QUEUE, "x", arguments)
+    session = mqtt.connect("other").connection.session
+    assert session is not None
+    with pytest.raises(PreconditionFailed):
+        BindingRequest(session, binding).decide()
+    vhost = mqtt.edge.vhost
+    mqtt.edge.editor.have(partial(bind, vhost, binding, None))  # as an import of definitions
+    mqtt.connect("m", expiry_s=60).lose()
+    assert not mqtt.connect("m", clean_start=False, expiry_s=60).packets()
+    mqtt.connect("m").lose()
+    assert "orders" in mqtt.queue_names
+
+
+def test_little_is_remembered_of_what_went_to_others() -> None:
+    mqtt = MqttEdge()
+    taker, other = members(mqtt, 2, expiry_s=60)
+    publisher = mqtt.connect("p")
+    for _ in range(3):
+        for number in range(6):
+            publisher.publish("a", b"%d" % number, 1)
+        taker.lose()
+        came = runs(other)
+        other.answer(PacketType.PUBACK, *(each for run in came for each in run.packet_ids))
+        state = mqtt.server.states.find(("/", "m0"))
+        assert state is not None
+        assert len(state.unfinished[QUEUE]) == 3
+        taker = mqtt.connect("m0", clean_start=False, expiry_s=60)
+
+
+def test_a_group_gets_no_figures_of_the_broker() -> None:
+    mqtt = MqttEdge()
+    client = mqtt.connect("c")
+    assert client.subscribe("$share/g/$SYS/#") == [ReasonCode.TOPIC_FILTER_INVALID]
 
 
 # What others see
