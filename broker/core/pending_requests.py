@@ -91,15 +91,16 @@ class WaitingRequests(Generic[E]):
         "_go_on",
         "_kept_bytes",
         "_of_all",
-        "_rules",
         "is_blocking",
         "kept",
         "read_barrier",
+        "rules",
     )
 
     def __init__(self, rules: WaitingRules[E], go_on: GoOn[E], of_all: DeferredBytes) -> None:
         """`go_on` acts for what has waited, and then on what is taken with `end`."""
-        self._rules = rules
+        self.rules = rules
+        """Rules of the protocol, which may be others while a client is asked for something."""
         self._go_on: GoOn[E] = go_on
         self._of_all = of_all
         self.read_barrier: ReadBarrier = LOCAL_READ_BARRIER
@@ -116,7 +117,7 @@ class WaitingRequests(Generic[E]):
 
     def keeps(self, event: E | DeferredEvent[E]) -> bool:
         """True if an event is for what waits; then it has been kept."""
-        number = self._rules.number_of(plain(event))
+        number = self.rules.number_of(plain(event))
         if number is None:
             return False
         kept = self.kept.get(number, self.kept.get(WHOLE_CONNECTION))
@@ -130,7 +131,7 @@ class WaitingRequests(Generic[E]):
         return True
 
     def _size_of(self, event: E | DeferredEvent[E]) -> int:
-        return self._rules.size_of(plain(event))
+        return self.rules.size_of(plain(event))
 
     def _count(self, more_bytes: int) -> None:
         self._kept_bytes += more_bytes
@@ -151,7 +152,7 @@ class WaitingRequests(Generic[E]):
 
     def blocks(self, event: E | DeferredEvent[E]) -> bool:
         """True if one that was not kept has to wait for all numbers, and all behind it."""
-        number = self._rules.number_of(plain(event))
+        number = self.rules.number_of(plain(event))
         if number is None:
             return False
         self.is_blocking = self.is_blocking or number == WHOLE_CONNECTION

@@ -540,11 +540,12 @@ class Publisher:
                 expiration_ms=lifetimes_ms,
             )
             routed_batches = [routed]
-        if facts.retains:
-            session = self.session
-            keeper = session.retained.target(session.vhost.name, origin.exchange, session.user.name)
-            for routed in routed_batches:
-                routed.keeper = keeper
+        if facts.retains:  # all have one topic, which keeps its last message
+            session, last = self.session, len(contents) - 1
+            (holding,) = (each for each in routed_batches if each.places[-1] == last)
+            holding.keeper = session.retained.target(
+                session.vhost.name, origin.exchange, session.user.name, session.traffic.dropped
+            )
         return routed_batches
 
     def _prepared(self, facts: PropertyFacts, raw: bytes, contents: list[bytes]) -> list[bytes]:

@@ -15,6 +15,7 @@ come; the node that orders the changes then removes it.
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -24,10 +25,15 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from fluffle.broker.base.callbacks import call_listener
 from fluffle.broker.base.errors import BrokerError, NotFound, PreconditionFailed
 from fluffle.broker.base.message import NEVER_EXPIRES_MS, RetainedMessage
+from fluffle.broker.base.traffic import ClientDrop
 from fluffle.broker.metadata.change import NOTHING, Change, CountLimit, Fact, Kind
 from fluffle.broker.metadata.metadata import Decide
 from fluffle.broker.metadata.nodes import RETAINS, check_supported
-from fluffle.broker.queues.publish_target import PublishReceipt
+from fluffle.broker.queues.publish_target import (
+    EnqueueResult,
+    PublishReceipt,
+    release_publishers,
+)
 from fluffle.broker.runtime.commits import when_safe
 from fluffle.broker.vhosts.retained import NO_PENDING_TOPICS, is_alive, size_of
 from fluffle.protocol.properties import body_size
@@ -45,6 +51,12 @@ if TYPE_CHECKING:
 TOPICS_AT_ONCE = 256
 CHANGE_BYTES_MAX = 1 << 18
 """Bytes of messages in one change, which is larger only for a single message."""
+
+WAITING_BYTES_MAX = 8 << 20
+"""Beyond this publishers wait whose protocol says so."""
+
+WAITER_BYTES = 512
+"""Memory that a message takes which waits, beside its content."""
 
 RECHECK_MS = 10_000
 """A node that does not order the changes looks so often whether it does."""
@@ -69,12 +81,14 @@ class RetainedLimits(NamedTuple):
 class RetainRequest:
     """The newest message of one topic that waits to be retained, or None to have it removed."""
 
-    __slots__ = ("error", "message", "topic", "vhost", "waiters")
+    __slots__ = ("error", "message", "size_bytes", "topic", "vhost", "waiters")
 
     def __init__(self, vhost: str, topic: str) -> None:
         self.vhost = vhost
         self.topic = topic
         self.message: RetainedMessage | None = None
+        self.size_bytes = 0
+        """Memory that it takes."""
         self.waiters: list[tuple[Done, Failed]] = []
         self.error: BrokerError | None = None
         """Why it was left out of the last change that was decided."""
@@ -112,6 +126,10 @@ class RetainedStore:
         self._waiting: dict[tuple[str, str], RetainRequest] = {}
         """Waiting requests by virtual host and topic."""
         self._in_flight: list[RetainRequest] = []
+        self._waiting_bytes = 0
+        """Size of all that waits or is on its way."""
+        self.full_targets: list[RetainTarget] = []
+        """Targets whose publishers may wait for room."""
         self._is_sending = False
         catalogue.retained_listeners.append(self._expire_in_time)
         for vhost in catalogue.vhosts.values():
@@ -129,6 +147,11 @@ class RetainedStore:
         request = self._waiting.get((vhost, topic))
         if request is None:
             request = self._waiting[vhost, topic] = RetainRequest(vhost, topic)
+        size_bytes = WAITER_BYTES + (0 if message is None else len(message.content))
+        if request.message is not None:
+            size_bytes -= len(request.message.content)
+        request.size_bytes += size_bytes
+        self._waiting_bytes += size_bytes
         request.message = message
         request.waiters.append((done, failed))
         found = self._catalogue.vhosts.get(vhost)
@@ -136,11 +159,28 @@ class RetainedStore:
             found.retained.pending = PendingInVhost(self, vhost)
         self._runtime.commits.add_writer(self)
 
-    def target(self, vhost: str, exchange: str, user: str) -> RetainTarget | None:
+    def target(
+        self, vhost: str, exchange: str, user: str, dropped: Counter[ClientDrop]
+    ) -> RetainTarget | None:
         """Return where messages are retained that a user publishes to an exchange; None if they
-        are not."""
+        are not.  Those that cannot be are counted in `dropped`."""
         make_topic = self.exchanges.get(exchange)
-        return None if make_topic is None else RetainTarget(self, vhost, user, make_topic)
+        if make_topic is None:
+            return None
+        return RetainTarget(self, vhost, user, make_topic, dropped)
+
+    @property
+    def is_full(self) -> bool:
+        """True if so much waits that publishers have to wait."""
+        return self._waiting_bytes > WAITING_BYTES_MAX
+
+    def _answer(self, requests: list[RetainRequest]) -> None:
+        """Answer requests that have been decided, and let publishers go on that wait."""
+        answer_all(requests)
+        if self.full_targets and not self.is_full:
+            targets, self.full_targets = self.full_targets, []
+            for target in targets:
+                release_publishers(target, sys.maxsize)
 
     def write(self) -> None:
         """Have what waits retained: a commit begins."""
@@ -188,14 +228,16 @@ class RetainedStore:
 
     def _done(self) -> None:
         requests, self._in_flight = self._in_flight, []
-        when_safe(self._runtime.commits, partial(answer_all, requests))
+        self._waiting_bytes -= sum(request.size_bytes for request in requests)
+        when_safe(self._runtime.commits, partial(self._answer, requests))
         self._send()
 
     def _failed(self, error: BrokerError) -> None:
         requests, self._in_flight = self._in_flight, []
         for request in requests:
             request.error = request.error or error
-        answer_all(requests)
+        self._waiting_bytes -= sum(request.size_bytes for request in requests)
+        self._answer(requests)
         self._send()
 
     # The end of a message
@@ -221,19 +263,32 @@ class RetainedStore:
 
 class RetainTarget:
     """Retained messages of one virtual host as a target of publishes: a `PublishTarget`, which
-    answers once they are kept, or refused for there are as many as may be."""
+    answers once a message is kept, or refused where there are as many as may be."""
 
-    __slots__ = ("_make_topic", "_store", "_user", "_vhost", "blocked_publishers")
+    __slots__ = ("_dropped", "_make_topic", "_store", "_user", "_vhost", "blocked_publishers")
     name = "retained messages"
-    is_behind = is_full = False
 
-    def __init__(self, store: RetainedStore, vhost: str, user: str, make_topic: MakeTopic) -> None:
+    def __init__(
+        self,
+        store: RetainedStore,
+        vhost: str,
+        user: str,
+        make_topic: MakeTopic,
+        dropped: Counter[ClientDrop],
+    ) -> None:
         self._store = store
         self._vhost = vhost
         self._user = user
         self._make_topic = make_topic
+        self._dropped = dropped
         self.blocked_publishers: list[BlockedPublisher] = []
-        """Always empty: this target is never full."""
+
+    @property
+    def is_behind(self) -> bool:
+        """True if publishers should slow down."""
+        return self._store.is_full
+
+    is_full = is_behind
 
     def enqueue(
         self,
@@ -243,34 +298,31 @@ class RetainTarget:
         *,
         persistent: bool,
         expiration_ms: Lifetimes = None,
-    ) -> PublishReceipt:
-        """Retain each as the last message of its topic; an empty one removes what there was."""
+    ) -> EnqueueResult | PublishReceipt:
+        """Retain the last of messages of one topic; an empty one removes what there was."""
         del content_bytes, persistent  # all are kept on disk
-        receipt, now_ms = PublishReceipt(len(contents)), self._store.now_ms()
-        for index, (origin, content) in enumerate(zip(origins, contents, strict=True)):
-            topic, message = self._make_topic(origin.routing_key), None
-            if topic is None:
-                receipt.known(index, index + 1, is_accepted=True)
-                continue
-            if body_size(content):
-                lifetime_ms = (
-                    expiration_ms[index] if isinstance(expiration_ms, list) else expiration_ms
-                )
-                expires_at_ms = NEVER_EXPIRES_MS
-                if lifetime_ms is not None:
-                    expires_at_ms = now_ms + max(1, lifetime_ms)
-                message = RetainedMessage(
-                    content, origin.annotations, self._user, now_ms, expires_at_ms
-                )
-            done = partial(receipt.known, index, index + 1, is_accepted=True)
-            refused = partial(receipt.known, index, index + 1, is_accepted=False)
-            self._store.put(self._vhost, topic, message, done, partial(call_ignoring, refused))
+        store, origin, content = self._store, origins[-1], contents[-1]
+        topic, message = self._make_topic(origin.routing_key), None
+        if topic is None:
+            return EnqueueResult.ACCEPTED
+        if body_size(content):
+            lifetime_ms = expiration_ms[-1] if isinstance(expiration_ms, list) else expiration_ms
+            now_ms, expires_at_ms = store.now_ms(), NEVER_EXPIRES_MS
+            if lifetime_ms is not None:
+                expires_at_ms = now_ms + max(1, lifetime_ms)
+            message = RetainedMessage(
+                content, origin.annotations, self._user, now_ms, expires_at_ms
+            )
+        receipt = PublishReceipt(len(contents))
+        done = partial(receipt.known, 0, receipt.count, is_accepted=True)
+        store.put(self._vhost, topic, message, done, partial(self._refused, receipt))
+        if store.is_full:
+            store.full_targets.append(self)
         return receipt
 
-
-def call_ignoring(act: Done, _error: BrokerError) -> None:
-    """Call `act`, whatever the error is."""
-    act()
+    def _refused(self, receipt: PublishReceipt, _error: BrokerError) -> None:
+        self._dropped[ClientDrop.NOT_RETAINED] += 1
+        receipt.known(0, receipt.count, is_accepted=False)
 
 
 class PendingInVhost:

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 class AuthenticatedClient(LoginClient, Protocol):
     """Connection of a client that has named a method in its CONNECT."""
 
+    def expect_response(self, *, is_expected: bool) -> None:
+        """Take a response, or DISCONNECT, before the answer to CONNECT, or no more."""
+
     def send(self, packet: Auth) -> None:
         """Send a packet at the end of this turn."""
 
@@ -62,6 +65,8 @@ class Authentication:
         or else one that it is asked for, if the mechanism has any."""
         if response is None and self.method != EXTERNAL:
             self._take_response = take
+            if self._client.is_logging_in:
+                self._client.expect_response(is_expected=True)
             self._send(ReasonCode.CONTINUE_AUTHENTICATION)
         else:
             take(response or b"")
@@ -82,6 +87,7 @@ class Authentication:
             take, self._take_response = self._take_response, None
             if take is None:
                 raise protocol_error("AUTH that nobody has asked for")
+            self._client.expect_response(is_expected=False)
             take(response or b"")
             return
         if self._client.is_logging_in or self._take_response is not None:

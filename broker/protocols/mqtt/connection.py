@@ -102,6 +102,18 @@ class MqttWaitingRules:
         return isinstance(packet, Publishes)
 
 
+class ResponseRules(MqttWaitingRules):
+    """Waiting rules while a client is asked for its response in a login: it may leave, too."""
+
+    __slots__ = ()
+
+    def number_of(self, packet: Event) -> int | None:
+        return None if isinstance(packet, Disconnect) else super().number_of(packet)
+
+
+RESPONSE_RULES = ResponseRules()
+
+
 class Connection(SocketConnection[Event]):
     """A socket and everything that lives and dies with it: a `ClientConnection`."""
 
@@ -412,6 +424,10 @@ class Connection(SocketConnection[Event]):
         self.deadlines.give("close", CLOSE_WAIT_S, NO_ANSWER)
 
     # What others ask
+
+    def expect_response(self, *, is_expected: bool) -> None:
+        """Take a response, or DISCONNECT, before the answer to CONNECT, or no more."""
+        self.input.waiting.rules = RESPONSE_RULES if is_expected else self.waiting_rules
 
     def send(self, packet: Connack | Ack | Pingresp | Disconnect | Auth) -> None:
         """Send a packet at the end of this turn."""

@@ -188,10 +188,12 @@ def on_pingreq(connection: Connection, _packet: Pingreq) -> int:
 
 def on_disconnect(connection: Connection, packet: Disconnect) -> int:
     """The client leaves; its will is published only if it says so."""
-    channel, asked_s = (
-        channel_of(connection),
-        packet.properties.integer(PropertyId.SESSION_EXPIRY_INTERVAL, -1),
-    )
+    connection.close_reason = f"disconnected by client: {packet.code.name}"
+    if connection.phase is ConnectionState.LOGIN:  # it does not answer what it is asked
+        connection.finish()
+        return EVENT_COST
+    channel = channel_of(connection)
+    asked_s = packet.properties.integer(PropertyId.SESSION_EXPIRY_INTERVAL, -1)
     if asked_s > 0 and not channel.state.is_lasting:
         raise InvalidPacket(ReasonCode.PROTOCOL_ERROR, "the session does not outlive this")
     if asked_s >= 0:
@@ -199,7 +201,6 @@ def on_disconnect(connection: Connection, packet: Disconnect) -> int:
         channel.state.expiry_s = asked_s if longest_s is None else min(asked_s, longest_s)
     if packet.code is ReasonCode.SUCCESS:
         connection.will = None  # mutant: MQ30
-    connection.close_reason = f"disconnected by client: {packet.code.name}"
     connection.end_session()
     connection.finish()
     return EVENT_COST

@@ -39,7 +39,6 @@ class SubscribedChannel(WatchingChannel, Protocol):
     """Channel of a client that subscribes."""
 
     converter: MessageConverter
-    is_open: bool
     prefetch: int
 
 

@@ -82,20 +82,26 @@ def check_may_publish_to(topic: str) -> None:
 class LoadAverage:
     """Moving averages of what a counter gains a minute, as mosquitto has them."""
 
-    __slots__ = ("_averages", "_before")
+    __slots__ = ("_at_ms", "_averages", "_before")
 
-    def __init__(self) -> None:
+    def __init__(self, now_ms: int) -> None:
+        self._at_ms = now_ms
         self._before = 0
         self._averages = dict.fromkeys(LOAD_MINUTES, 0.0)
 
-    def take(self, count: int, seconds: float) -> Iterator[tuple[str, str]]:
-        """Yield the averages once a counter has so much, so long after the last time."""
+    def take(self, count: int, now_ms: int) -> None:
+        """Note that the counter has so much now."""
+        seconds, self._at_ms = (now_ms - self._at_ms) / 1000, now_ms
         gained, self._before = count - self._before, count
         for minutes, average in self._averages.items():
             left = exp(-seconds / (60 * minutes))
             weighed = gained * 60 / seconds * (1 - left) if seconds else gained / minutes
             self._averages[minutes] = average * left + weighed
-            yield f"{minutes}min", f"{self._averages[minutes]:.2f}"
+
+    def shown(self) -> Iterator[tuple[str, str]]:
+        """Yield the averages by their minutes."""
+        for minutes, average in self._averages.items():
+            yield f"{minutes}min", f"{average:.2f}"
 
 
 class CountedClient(Protocol):
@@ -134,6 +140,7 @@ class WatchingChannel(Protocol):
     outgoing: OutgoingPublishes
     state: SessionState
     turn: Turn
+    is_open: bool
 
     @property
     def connection(self) -> WatchingConnection: ...
@@ -153,7 +160,6 @@ class SysTopics:
         "_clients_max",
         "_labels",
         "_loads",
-        "_loads_at_ms",
         "_refreshed_at_ms",
         "_server",
         "_shown",
@@ -182,7 +188,6 @@ class SysTopics:
         self._clients_max = 0
         self._begun_at_ms = self._now_ms
         self._loads: dict[str, LoadAverage] = {}
-        self._loads_at_ms = self._begun_at_ms
         self._shown: dict[str, str] = {}
         """Values of `_topics`."""
         self._refreshed_at_ms = -FRESH_MS
@@ -191,8 +196,9 @@ class SysTopics:
         """Values that watchers were sent last."""
         self._topics = RetainedTopics()
         self._timer: Timer | None = None
-        """Timer of the figures; None while no client watches."""
-        self._watchers: dict[WatchingChannel, None] = {}
+        """None while no client is connected.  Without a watcher it takes averages alone."""
+        self._watchers: dict[WatchingChannel, bool] = {}
+        """Channels that watch, and True for one that has missed figures."""
 
     @property
     def _now_ms(self) -> int:
@@ -221,7 +227,7 @@ class SysTopics:
 
     def watch(self, channel: WatchingChannel) -> None:
         """Send a client the figures to which it has subscribed, as long as it does."""
-        self._watchers[channel] = None
+        self._watchers.setdefault(channel, False)
 
     def cursor(self, topic_filter: str) -> RetainedCursor:
         """Return a cursor at the first figure that a filter matches, as they are now."""
@@ -232,15 +238,21 @@ class SysTopics:
     def _tick(self) -> None:
         """Send all watchers what has changed."""
         self._arm()
+        if not self._watchers:
+            self._average(self._totals())
+            return
         self._refresh()
-        shown, told = self._shown, self._told
+        shown, told = dict(self._shown), self._told
         changed = {topic: value for topic, value in shown.items() if told.get(topic) != value}
-        self._told = dict(shown)
-        for channel in tuple(self._watchers):
-            channel.turn.act_later(partial(self._tell, channel, changed), channel.give_up)
+        self._told = shown
+        for channel, has_missed in tuple(self._watchers.items()):
+            figures = shown if has_missed else changed
+            channel.turn.act_later(partial(self._tell, channel, figures), channel.give_up)
 
     def _tell(self, channel: WatchingChannel, changed: Mapping[str, str]) -> None:
         """Send a client those of the changed figures that it subscribes to."""
+        if not channel.is_open:
+            return
         filters = [each for each in channel.state.subscriptions if is_reserved(each)]
         if not filters:
             self.forget(channel)
@@ -251,8 +263,9 @@ class SysTopics:
         except BrokerError as refused:
             channel.connection.disconnect(code_of(refused), refused.explanation)
             return
-        if channel.output.has_enough:
-            return  # it does not read, and the next ones are as good
+        self._watchers[channel] = channel.output.has_enough
+        if self._watchers[channel]:
+            return  # it does not read: it is sent all figures once it does
         version = channel.outgoing.terms.version
         for topic, value in changed.items():
             match = channel.state.match(topic, is_own=False)
@@ -276,7 +289,11 @@ class SysTopics:
             client.count_bytes()
         for name, figure in self._figures().items():
             self._show(name, str(figure))
-        self._average()
+        of_bytes = {"bytes/received": self.read_bytes, "bytes/sent": self.written_bytes}
+        self._average(self._totals() | of_bytes)
+        for name, average in self._loads.items():
+            for minutes, value in average.shown():
+                self._show(f"load/{name}/{minutes}", value)
 
     def _show(self, name: str, value: str) -> None:
         topic = f"{SYS}/broker/{name}"
@@ -314,25 +331,26 @@ class SysTopics:
             "bytes/sent": self.written_bytes,
         }
 
-    def _average(self) -> None:
-        """Take the averages of what comes and goes in a minute."""
+    def _totals(self) -> dict[str, int]:
+        """Return the counters whose gains are averaged, but for octets, which connections count."""
         counts, sent_count = self.packets, self._sent_count
-        seconds = (self._now_ms - self._loads_at_ms) / 1000
-        self._loads_at_ms = self._now_ms
-        totals = {
+        return {
             "messages/received": counts.received,
             "messages/sent": sent_count + counts.answered,
             "publish/received": counts.publishes,
             "publish/sent": sent_count,
             "publish/dropped": self._dropped_count,
-            "bytes/received": self.read_bytes,
-            "bytes/sent": self.written_bytes,
             "sockets": self.sockets,
             "connections": self.connections,
         }
+
+    def _average(self, totals: Mapping[str, int]) -> None:
+        """Take the averages of what counters gain in a minute."""
+        now_ms = self._now_ms
         for name, total in totals.items():
-            for minutes, value in self._loads.setdefault(name, LoadAverage()).take(total, seconds):
-                self._show(f"load/{name}/{minutes}", value)
+            if name not in self._loads:
+                self._loads[name] = LoadAverage(self._begun_at_ms)
+            self._loads[name].take(total, now_ms)
 
     @property
     def _traffic(self) -> list[ClientTraffic]:

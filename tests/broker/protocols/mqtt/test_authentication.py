@@ -10,7 +10,14 @@ from fluffle.broker.access.passwords import hashed
 from fluffle.broker.access.users import Permission, User
 from fluffle.broker.config.config import MqttConfig
 from fluffle.protocol.mqtt.codes import MQTT_5, ReasonCode
-from fluffle.protocol.mqtt.packets import Auth, Connack, Connect, Disconnect, Subscribe
+from fluffle.protocol.mqtt.packets import (
+    Auth,
+    Connack,
+    Connect,
+    Disconnect,
+    Publish,
+    Subscribe,
+)
 from fluffle.protocol.mqtt.properties import Properties, PropertyId
 from tests.support.mqtt_edge import MqttClient, MqttEdge
 
@@ -130,6 +137,29 @@ def test_who_does_not_answer_has_to_go() -> None:
     assert client.packets() == []
     assert client.transport.is_lost
     assert mqtt.edge.scheduler.timer_count == 0
+
+
+def test_who_leaves_instead_of_answering_is_gone_at_once() -> None:
+    mqtt = MqttEdge()
+    client = begun(mqtt)
+    client.expect(Auth)
+    client.send(Disconnect())
+    assert client.packets() == []
+    assert client.transport.is_closing()
+    assert client.connection.close_reason == "disconnected by client: SUCCESS"
+    client.lose()
+    assert mqtt.edge.scheduler.timer_count == 0
+
+
+def test_a_client_that_shows_again_who_it_is_leaves_behind_what_it_has_sent() -> None:
+    mqtt = MqttEdge()
+    watcher, client = mqtt.connect("watcher"), let_in(mqtt)
+    watcher.subscribe("a", options=1)
+    client.send(Auth(AGAIN, properties()))
+    client.expect(Auth)
+    client.send(Publish(b"a", b"last", 1, packet_id=1), Disconnect())
+    assert watcher.messages() == [("a", b"last", 1)]
+    assert client.transport.is_closing()
 
 
 def test_a_client_shows_again_who_it_is_as_often_as_it_wants() -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
-from pamqp.commands import Basic, Tx
+from pamqp.commands import Basic, Exchange, Queue, Tx
 
 from fluffle.broker.config.config import MqttConfig
 from fluffle.protocol.mqtt.codes import MQTT_5
 from fluffle.protocol.mqtt.events import Publishes
 from fluffle.protocol.mqtt.properties import PropertyId, decode_properties
 from fluffle.protocol.properties import RETAIN, Properties
-from tests.support.edge import Client
+from tests.support.edge import Client, Edge, publish_frames
+from tests.support.metadata import ManualMetadata
 from tests.support.mqtt_edge import MqttEdge
 
 WANTED = Properties(headers={RETAIN: ("t", True), "colour": ("S", b"red")}, delivery_mode=2)
@@ -144,3 +147,51 @@ def test_each_message_of_a_run_and_of_several_keys_is_kept() -> None:
     published(amqp, "b", b"3")
     assert retained(mqtt) == {"a": b"2", "b": b"3"}
     assert mqtt.connect("c", MQTT_5).connack.code == 0
+
+
+def test_of_messages_that_are_routed_apart_the_last_one_stays() -> None:
+    mqtt = MqttEdge()
+    amqp = mqtt.edge.connect()
+    amqp.confirm_select()
+    amqp.declare_exchange("behind", "headers")
+    amqp.call(
+        Exchange.Bind(destination="behind", source="amq.topic", routing_key="#"), Exchange.BindOk
+    )
+    for colour in ("red", "blue"):
+        amqp.declare(colour)
+        table: Any = {"colour": ("S", colour.encode()), "x-match": ("S", b"all")}
+        amqp.call(Queue.Bind(queue=colour, exchange="behind", arguments=table), Queue.BindOk)
+    frames = [
+        publish_frames(
+            body,
+            "a",
+            exchange="amq.topic",
+            properties=Properties(headers={RETAIN: ("t", True), "colour": ("S", colour)}),
+        )
+        for body, colour in ((b"1", b"red"), (b"2", b"blue"), (b"3", b"red"), (b"4", b"none"))
+    ]
+    for count in (3, 4, 2):
+        amqp.send(*frames[:count])
+        assert retained(mqtt) == {"a": b"%d" % count}
+
+
+def test_who_publishes_faster_than_that_is_kept_has_to_wait() -> None:
+    mqtt = MqttEdge(edge=Edge(make_metadata=ManualMetadata))
+    metadata = mqtt.edge.services.metadata
+    assert isinstance(metadata, ManualMetadata)
+    amqp = mqtt.edge.connect()
+    store = mqtt.edge.services.retained
+    store._limits = store._limits._replace(size_bytes_max=1 << 30)
+    for number in range(20):
+        published(amqp, f"a.{number}", bytes(1_000_000))
+        if store.is_full:
+            break
+    assert store.is_full
+    assert amqp.connection.read_control.holds("full")
+    while len(metadata):
+        metadata.commit()
+        mqtt.edge.run()
+    assert not store.is_full
+    assert not amqp.connection.read_control.holds("full")
+    assert store._waiting_bytes == 0
+    assert mqtt.edge.vhost.retained.count == number + 1

@@ -7,7 +7,7 @@ from fluffle.broker.config.config import MqttConfig
 from fluffle.broker.protocols.mqtt.sys_topics import LoadAverage
 from fluffle.protocol.mqtt.codes import MQTT_3_1_1, MQTT_5, PacketType, ReasonCode
 from fluffle.protocol.mqtt.events import Publishes
-from fluffle.protocol.mqtt.packets import Connack, Connect, Disconnect, Will
+from fluffle.protocol.mqtt.packets import Connack, Connect, Disconnect, Will, encode
 from fluffle.protocol.mqtt.properties import decode_properties
 from tests.support.mqtt_edge import MqttClient, MqttEdge
 
@@ -129,9 +129,10 @@ def test_loads_are_averages_of_minutes() -> None:
 
 
 def test_an_average_comes_near_what_goes_on() -> None:
-    average = LoadAverage()
-    found = [dict(average.take(count, seconds=10)) for count in range(0, 6_000, 10)]
-    assert [float(each) for each in found[-1].values()] == pytest.approx([60, 60, 60], rel=0.01)
+    average = LoadAverage(0)
+    for number in range(600):
+        average.take(number * 10, number * 10_000)
+    assert [float(each) for _, each in average.shown()] == pytest.approx([60, 60, 60], rel=0.01)
 
 
 def test_with_an_interval_of_0_there_are_none() -> None:
@@ -242,3 +243,46 @@ def test_other_virtual_hosts_see_the_same() -> None:
     client.expect(Connack)
     client.subscribe("$SYS/broker/clients/connected", options=0)
     assert figures(client) == {"clients/connected": "2"}
+
+
+def test_who_did_not_read_is_sent_all_figures_once_he_does() -> None:
+    mqtt = MqttEdge()
+    client = mqtt.connect("c")
+    client.subscribe("$SYS/broker/clients/connected", options=0)
+    client.packets()
+    client.connection.pause_writing()
+    other = mqtt.connect("d")
+    mqtt.edge.advance(10)
+    client.connection.resume_writing()
+    assert client.packets() == []
+    mqtt.edge.advance(10)
+    assert figures(client) == {"clients/connected": "2"}
+    mqtt.edge.advance(10)
+    assert client.packets() == []
+    other.lose()
+    mqtt.edge.advance(10)
+    assert figures(client) == {"clients/connected": "1"}
+
+
+def test_who_leaves_in_the_turn_of_the_figures_is_sent_none() -> None:
+    mqtt = MqttEdge()
+    client, other = mqtt.connect("c"), mqtt.connect("d")
+    client.subscribe("$SYS/broker/uptime", options=0)
+    client.packets()
+    mqtt.server.sys._tick()
+    client.transport.receive(encode(Disconnect(), MQTT_5))
+    mqtt.edge.run()
+    assert client.packets() == []
+    assert not other.transport.is_lost
+
+
+def test_loads_go_on_while_nobody_watches() -> None:
+    mqtt = MqttEdge(MqttConfig(sys_interval_s=60))
+    client = mqtt.connect("c")
+    for _ in range(100):
+        client.publish("nobody")
+    mqtt.edge.advance(120)
+    client.subscribe("$SYS/broker/load/+/received/1min", options=0)
+    found = figures(client)
+    assert found["load/publish/received/1min"] == "23.25"
+    assert 0 < float(found["load/bytes/received/1min"]) < mqtt.server.sys.read_bytes
