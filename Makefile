@@ -3,6 +3,7 @@
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 SEEDS ?= 200
+MQTT ?= --mqtt :1883 --mqtt-ws :15675
 REST := slow or interop or compat
 FAST := not ($(REST))
 TYPES := $(addprefix build/types/fluffle/,broker protocol raft storage)
@@ -18,8 +19,8 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-serve: $(INSTALLED) ## run the broker in the foreground, with MQTT; ARGS="--listen 127.0.0.1:5673" adds options
-	$(BIN)/fluffle serve --mqtt :1883 --mqtt-ws :15675 $(ARGS)
+serve: $(INSTALLED) ## run the broker in the foreground, with MQTT; ARGS="--listen :5673" adds options, MQTT="--mqtt :1884" names other ports
+	$(BIN)/fluffle serve $(MQTT) $(ARGS)
 
 cluster: $(INSTALLED) ## run a cluster of three nodes in the foreground, for trying things out
 	$(BIN)/fluffle cluster up $(ARGS)
