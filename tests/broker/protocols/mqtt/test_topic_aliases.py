@@ -7,7 +7,7 @@ from unittest.mock import patch
 import pytest
 
 from fluffle.broker.config.config import MqttConfig
-from fluffle.broker.protocols.mqtt import outgoing_publishes
+from fluffle.broker.protocols.mqtt import publish_runs
 from fluffle.broker.protocols.mqtt.outgoing_publishes import (
     ALIASED_TOPIC_BYTES_MAX,
     ALIASED_TOPIC_BYTES_MIN,
@@ -140,7 +140,7 @@ def test_who_takes_none_shares_what_is_made_once_and_who_takes_some_does_not_hin
         client.subscribe("meters/#", options=0)
     publisher = mqtt.connect("p")
     publisher.publish("meters/seven")
-    with patch.object(outgoing_publishes, "build_publishes", wraps=build_publishes) as build:
+    with patch.object(publish_runs, "build_publishes", wraps=build_publishes) as build:
         publisher.send(*(Publish(b"meters/seven", b"%d" % number) for number in range(5)))
     assert build.call_count == 2
     for client in (*plain, *aliased):
