@@ -38,6 +38,7 @@ from fluffle.protocol.mqtt.properties import (
 from fluffle.protocol.mqtt.topics import is_valid_topic
 from fluffle.protocol.mqtt.wire import FORBIDDEN_CHARACTERS, STRING_BYTES_MAX
 from fluffle.protocol.spec import SHORTSTR_BYTES_MAX
+from fluffle.protocol.steps import Steps, whole
 from fluffle.protocol.wire import Field, FieldTable, encode_table
 
 REPLY_TOPIC = "x-reply-to-topic"
@@ -50,6 +51,12 @@ UNSHOWN_HEADERS = frozenset(("x-acquired-count", "x-delivery-count", amqp.RETAIN
 """Headers that queues add and no publisher has set; and one for the broker."""
 DEATH_HEADERS = re.compile(r"x-(first|last)-death-")
 """Headers that dead-lettering adds: only the broker sets them in a message that has died."""
+
+COMPARED_MAX = 64
+"""User properties that are compared with what the content says of them; more are kept beside it."""
+
+LONG_BYTES = 2048
+"""Properties that are longer are converted in steps."""
 
 REMEMBERED_MAX = 256
 REMEMBERED_BYTES_MAX = 512
@@ -123,11 +130,23 @@ class MessageConverter:
         self._to_amqp: dict[tuple[bytes, int], AmqpProperties] = {}
         self._from_amqp: dict[tuple[bytes, bool], MqttProperties] = {}
 
+    def convert_in_steps(self, properties: bytes, qos: int) -> Steps[AmqpProperties]:
+        """Convert the raw properties of a PUBLISH, for `published`."""
+        return to_amqp_in_steps(properties, qos, self.topics)
+
     def published(
-        self, topic: str, properties: bytes, qos: int, *, retain: bool, client: bytes
+        self,
+        topic: str,
+        properties: bytes,
+        qos: int,
+        *,
+        retain: bool,
+        client: bytes,
+        converted: AmqpProperties | None = None,
     ) -> PublishForm:
-        """Convert a PUBLISH, with its raw properties and the mark of its client."""
-        converted = self._converted(properties, qos)
+        """Convert a PUBLISH, with its raw properties and the mark of its client; `converted`: the
+        properties, if that is done."""
+        converted = converted or self._converted(properties, qos)
         key = self.topics.routing_key(topic)
         reaches_amqp = len(key.encode()) <= SHORTSTR_BYTES_MAX
         annotations = Annotations(
@@ -160,6 +179,9 @@ class MessageConverter:
         if not with_properties:
             qos = found.qos if found else qos_of(raw)
             return ClientMessage(topic, qos, *_publisher(found), b"", NO_EXPIRY_MS)
+        if found is not None and found.properties is not None and not expires(raw):
+            said = found.properties
+            return ClientMessage(topic, found.qos, *_publisher(found), said, NO_EXPIRY_MS)
         hides_deaths = found is not None or origin.past is not MessageAnnotations.NONE
         converted = self._reconverted(raw, hides_deaths=hides_deaths)
         if found is None:
@@ -215,12 +237,19 @@ def _publisher(found: Annotations | None) -> tuple[bool, bytes]:
 
 def to_amqp(properties: bytes, qos: int, topics: TopicTranslator) -> AmqpProperties:
     """Convert well-formed raw properties of a PUBLISH."""
+    return whole(to_amqp_in_steps(properties, qos, topics))
+
+
+def to_amqp_in_steps(properties: bytes, qos: int, topics: TopicTranslator) -> Steps[AmqpProperties]:
+    """Convert as `to_amqp` does properties that may be long."""
     found = decode_properties(properties) if properties else Properties()
+    yield
     values = {amqp.FLAG_DELIVERY_MODE: b"\2" if qos else b"\1"}
     content_type = found.text(PropertyId.CONTENT_TYPE)
     if content_type is not None and content_type.isascii():
         _add_text(values, amqp.FLAG_CONTENT_TYPE, content_type.encode())
     headers = _headers_of(found, topics)
+    yield
     correlation = found.binary(PropertyId.CORRELATION_DATA)
     if correlation is not None and not (
         _is_utf8(correlation) and _add_text(values, amqp.FLAG_CORRELATION_ID, correlation)
@@ -229,11 +258,14 @@ def to_amqp(properties: bytes, qos: int, topics: TopicTranslator) -> AmqpPropert
     if headers:
         ordered = {name: headers[name] for name in sorted(headers, key=str.encode)}
         values[amqp.FLAG_HEADERS] = encode_table(ordered)
+        yield
     expiry_s = found.integer(PropertyId.MESSAGE_EXPIRY_INTERVAL, -1)
     if expiry_s >= 0:
         _add_text(values, amqp.FLAG_EXPIRATION, b"%d" % min(expiry_s * 1000, EXPIRATION_MS_MAX))
         values[amqp.FLAG_TIMESTAMP] = bytes(TIMESTAMP_BYTES)
     raw = amqp.join_properties(values)
+    if len(found.user) > COMPARED_MAX and found.values.keys() <= PASSED_ON:
+        return AmqpProperties(raw, properties, None, is_timed=False)
     return AmqpProperties(raw, *_beside(found, raw, topics), is_timed=expiry_s >= 0)
 
 
@@ -257,7 +289,11 @@ def _beside(
     values = {each: value for each, value in found.values.items() if each in PASSED_ON}
     indicator = values.pop(PropertyId.PAYLOAD_FORMAT_INDICATOR, None)
     passed_on = Properties(values, found.user)
-    if said_by_amqp(amqp.decode_properties(raw), topics, hides_deaths=True) == passed_on:
+    is_short = len(found.user) <= COMPARED_MAX
+    if (
+        is_short
+        and said_by_amqp(amqp.decode_properties(raw), topics, hides_deaths=True) == passed_on
+    ):
         return None, int(indicator) if indicator is not None else None
     if indicator is not None:
         values[PropertyId.PAYLOAD_FORMAT_INDICATOR] = indicator
@@ -358,6 +394,11 @@ def _as_text(field: Field) -> str | None:
             return ""
         case _:
             return None
+
+
+def expires(raw: bytes) -> bool:
+    """Return whether raw properties of AMQP name an expiration."""
+    return bool(amqp.property_flags(raw) & amqp.FLAG_EXPIRATION)
 
 
 def is_text(text: str) -> bool:

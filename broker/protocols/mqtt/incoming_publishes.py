@@ -23,8 +23,14 @@ from fluffle.broker.base.traffic import ClientDrop
 from fluffle.broker.core.confirms import Confirms
 from fluffle.broker.core.property_facts import PropertyFacts, read_lifetimes, remember_facts
 from fluffle.broker.core.publisher import MessageRun, Publisher
-from fluffle.broker.core.route_lookup import LOOKUP_STOPS_MAX, CachedRoute, RoutedBatch
+from fluffle.broker.core.route_lookup import (
+    LOOKUP_STOPS_MAX,
+    CachedRoute,
+    LookupTooLong,
+    RoutedBatch,
+)
 from fluffle.broker.metadata.metadata import UnconfirmedAbsence, ignore_done
+from fluffle.broker.protocols.mqtt.conversion import LONG_BYTES
 from fluffle.broker.protocols.mqtt.reasons import code_of
 from fluffle.broker.protocols.mqtt.sys_topics import check_may_publish_to
 from fluffle.broker.queues.expiry_times import Lifetimes
@@ -38,7 +44,7 @@ if TYPE_CHECKING:
     from fluffle.broker.core.output_buffer import OutputBuffer
     from fluffle.broker.core.session import Session
     from fluffle.broker.definitions.retained import RetainedStore
-    from fluffle.broker.protocols.mqtt.conversion import MessageConverter
+    from fluffle.broker.protocols.mqtt.conversion import AmqpProperties, MessageConverter
     from fluffle.broker.protocols.mqtt.packet_keeper import PacketKeeper
     from fluffle.broker.protocols.mqtt.session_state import SessionState
     from fluffle.protocol.mqtt.events import Publishes
@@ -119,11 +125,17 @@ def prepared_run(
     terms: PublishTerms,
     run: Publishes,
     repeated_ids: Sequence[int] = (),
+    *,
+    converted: AmqpProperties | None = None,
 ) -> PreparedRun:
-    """Convert messages that a client has published.  PreconditionFailed."""
+    """Convert messages that a client has published; `converted`: their properties, if that is
+    done.  PreconditionFailed."""
     topic = run.topic.decode()
     form = converter.published(
-        topic, run.properties, run.qos, retain=run.retain, client=terms.client
+        *(topic, run.properties, run.qos),
+        retain=run.retain,
+        client=terms.client,
+        converted=converted,
     )
     properties, contents = form.properties, build_contents(form.properties, run.payloads)
     if session.interceptors is not None and session.interceptors.incoming is not None:
@@ -271,6 +283,8 @@ class IncomingPublishes:
         InvalidPacket for what ends the connection, UnconfirmedAbsence and LookupTooLong as
         `Publisher.publish_run`: nothing has been done then.
         """
+        if len(run.properties) > LONG_BYTES:
+            raise LookupTooLong
         prepared = self._prepared(run)
         if prepared is None:
             return 1
@@ -299,7 +313,11 @@ class IncomingPublishes:
 
     def take_in_steps(self, run: Publishes, *, is_certain: bool) -> Steps[None]:
         """Publish a run of messages as `take` does, whatever it takes to find where they go."""
-        prepared = self._prepared(run)
+        converted = None
+        if len(run.properties) > LONG_BYTES:
+            converted = yield from self._converter.convert_in_steps(run.properties, run.qos)
+            yield
+        prepared = self._prepared(run, converted)
         if prepared is None:
             return
         first, publisher = self._next_number, self._publisher_of(prepared)
@@ -330,7 +348,9 @@ class IncomingPublishes:
     def _publisher_of(self, prepared: PreparedRun) -> Publisher:
         return self._at_least_once if prepared.qos else self._at_most_once
 
-    def _prepared(self, run: Publishes) -> PreparedRun | None:
+    def _prepared(
+        self, run: Publishes, converted: AmqpProperties | None = None
+    ) -> PreparedRun | None:
         """Convert messages; None if there are none that have not come before.
 
         InvalidPacket for more messages than may be under way.
@@ -353,7 +373,9 @@ class IncomingPublishes:
         if not run.payloads:
             self._answer_repeated(repeated_ids, run.qos)
             return None
-        return prepared_run(self._session, self._converter, self._terms, run, repeated_ids)
+        return prepared_run(
+            *(self._session, self._converter, self._terms, run, repeated_ids), converted=converted
+        )
 
     def _without_repeated(self, run: Publishes) -> tuple[Publishes, Sequence[int]]:
         """Return the messages of QoS 2 that have not come before, and the packets that have."""

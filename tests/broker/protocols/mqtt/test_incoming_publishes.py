@@ -7,9 +7,16 @@ import pytest
 from fluffle.broker.access.users import Permission
 from fluffle.broker.config.config import MqttConfig
 from fluffle.broker.core.route_lookup import LookupTooLong, RouteCache
+from fluffle.broker.protocols.mqtt.incoming_publishes import IncomingPublishes
 from fluffle.protocol.mqtt.codes import MQTT_3_1_1, MQTT_5, PacketType, ReasonCode
-from fluffle.protocol.mqtt.events import Acks
-from fluffle.protocol.mqtt.packets import Connack, Disconnect, Publish
+from fluffle.protocol.mqtt.events import Acks, Publishes
+from fluffle.protocol.mqtt.packets import Connack, Disconnect, Publish, encode
+from fluffle.protocol.mqtt.properties import (
+    Properties,
+    PropertyId,
+    decode_properties,
+    encode_properties,
+)
 from tests.support.mqtt_edge import MqttClient, MqttEdge
 from tests.support.mqtt_restarts import RestartedMqtt
 
@@ -231,3 +238,32 @@ def test_an_identifier_of_qos_2_under_way_is_none_for_qos_1() -> None:
     client.send(Publish(b"a", b"yes", 1, packet_id=7))
     assert client.acks() == [(PUBACK, 7, OK)]
     assert [payload for _, payload, _ in subscriber.messages()] == [b"twice", b"6", b"8", b"yes"]
+
+
+@pytest.mark.parametrize("with_expiry", [False, True])
+def test_very_many_properties_are_converted_in_steps_and_in_order(*, with_expiry: bool) -> None:
+    mqtt = MqttEdge()
+    subscriber, client = subscribed(mqtt, "a", options=1), mqtt.connect("c")
+    user = [(f"name {number % 1_500}", f"value {number}") for number in range(2_000)]
+    said = Properties(user=user)
+    if with_expiry:
+        said.values[PropertyId.MESSAGE_EXPIRY_INTERVAL] = 60
+    octets = [
+        encode(Publish(b"a", b"%d" % number, 1, packet_id=number, properties=raw), MQTT_5)
+        for number, raw in enumerate((b"", encode_properties(said), b""), start=1)
+    ]
+    raw = encode_properties(said)
+    assert sum(1 for _ in mqtt.server.converter.convert_in_steps(raw, 1)) == 3
+    taken = IncomingPublishes.take_in_steps
+    with patch.object(
+        IncomingPublishes, "take_in_steps", autospec=True, side_effect=taken
+    ) as steps:
+        client.send(*octets)
+    assert steps.call_count == 1
+    assert client.acks() == [(PUBACK, number, OK) for number in (1, 2, 3)]
+    runs = [each for each in subscriber.packets() if isinstance(each, Publishes)]
+    assert [payload for run in runs for payload in run.payloads] == [b"1", b"2", b"3"]
+    (long,) = (run for run in runs if run.properties)
+    found = decode_properties(long.properties)
+    assert found.user == user
+    assert (found.integer(PropertyId.MESSAGE_EXPIRY_INTERVAL, 0) > 0) == with_expiry
