@@ -39,8 +39,32 @@ class MessageAnnotations(IntEnum):
 ANNOTATIONS_BYTES_MAX = 65_536
 """The protocol that publishes a message keeps its annotations below."""
 
+KEYED = 0b1000_0000
+"""Bit of the first octet of annotations: a key of the message follows it.  It is the same when the
+message is published again, and a queue that takes keys knows it by that."""
+
+KEY_BYTES = 16
+
 REMEMBERED_BYTES_MAX = 255
 """Annotations that are longer are not kept in any table of origins."""
+
+
+def with_key(annotations: bytes, key: bytes) -> bytes:
+    """Return annotations that have a key."""
+    return bytes((annotations[0] | KEYED,)) + key + annotations[1:]
+
+
+def key_in(annotations: bytes) -> bytes:
+    """Return the key that annotations have; none if they have none."""
+    is_keyed = annotations and annotations[0] & KEYED
+    return annotations[1 : 1 + KEY_BYTES] if is_keyed else b""
+
+
+def without_key(annotations: bytes) -> bytes:
+    """Return annotations as they are without a key."""
+    if not key_in(annotations):
+        return annotations
+    return bytes((annotations[0] & ~KEYED,)) + annotations[1 + KEY_BYTES :]
 
 
 class Origin:
@@ -52,7 +76,7 @@ class Origin:
     equal, and only work is lost by it.
     """
 
-    __slots__ = ("annotations", "blind_keys", "exchange", "past", "routing_key")
+    __slots__ = ("annotations", "blind_keys", "exchange", "key", "past", "routing_key")
 
     def __init__(
         self,
@@ -73,11 +97,14 @@ class Origin:
         canonical content cannot say.  They last as long as the message does, also when it dies.
         Where a queue gives it another routing key (`MessageAnnotations.REDIRECTED`), what they say
         of where it was published holds no more."""
+        self.key = key_in(annotations)
+        """Key of the one message that has it; none for most."""
 
     @property
     def may_be_long(self) -> bool:
         """True if it has something beside its names that a table should not keep."""
-        return bool(self.blind_keys) or len(self.annotations) > REMEMBERED_BYTES_MAX
+        is_long = len(self.annotations) > REMEMBERED_BYTES_MAX
+        return is_long or bool(self.blind_keys or self.key)
 
     def __repr__(self) -> str:
         return f"Origin({self.exchange!r}, {self.routing_key!r}, {self.past!r})"
@@ -105,7 +132,7 @@ class Origins:
     ) -> Origin:
         """Return the one object for this exchange, routing key, past and annotations; a new one if
         it may be long."""
-        if blind_keys or len(annotations) > REMEMBERED_BYTES_MAX:
+        if blind_keys or len(annotations) > REMEMBERED_BYTES_MAX or key_in(annotations):
             return Origin(exchange, routing_key, past, blind_keys, annotations)
         key = (exchange, routing_key, past, annotations)
         origin = self._origins.get(key)

@@ -127,6 +127,7 @@ class NodeListeners:
                 queue_type = "classic" if self._cluster_view.cluster is None else "quorum"
             self._mqtt = MqttServer(services, self._parts.config.mqtt, queue_type)
             self._parts.catalogue.session_listeners.append(self._mqtt.session_changed)
+            self._parts.catalogue.node_loss_listeners.append(self._mqtt.adoption.node_lost)
             self._mqtt.restore()
         from fluffle.broker.protocols.mqtt.connection import Connection as MqttConnection  # noqa: PLC0415  as above
         from fluffle.broker.protocols.mqtt.packet_handlers import PACKET_HANDLERS  # noqa: PLC0415  as above

@@ -233,9 +233,10 @@ class Session:
 
     def confirm(self) -> None:
         """Answer the publishes of this batch, one publisher at a time."""
-        for reporter in self.confirming:
-            reporter.report()
-        self.confirming.clear()
+        while self.confirming:  # one may be ended, or another be added, by what is reported
+            confirming, self.confirming = self.confirming, {}
+            for reporter in confirming:
+                reporter.report()
 
     def remember_less(self) -> None:
         """Memory is short: forget what can be found out again, where that is much."""

@@ -85,6 +85,8 @@ class QueueConverter(Protocol):
 OnRetained: TypeAlias = Callable[[RetainedTopics], None]
 OnTransientQueue: TypeAlias = Callable[[VirtualHost, QueueDefinition], None]
 
+OnNodeLost: TypeAlias = Callable[[str, Callable[[], bool]], None]
+
 
 class MakeVhost(Protocol):
     """Makes a virtual host: a new one, or one that was there."""
@@ -113,11 +115,14 @@ class Catalogue:
     converter: QueueConverter | None = None
     """None where no queue is changed into another type."""
     transient_listeners: list[OnTransientQueue] = field(default_factory=list)
+    """Called with each new queue that ends with its connection, or with the process that it is on:
+    either may have ended before the queue came true."""
     session_listeners: list[Callable[[str, str], None]] = field(default_factory=list)
     """Called with virtual host and client when a session that lasts is kept or has ended,
     whichever node has said so."""
-    """Called with each new queue that ends with its connection, or with the process that it is on:
-    either may have ended before the queue came true."""
+    node_loss_listeners: list[OnNodeLost] = field(default_factory=list)
+    """Called, on the node that leads the definitions, with one that is dead or is none of the
+    cluster any more, and with a function that says whether that is still so."""
     retained_listeners: list[OnRetained] = field(default_factory=list)
     """Called with the topics of a virtual host when one of them has a message that expires."""
 

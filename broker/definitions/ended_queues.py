@@ -13,6 +13,7 @@ from functools import partial
 from itertools import islice
 from typing import Protocol, TypeAlias
 
+from fluffle.broker.base.callbacks import call_listener
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.metadata.metadata import Metadata, ignore_done
 from fluffle.broker.queues.journal import QueueDefinition
@@ -51,6 +52,15 @@ def remove_ended(
 
 def ended_in(vhost: VirtualHost, is_ended: IsEnded) -> Iterator[QueueHandle]:
     return (queue for queue in vhost.queues.values() if is_ended(queue.definition))
+
+
+def nodes_of_sessions(catalogue: Catalogue) -> frozenset[str]:
+    """Return the nodes to which the clients of sessions are connected, or were last."""
+    return frozenset(
+        session.node
+        for vhost in catalogue.vhosts.values()
+        for session in vhost.client_sessions.by_client.values()
+    )
 
 
 def count_on(catalogue: Catalogue, node: str) -> int:
@@ -165,6 +175,8 @@ class EndedQueues:
         if names != self._names:
             self._names = names
             remove_ended(self._catalogue, self._cluster.metadata, self._is_orphaned)
+            for node in nodes_of_sessions(self._catalogue) - names:
+                self._lost(node, partial(self._is_forgotten, node))
         for node, known in self._catalogue.nodes.entries.items():
             if not self._cluster.absent.is_dead(node):
                 self._done.pop(node, None)
@@ -192,6 +204,14 @@ class EndedQueues:
         self._done[node] = boot
         is_ended = partial(self._is_ended, node, boot)
         remove_ended(self._catalogue, self._cluster.metadata, is_ended)
+        self._lost(node, partial(self._cluster.absent.is_dead, node))
+
+    def _lost(self, node: str, is_lost: Callable[[], bool]) -> None:
+        for listener in self._catalogue.node_loss_listeners:
+            call_listener(partial(listener, node, is_lost))
+
+    def _is_forgotten(self, node: str) -> bool:
+        return node not in self._catalogue.nodes.entries
 
     def _is_orphaned(self, definition: QueueDefinition) -> bool:
         """True if all nodes that it was on were forgotten."""

@@ -43,7 +43,10 @@ SELECTS = 3
 RETAINS = 4
 """Messages are retained, have annotations, and sessions of clients outlive their connections."""
 
-KNOWS = RETAINS
+KEYS_MESSAGES = 5
+"""Annotations may have the key of a message, and so has the will of a session."""
+
+KNOWS = KEYS_MESSAGES
 """This version; what an older one does not know is not defined as long as there is one."""
 
 Nodes: TypeAlias = Mapping[str, RegisteredNode]

@@ -32,6 +32,17 @@ from fluffle.broker.queues.settings import DeduplicationCache
 from fluffle.protocol.properties import headers_of
 from fluffle.protocol.wire import FieldValue
 
+SESSION_QUEUES = "mqtt-"
+"""Begin of the names of queues in which a message that has a key must not be twice: those of
+sessions, and of groups of them."""
+
+KEYED_TTL_MS = 600_000
+"""Time for which they know a key: that long a client may take to publish a message again that was
+not confirmed."""
+
+KEYED_MAX = 1024
+"""Keys that each of them knows: as many messages as a client may have unanswered."""
+
 KEY_HEADER = "x-deduplication-header"
 TTL_HEADER = "x-cache-ttl"
 
@@ -71,6 +82,14 @@ def _said(value: FieldValue) -> bytes | None:
         case bool() | int() | float():
             return f"{type(value).__name__} {value!r}".encode()
     return None
+
+
+KEYED_CACHE = DeduplicationCache(KEYED_MAX, KEYED_TTL_MS, reads_headers=False)
+
+
+def takes_keys(queue: str) -> bool:
+    """True if a queue knows messages by the keys that the protocol has given them."""
+    return queue.startswith(SESSION_QUEUES)
 
 
 class DuplicateFilter:
@@ -123,10 +142,7 @@ class DuplicateFilter:
         """
         if self._is_passing:
             return None
-        names = [
-            key_of(content) if origin.past is MessageAnnotations.NONE else None
-            for origin, content in zip(origins, contents, strict=True)
-        ]
+        names = [*map(self._name_of, origins, contents)]
         if not any(names):
             return None
         now_ms = self._time.now_ms()
@@ -156,6 +172,12 @@ class DuplicateFilter:
         elif result is EnqueueResult.REJECTED:
             result = self._vouched(persistent)
         return PartialResult(len(contents), result, spans_of(sorted(rejected)), spans_of(dropped))
+
+    def _name_of(self, origin: Origin, content: bytes) -> MessageKey | None:
+        if origin.past is not MessageAnnotations.NONE:
+            return None
+        named = key_of(content) if self.cache.reads_headers else None
+        return named or (MessageKey(origin.key, None) if origin.key else None)
 
     def _sorted_out(
         self, names: Sequence[MessageKey | None], now_ms: int, beside: AbstractSet[bytes]
@@ -272,10 +294,12 @@ of that are, or None: it is all right as it is."""
 class EnqueueFilter:
     """Check of messages before they enter one queue."""
 
-    __slots__ = ("_make", "_sieve")
+    __slots__ = ("_enqueue", "_make", "_sieve")
 
-    def __init__(self, make: FilterFactory) -> None:
+    def __init__(self, make: FilterFactory, enqueue: Enqueue | None) -> None:
+        """`enqueue`: of a queue that takes keys."""
         self._make = make
+        self._enqueue = enqueue
         self._sieve: DuplicateFilter | None = None
 
     def go_by(
@@ -284,16 +308,36 @@ class EnqueueFilter:
         """The settings of the queue may have changed: whom it is to ask, in turn.  What is known
         already needs no room."""
         sieve = self._sieve
-        if cache is None:
+        if cache is None and self._enqueue is not None:
+            cache = KEYED_CACHE
+        elif cache is None:
             self.forget()
             self._sieve = None
         elif sieve is None:
-            self._sieve = self._make(cache, enqueue)
-        else:
+            sieve = self._sieve = self._make(cache, enqueue)
+        if cache is not None and sieve is not None:
             sieve.cache = cache
         sifts: list[Guard] = [self._sieve.sift] if self._sieve is not None else []
+        if self._enqueue is not None and sieve is None:
+            sifts.append(self._sift_keyed)
         bounds: list[Guard] = [bound.refuse] if bound is not None and bound.refuses else []
         return (*sifts, *bounds)
+
+    def _sift_keyed(
+        self,
+        origins: list[Origin],
+        contents: list[bytes],
+        content_bytes: int,
+        persistent: bool,  # noqa: FBT001 - as of `sift`
+        expiration_ms: Lifetimes,
+    ) -> EnqueueResult | PartialResult | None:
+        """Sift messages from the first on that has a key: in most queues none ever has."""
+        if self._sieve is None:
+            if not any(origin.key for origin in origins):
+                return None
+            assert self._enqueue is not None
+            self._sieve = self._make(KEYED_CACHE, self._enqueue)
+        return self._sieve.sift(origins, contents, content_bytes, persistent, expiration_ms)
 
     def forget(self) -> None:
         """Nothing that comes in is known any more."""

@@ -58,6 +58,8 @@ class DeduplicationCache(NamedTuple):
     """Number of keys, those of the last messages."""
     ttl_ms: int | None
     """Time in ms for which each is kept; None: as long as there is room."""
+    reads_headers: bool = True
+    """True if headers of a message may name its key."""
 
 
 DEFAULT_CACHE_SIZE = 10_000

@@ -15,7 +15,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Protocol
 
-from fluffle.broker.base.client_session import OUTGOING, SENT, ClientSession, PacketNumber
+from fluffle.broker.base.client_session import (
+    INCOMING,
+    OUTGOING,
+    SENT,
+    ClientSession,
+    PacketNumber,
+)
 from fluffle.broker.metadata.change import NOTHING, Change, Fact, Kind, Name
 
 
@@ -32,7 +38,8 @@ class ClientSessions:
         self.by_client = {} if by_client is None else by_client
         self.packets = {} if packets is None else packets
         """Packets by client, without empty ones; for sent packets, the number of the message in
-        its queue, and for received ones the place of the receipt among all."""
+        its queue, for received ones the place of the receipt among all; for those of the client,
+        the number by which queues know the message, if they do."""
         kept = (packet for of_client in self.packets.values() for packet in of_client.items())
         self.last_receipt = max((at or 0 for (way, _), at in kept if way == OUTGOING), default=0)
         """Place of the last receipt that was noted."""
@@ -48,6 +55,11 @@ class ClientSessions:
         if direction == OUTGOING:
             found.sort(key=lambda packet: packets[packet] or 0)
         return [number for _, number in found]
+
+    def taken(self, client_id: str) -> dict[int, int | None]:
+        """Return what a client has published, by packet: the number of the message."""
+        packets = self.packets.get(client_id, {}).items()
+        return {number: message for (way, number), message in packets if way == INCOMING}
 
     def sent(self, client_id: str) -> dict[int, int]:
         """Return what a client was sent, by packet: the number in its queue."""
@@ -85,16 +97,23 @@ def packet_fact(
 
 
 def keep_session(vhost: SessionHost, client_id: str, session: ClientSession) -> Change:
-    """Have a session, in the place of what it was, or may be by what is under way: it is put even
-    if it is so already."""
-    kind, key = session_name(vhost.name, client_id)
-    return Change(puts=(Fact(kind, key, session),))
+    """Have a session, in the place of what it is now: it is put even if it is so already, for
+    another node may be about to change it."""
+    kind, key = name = session_name(vhost.name, client_id)
+    return Change(puts=(Fact(kind, key, session),), rests_on=(name,))
 
 
 def keep_packets(
-    vhost: SessionHost, client_id: str, direction: str, numbers: Iterable[int]
+    vhost: SessionHost,
+    client_id: str,
+    direction: str,
+    numbers: Iterable[int],
+    *,
+    are_settled: bool = True,
 ) -> Change:
-    """Note packets of a session; nothing if that has ended meanwhile."""
+    """Note packets of a session; nothing if that has ended meanwhile.
+
+    `are_settled`: messages that the client has received are not in its queue once this is so."""
     sessions = vhost.client_sessions
     if client_id not in sessions.by_client:
         return NOTHING
@@ -106,21 +125,26 @@ def keep_packets(
         packet_fact(vhost.name, client_id, packet, at)
         for at, packet in enumerate(new, start=sessions.last_receipt + 1)
     )
+    if not are_settled:
+        return Change(puts=puts)
     sent = [(SENT, number) for _, number in new if (SENT, number) in there]
     removes = tuple(packet_fact(vhost.name, client_id, packet) for packet in sent)
     return Change(puts=puts, removes=removes)
 
 
-def keep_sent(vhost: SessionHost, client_id: str, messages: Mapping[int, int]) -> Change:
-    """Note what a client is sent, by packet; nothing if its session has ended meanwhile."""
+def keep_sent(
+    vhost: SessionHost, client_id: str, messages: Mapping[int, int], direction: str = SENT
+) -> Change:
+    """Note what a client is sent, or has published, by packet; nothing if its session has ended
+    meanwhile."""
     sessions = vhost.client_sessions
     if client_id not in sessions.by_client:
         return NOTHING
     there = sessions.packets.get(client_id, {})
     puts = tuple(
-        packet_fact(vhost.name, client_id, (SENT, number), message)
+        packet_fact(vhost.name, client_id, (direction, number), message)
         for number, message in messages.items()
-        if there.get((SENT, number)) != message
+        if there.get((direction, number)) != message
     )
     return Change(puts=puts)
 
@@ -142,6 +166,6 @@ def end_session(vhost: SessionHost, client_id: str) -> Change:
     if session is None:
         return NOTHING
     packets = sessions.packets.get(client_id, ())
-    kind, key = session_name(vhost.name, client_id)
+    kind, key = name = session_name(vhost.name, client_id)
     facts = [packet_fact(vhost.name, client_id, packet) for packet in packets]
-    return Change(removes=(*facts, Fact(kind, key, session)))
+    return Change(removes=(*facts, Fact(kind, key, session)), rests_on=(name,))

@@ -13,6 +13,9 @@
             32    there are properties; else the content says them, all in the order of an encoder
             64    there is a Payload Format Indicator, and 128 says which
 
+A message of which must be known that it comes again has a key behind the first octet, whose upper
+bit is set then (`base.message.with_key`).
+
 One value is shared by the messages of a run, and by all that differ in nothing of this: whoever
 publishes to many topics has one, unless their names have dots or stars.
 
@@ -24,6 +27,8 @@ from __future__ import annotations
 
 from hashlib import sha256
 from typing import NamedTuple
+
+from fluffle.broker.base.message import without_key
 
 VERSION = 1
 
@@ -86,6 +91,7 @@ def pack(annotations: Annotations) -> bytes:
 
 def unpack(octets: bytes) -> Annotations | None:
     """Read annotations; None if there are none, or of a version that is not known here."""
+    octets = without_key(octets)
     if not octets or octets[0] != VERSION:
         return None
     flags, at = octets[1], 2

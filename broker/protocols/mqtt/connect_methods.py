@@ -1,20 +1,23 @@
 """CONNECT of MQTT: who a client is, which session it has, and the answer to it.
 
-    identifier --> credentials --> login --> virtual host --> will's rights --> takeover --> session
+    identifier --> credentials --> login --> virtual host --> rights --> takeover --> session
 
-RabbitMQ's order.  What is refused is answered with a code, and nothing of the client is left.
+RabbitMQ's order.  What is refused is answered with a code, and nothing of the client is left; who
+may not have a session takes it from nobody.
 Sources: S5 3.1, 3.1.4; RabbitMQ 4.0.5 (rabbit_mqtt_processor, process_connect).
 """
 
 from __future__ import annotations
 
 from functools import partial
+from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from fluffle.broker.access.access import LoginRefused, LoopbackOnly, PasswordChecksOverloaded
 from fluffle.broker.access.users import User
 from fluffle.broker.base.client_session import ClientSession
 from fluffle.broker.base.errors import BrokerError, NotAllowed, PreconditionFailed
+from fluffle.broker.base.message import KEY_BYTES
 from fluffle.broker.core.admission import ConnectionLimitReached, VhostNotFound, admit
 from fluffle.broker.core.login import (
     MECHANISMS,
@@ -26,11 +29,11 @@ from fluffle.broker.core.login import (
 from fluffle.broker.core.session import Session
 from fluffle.broker.metadata.change import Change
 from fluffle.broker.metadata.metadata import change_or_refuse
-from fluffle.broker.metadata.nodes import RETAINS, check_supported
+from fluffle.broker.metadata.nodes import KEYS_MESSAGES, check_supported
 from fluffle.broker.process.encryption import alternative_name, distinguished_name
 from fluffle.broker.protocols.mqtt.authentication import AuthenticatedClient, Authentication
 from fluffle.broker.protocols.mqtt.reasons import code_of
-from fluffle.broker.protocols.mqtt.server import has_definitions, queues_of
+from fluffle.broker.protocols.mqtt.server import has_definitions, lasting_queues_of, queues_of
 from fluffle.broker.protocols.mqtt.session_state import NEVER_S, SessionState, TopicSubscription
 from fluffle.broker.protocols.mqtt.shared_queues import LASTS, memberships
 from fluffle.broker.protocols.mqtt.sys_topics import check_may_publish_to, check_may_read
@@ -84,25 +87,46 @@ class Accepted(NamedTuple):
     """True if the session was there."""
     is_assigned: bool
     """True if its identifier was given to it here."""
+    will_key: bytes
+    """Key of the message of its will."""
 
 
 class ConnectRequest:
     """CONNECT of a client, until it is accepted or refused."""
 
-    __slots__ = ("_client", "_client_id", "_packet", "_server", "_vhost_name")
+    __slots__ = (
+        "_came_at_ms",
+        "_client",
+        "_client_id",
+        "_is_present",
+        "_kept",
+        "_packet",
+        "_server",
+        "_vhost_name",
+        "_will_key",
+    )
 
     def __init__(self, server: MqttServer, client: ConnectClient, packet: Connect) -> None:
         self._server = server
         self._client = client
+        self._came_at_ms = server.now_ms()
         self._packet = packet
         self._client_id = packet.client_id or server.services.random_name()
         self._vhost_name = server.config.vhost
+        self._kept: ClientSession | None = None
+        """Record of the session, in whose place this client's comes."""
+        self._will_key = b""
+        if packet.will is not None:
+            drawn = server.services.random_name().encode()
+            self._will_key = blake2b(drawn, digest_size=KEY_BYTES).digest()
+        self._is_present = False
+        """True if the session is there, and goes on."""
         client.handshake.client_id = self._client_id
 
     def begin(self) -> None:
         """Log the client in, now or later."""
         try:
-            check_supported(RETAINS, self._server.services.nodes)
+            check_supported(KEYS_MESSAGES, self._server.services.nodes)
         except PreconditionFailed as refused:  # what MQTT writes ends a node of a version before
             self._refuse(ReasonCode.SERVER_UNAVAILABLE, refused.explanation)
             return
@@ -211,63 +235,83 @@ class ConnectRequest:
         if self._client.is_over:
             return
         before = self._server.connected.get((vhost.name, self._client_id))  # mutant: MQ28
-        opened = partial(self._open, vhost)
         if before is None:
-            opened()
-        else:
-            before.take_over(opened)
+            self._open(vhost)
+        elif (session := self._allowed(vhost)) is not None:
+            session.end()
+            before.take_over(partial(self._open, vhost))
 
-    def _open(self, vhost: VirtualHost) -> None:
-        """Open a session in the core, and find that of MQTT, or make it."""
+    def _allowed(self, vhost: VirtualHost) -> Session | None:
+        """Open a session in the core, if the client may have that of MQTT; else refuse it."""
         client, server = self._client, self._server
-        if client.is_over:
-            return
         logged_in = client.handshake.user
         assert logged_in is not None, "it has logged in"
         user = server.services.access.users.get(logged_in.name)
         if user is None or server.services.vhosts.get(vhost.name) is not vhost:
             self._refuse(ReasonCode.NOT_AUTHORIZED, "user or virtual host is deleted")
-            return
+            return None
         session = Session(user=user, vhost=vhost, services=server.services, client=client)
         session.rights.topic_variables["client_id"] = self._client_id
         will = self._packet.will
-        if will is not None:
-            try:
+        try:
+            if will is not None:
                 check_may_publish(server, session, will.topic.decode())
-            except BrokerError as refused:
-                session.end()
-                self._refuse(code_of(refused), refused.explanation)
-                return
+            self._find(session)
+        except BrokerError as refused:
+            self._not_opened(session, refused)
+            return None
+        return session
+
+    def _find(self, session: Session) -> None:
+        """Find the session of MQTT, and whether it goes on.  AccessRefused."""
+        vhost, server = session.vhost, self._server
         key = vhost.name, self._client_id
-        kept = server.kept(key)
+        self._kept = server.kept(key)
         # mutant: MQ27
-        is_present = (
-            server.is_there(vhost, self._client_id)
+        self._is_present = (
+            is_there(vhost, self._client_id, self._came_at_ms)
             and not self._packet.clean_start
             and not has_lost_queue(vhost, server.states.find(key))
         )
-        if is_present:
-            try:
-                check_may_resume(server, session, self._client_id)
-            except BrokerError as refused:
-                self._not_opened(session, refused)
-                return
-        accept = partial(self._accept, session, kept, is_present=is_present)
-        decide = partial(self._decide_session, session, is_present=is_present)
-        exchange = server.config.exchange
-        if has_definitions(vhost, self._client_id, exchange) or self._expiry_s():
-            not_opened = partial(self._not_opened, session)
-            change_or_refuse(server.services.metadata, decide, accept, not_opened)
-        else:
-            accept()
+        if self._is_present:
+            check_may_resume(server, session, self._client_id)
 
-    def _decide_session(self, session: Session, *, is_present: bool) -> Change:
+    def _open(self, vhost: VirtualHost) -> None:
+        """Have the session of MQTT be this client's."""
+        if self._client.is_over:
+            return
+        session = self._allowed(vhost)
+        if session is None:
+            return
+        server, key = self._server, (vhost.name, self._client_id)
+        exchange = server.config.exchange
+        if not (has_definitions(vhost, self._client_id, exchange) or self._expiry_s()):
+            self._accept(session)
+            return
+        server.connecting[key] += 1
+        change_or_refuse(
+            server.services.metadata,
+            partial(self._decide_session, session),
+            partial(self._decided, session),
+            partial(self._not_kept, session),
+        )
+
+    def _decided(self, session: Session) -> None:
+        self._server.connect_over((session.vhost.name, self._client_id), is_let_in=True)
+        self._accept(session)
+
+    def _not_kept(self, session: Session, error: BrokerError) -> None:
+        self._server.connect_over((session.vhost.name, self._client_id), is_let_in=False)
+        self._not_opened(session, error)
+
+    def _decide_session(self, session: Session) -> Change:
         """Keep the session if it is to last or has lasted so far, and delete what ends: all of it
         with a clean start, and in any case exclusive queues, which are of a connection before.
 
         A session that lasts no longer than this connection is kept until that ends, so that it
         ends when the node starts again, too."""
-        vhost, client_id = session.vhost, self._client_id
+        self._find(session)
+        vhost, client_id, is_present = session.vhost, self._client_id, self._is_present
         there = queues_of(vhost, client_id)
         ending = tuple(each for each in there if not is_present or each.owner is not None)
         for queue in ending:
@@ -305,23 +349,30 @@ class ConnectRequest:
         if will is None:
             return None
         key = session.vhost.name, self._client_id
-        return PendingWill(key, session.user.name, will, client.ends, client.name)
+        user = session.user.name
+        return PendingWill(key, user, will, client.ends, client.name, self._will_key)
 
     def _not_opened(self, session: Session, error: BrokerError) -> None:
         session.end()
         self._refuse(code_of(error), error.explanation)
 
-    def _accept(self, session: Session, kept: ClientSession | None, *, is_present: bool) -> None:
-        """Take the session of MQTT, unless another has come for it meanwhile.  `kept`: what was
-        kept of it."""
+    def _accept(self, session: Session) -> None:
+        """Take the session of MQTT, unless another has come for it meanwhile."""
         server, vhost, client = self._server, session.vhost, self._client
+        kept, is_present = self._kept, self._is_present
         key = vhost.name, self._client_id
         if key in server.connected:
             session.end()
             self._take_over(vhost)
             return
+        expiry_s = self._expiry_s()
+        is_kept = bool(expiry_s) or is_present
+        if is_kept and not server.is_own(key):
+            session.end()
+            self._refuse(ReasonCode.SERVER_UNAVAILABLE, "taken over before it was answered")
+            return
         state = server.opened(key, kept, is_present=is_present)
-        state.expiry_s, state.user = self._expiry_s(), session.user.name
+        state.expiry_s, state.user, state.is_kept = expiry_s, session.user.name, is_kept
         if client.is_over:
             session.end()
             waits = server.wills.take(key, kept) if is_present else None
@@ -330,7 +381,12 @@ class ConnectRequest:
         if is_present:
             restore_subscriptions(server, session, state)
         accepted = Accepted(
-            self._packet, session, state, is_present, is_assigned=not self._packet.client_id
+            self._packet,
+            session,
+            state,
+            is_present,
+            is_assigned=not self._packet.client_id,
+            will_key=self._will_key,
         )
         try:
             self._client.accept(accepted)
@@ -349,6 +405,16 @@ class ConnectRequest:
     def _refuse(self, code: ReasonCode, text: str) -> None:
         if not self._client.is_over:
             self._client.refuse_connect(code, text)
+
+
+def is_there(vhost: VirtualHost, client_id: str, at_ms: int) -> bool:
+    """True if there is a session, which had not ended at that time."""
+    kept = vhost.client_sessions.by_client.get(client_id)
+    if kept is None:
+        return bool(lasting_queues_of(vhost, client_id))
+    if not kept.ended_at_ms or kept.expiry_s == NEVER_S:
+        return True
+    return at_ms < kept.ended_at_ms + kept.expiry_s * 1000
 
 
 def check_may_publish(server: MqttServer, session: Session, topic: str) -> None:

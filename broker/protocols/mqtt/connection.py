@@ -144,6 +144,8 @@ class Connection(SocketConnection[Event]):
         """Its enhanced authentication, if it has chosen a method."""
         self.will: Will | None = None
         """Published when the connection ends, unless the client says otherwise before."""
+        self.will_key = b""
+        """Key of its message."""
         config = server.config
         self.terms = SubscriptionTerms(0, config, server.durable_queue_type)
         self._counted_bytes = 0, 0
@@ -222,7 +224,7 @@ class Connection(SocketConnection[Event]):
         session.open()
         channel.open()
         self.server.attach(state, self)
-        self.will = packet.will
+        self.will, self.will_key = packet.will, accepted.will_key
         self.phase = ConnectionState.RUNNING
         self.input.begin(session)
         self.read_holds.listen()
@@ -411,7 +413,7 @@ class Connection(SocketConnection[Event]):
         user, pending = session.user.name, None
         if will is not None:
             self.will = None
-            pending = PendingWill(state.key, user, will, self.ends, self.name)
+            pending = PendingWill(state.key, user, will, self.ends, self.name, self.will_key)
         self.server.detach(state, self, user, pending)
         session.end(done or ignore_done)  # last of all: `done` takes the session over
 

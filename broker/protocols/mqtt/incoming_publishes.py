@@ -5,6 +5,10 @@
 
 The route of a topic is remembered by the topic.  A message of QoS 2 is taken when its PUBLISH
 comes; its identifier is remembered up to PUBREL, and keeps it from being taken again.  A hot file.
+
+In a cluster identifiers and messages are in several logs.  So a packet of a session that lasts is
+noted first, with a number, and its message has a key of that: should a node end before PUBREC, the
+message is published once more, and a queue that has it knows it by the key.
 """
 
 from __future__ import annotations
@@ -13,12 +17,13 @@ from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from functools import partial
+from hashlib import blake2b
 from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
 from fluffle.broker.base.client_session import INCOMING
 from fluffle.broker.base.errors import AccessRefused, BrokerError, PreconditionFailed
-from fluffle.broker.base.message import NEVER_EXPIRES_MS, RetainedMessage
+from fluffle.broker.base.message import KEY_BYTES, NEVER_EXPIRES_MS, RetainedMessage, with_key
 from fluffle.broker.base.traffic import ClientDrop
 from fluffle.broker.core.confirms import Confirms
 from fluffle.broker.core.property_facts import PropertyFacts, read_lifetimes, remember_facts
@@ -32,8 +37,9 @@ from fluffle.broker.core.route_lookup import (
 from fluffle.broker.metadata.metadata import UnconfirmedAbsence, ignore_done
 from fluffle.broker.protocols.mqtt.conversion import LONG_BYTES
 from fluffle.broker.protocols.mqtt.reasons import code_of
+from fluffle.broker.protocols.mqtt.session_state import BegunPacket
 from fluffle.broker.protocols.mqtt.sys_topics import check_may_publish_to
-from fluffle.broker.queues.expiry_times import Lifetimes
+from fluffle.broker.queues.expiry_times import Lifetimes, lifetimes_at
 from fluffle.protocol.mqtt.codes import MQTT_5, InvalidPacket, PacketType, ReasonCode
 from fluffle.protocol.mqtt.hot import build_acks
 from fluffle.protocol.properties import body_size, build_contents
@@ -70,7 +76,7 @@ class PublishTerms(NamedTuple):
 class Unanswered:
     """Run of messages of QoS 1 or 2 that a client has sent, and that is not answered yet."""
 
-    __slots__ = ("code", "first", "is_noted", "kind", "packet_ids", "waits")
+    __slots__ = ("code", "first", "kind", "packet_ids", "waits")
 
     def __init__(
         self,
@@ -87,8 +93,6 @@ class Unanswered:
         """Publish sequence number of the first; 0 for what was not published here."""
         self.code = code
         """Reason code of the answer, unless a queue refuses it; None while that is not known."""
-        self.is_noted = True
-        """True if its packets are noted, as far as they are to be."""
         self.waits = 0
         """Number of other events awaited: that it is retained, that its packets are noted."""
 
@@ -157,6 +161,18 @@ def prepared_run(
     )
 
 
+def one_of(prepared: PreparedRun, index: int) -> PreparedRun:
+    """Return one message of a run as a run of its own; the run is retained with its last."""
+    content, count = prepared.messages.contents[index], len(prepared.packet_ids)
+    return prepared._replace(
+        messages=MessageRun([content], len(content), prepared.messages.outline),
+        lifetimes_ms=lifetimes_at(prepared.lifetimes_ms, range(index, index + 1)),
+        packet_ids=(prepared.packet_ids[index],),
+        repeated_ids=(),
+        retain=prepared.retain and index == count - 1,
+    )
+
+
 def find_route(session: Session, prepared: PreparedRun) -> Steps[CachedRoute]:
     """Find where messages of a topic go.  AccessRefused; NotFound for the exchange."""
     route = session.route_cache.current(prepared.topic_key)
@@ -198,12 +214,95 @@ def retain(
     store.put(session.vhost.name, prepared.topic, message, done, failed)
 
 
+class NotedPublish:
+    """Message of QoS 2 whose packet is noted before it is published: the `PublishOutcomes` of its
+    publisher."""
+
+    __slots__ = (
+        "_incoming", "_publisher", "_waits", "answer", "code", "number", "packet_id", "prepared",
+    )  # fmt: skip
+
+    def __init__(
+        self, incoming: IncomingPublishes, prepared: PreparedRun, number: int, publisher: Publisher
+    ) -> None:
+        (self.packet_id,) = prepared.packet_ids
+        self._incoming = incoming
+        self.prepared = prepared
+        self.number = number
+        """Number by which queues know the message."""
+        self.answer = Unanswered(PacketType.PUBREC, prepared.packet_ids, code=None)
+        self.code = ReasonCode.SUCCESS
+        """The answer, as far as it is known."""
+        self._publisher = publisher
+        """That of the client; then of this message."""
+        self._waits = 1
+        """Count of events that it waits for: that it is in queues, that it is retained."""
+
+    def publish(self, session: Session, retained: RetainedStore | None) -> Steps[None]:
+        """Publish it, and retain it if it is to be."""
+        prepared, publisher = self.prepared, Publisher(session, self)
+        publisher.observer, self._publisher = self._publisher.observer, publisher
+        publisher.confirm()
+        client_id = str(session.rights.topic_variables["client_id"])
+        key = message_key(client_id, self.packet_id, self.number)
+        try:
+            route = yield from find_route(session, prepared)
+            yield from publisher.publish_run_in_steps(
+                route,
+                prepared.facts,
+                prepared.messages,
+                prepared.lifetimes_ms,
+                annotations=with_key(prepared.annotations, key),
+                is_certain=True,  # what was defined before its packet was noted is known here
+            )
+        except BrokerError as error:
+            publisher.end()
+            self._incoming.noted_refused(self, error)
+            return
+        if prepared.retain and retained is not None:
+            self._waits += 1
+            retain(retained, session, prepared, self._one_known, self._not_retained)
+        if publisher.mode.confirms is not None:
+            self.settle(publisher.mode.confirms)
+
+    def returned(self, routed: RoutedBatch) -> None:
+        """No message of MQTT is mandatory."""
+        raise AssertionError(f"a message of MQTT was returned: {routed.origins[0]!r}")
+
+    def settle(self, confirms: Confirms) -> None:
+        """Note that it is safe, or refused, or neither yet."""
+        accepted, refused, _open_from = confirms.take()
+        if refused:
+            self.code = ReasonCode.QUOTA_EXCEEDED
+        if accepted or refused:
+            self._publisher.end()
+            self._one_known()
+
+    settle_later = settle
+
+    def _not_retained(self, error: BrokerError) -> None:
+        self.code = self._incoming.code_of_unretained(error) or self.code
+        self._one_known()
+
+    def _one_known(self) -> None:
+        self._waits -= 1
+        if not self._waits:
+            self._incoming.settle_noted(self)
+
+
+def message_key(client_id: str, packet_id: int, number: int) -> bytes:
+    """Return the key of the message of a packet."""
+    named = f"{packet_id} {number} {client_id}".encode()
+    return blake2b(named, digest_size=KEY_BYTES).digest()
+
+
 class IncomingPublishes:
     """Publishes of one client over one connection: the `PublishOutcomes` of its publishers."""
 
     __slots__ = (
         "_at_least_once",
         "_at_most_once",
+        "_begun",
         "_converter",
         "_is_ended",
         "_known_below",
@@ -264,6 +363,8 @@ class IncomingPublishes:
         self._waiting: dict[int, list[Callable[[ReasonCode], None]]] = {}
         """Functions to call with the answer, by packet identifier: of a client that has come back
         and sends again what was not answered when its connection ended."""
+        self._begun: dict[int, int] = {}
+        """Packets that are being noted, and whose messages are not published yet: their numbers."""
         self._is_ended = False
 
     @property
@@ -288,6 +389,8 @@ class IncomingPublishes:
         prepared = self._prepared(run)
         if prepared is None:
             return 1
+        if prepared.qos == 2 and self._notes_first:
+            return self._note_first(prepared)
         routes, publisher = self._session.route_cache, self._publisher_of(prepared)
         found_count, routes.stops_left = routes.found_count, LOOKUP_STOPS_MAX
         first, cost = self._next_number, 1
@@ -319,6 +422,9 @@ class IncomingPublishes:
             yield
         prepared = self._prepared(run, converted)
         if prepared is None:
+            return
+        if prepared.qos == 2 and self._notes_first:
+            self._note_first(prepared)
             return
         first, publisher = self._next_number, self._publisher_of(prepared)
         try:
@@ -382,7 +488,8 @@ class IncomingPublishes:
         incoming, new = self._state.incoming, dict[int, bytes]()
         repeated_ids: list[int] = []
         for packet_id, payload in zip(run.packet_ids, run.payloads, strict=True):
-            if packet_id in incoming:  # mutant: MQ7
+            # mutant: MQ7
+            if packet_id in incoming and not isinstance(incoming[packet_id], BegunPacket):
                 repeated_ids.append(packet_id)
             else:
                 new.setdefault(packet_id, payload)
@@ -412,6 +519,7 @@ class IncomingPublishes:
             if taker is None:
                 self._expect(Unanswered(PacketType.PUBREC, (packet_id,)))
             elif taker is not self:  # on a connection that has ended
+                assert not isinstance(taker, BegunPacket), "its message is published again"
                 unanswered = Unanswered(PacketType.PUBREC, (packet_id,), code=None)
                 taker.tell(packet_id, partial(self._told, unanswered))
                 self._expect(unanswered)
@@ -451,9 +559,10 @@ class IncomingPublishes:
                 unanswered.code = ReasonCode.NO_MATCHING_SUBSCRIBERS
             if prepared.qos == 2:
                 self._state.incoming.update(dict.fromkeys(prepared.packet_ids, self))  # mutant: MQ1
-                unanswered.is_noted = self._packets is None
-                if self._packets is not None and self._packets.goes_with_messages:  # mutant: MQ2
-                    self._note(self._packets, unanswered, prepared.packet_ids)
+                if self._packets is not None:  # mutant: MQ2
+                    unanswered.waits += 1
+                    noted = partial(self._stored, unanswered, None)
+                    self._packets.keep(INCOMING, prepared.packet_ids, noted)
             self._expect(unanswered)  # mutant: MQ4
         if prepared.retain and self._retained is not None:
             if unanswered is not None:
@@ -461,25 +570,21 @@ class IncomingPublishes:
             stored = partial(self._stored, unanswered)
             retain(self._retained, self._session, prepared, partial(stored, None), stored)
 
-    def _note(
-        self, packets: PacketKeeper, unanswered: Unanswered, packet_ids: Sequence[int]
-    ) -> None:
-        """Note packets of a run before they are answered."""
-        unanswered.is_noted = True
-        unanswered.waits += 1
-        packets.keep(INCOMING, packet_ids, partial(self._stored, unanswered, None))
-
     def _stored(self, unanswered: Unanswered | None, error: BrokerError | None) -> None:
         """A message is retained, or cannot be, or its packet is noted."""
-        if error is not None:
-            self._session.traffic.dropped[ClientDrop.NOT_RETAINED] += 1
+        code = None if error is None else self.code_of_unretained(error)
         if unanswered is None:
             return
         unanswered.waits -= 1
-        is_over_limit = isinstance(error, PreconditionFailed)
-        if error is not None and (self._terms.version == MQTT_5 or not is_over_limit):
-            unanswered.code = code_of(error)  # before 5.0 a limit cannot be told, and lasts
+        unanswered.code = code or unanswered.code
         self._answer()
+
+    def code_of_unretained(self, error: BrokerError) -> ReasonCode | None:
+        """Count a message that was not retained; the answer to it, if that is another for it."""
+        self._session.traffic.dropped[ClientDrop.NOT_RETAINED] += 1
+        is_over_limit = isinstance(error, PreconditionFailed)
+        # before 5.0 a limit cannot be told, and lasts
+        return code_of(error) if self._terms.version == MQTT_5 or not is_over_limit else None
 
     def _refuse(self, prepared: PreparedRun, error: BrokerError) -> None:
         """Answer messages that may not be published, or drop them; InvalidPacket where neither will
@@ -541,15 +646,6 @@ class IncomingPublishes:
             known = self._known_of(run)
             if not known:
                 return
-            if not run.is_noted and self._packets is not None:
-                # noted before it is safe, a packet would keep a message from coming again that the
-                # end of a node has lost
-                if len(known) < len(run.packet_ids):
-                    return
-                numbers = enumerate(run.packet_ids, run.first)
-                safe = [packet_id for number, packet_id in numbers if number not in self._refused]
-                self._note(self._packets, run, safe)
-                continue
             self._count(run.kind, -len(known))
             if len(known) == len(run.packet_ids):
                 unanswered.popleft()
@@ -622,6 +718,79 @@ class IncomingPublishes:
             else:
                 incoming[packet_id] = None
 
+    # Messages whose packets are noted first
+
+    @property
+    def _notes_first(self) -> bool:
+        """True if packets of QoS 2 are noted before their messages are published."""
+        return self._packets is not None and not self._packets.goes_with_messages
+
+    def _note_first(self, prepared: PreparedRun) -> int:
+        """Note the packets of a run, and publish its messages then; the cost."""
+        packets, incoming = self._packets, self._state.incoming
+        assert packets is not None, "the session lasts"
+        if prepared.repeated_ids:
+            self._answer_repeated(prepared.repeated_ids, prepared.qos)
+        publishes: list[NotedPublish] = []
+        for index, packet_id in enumerate(prepared.packet_ids):
+            before = incoming.get(packet_id)
+            number = before.number if isinstance(before, BegunPacket) else packets.new_number()
+            one = NotedPublish(self, one_of(prepared, index), number, self._at_least_once)
+            incoming[packet_id] = self
+            self._begun[packet_id] = number
+            publishes.append(one)
+            self._expect(one.answer)
+        numbers = {each.packet_id: each.number for each in publishes}
+        packets.begin(numbers, partial(self._publish_noted, publishes))
+        return len(publishes)
+
+    def _publish_noted(self, publishes: Sequence[NotedPublish]) -> None:
+        """Publish messages whose packets are noted, unless their connection has ended: then the
+        client sends them again."""
+        session = self._session
+        for each in publishes:
+            if self._begun.pop(each.packet_id, None) is None:
+                continue
+            steps = each.publish(session, self._retained)
+            for _ in steps:
+                session.background_tasks.finish(steps)
+                break
+
+    def noted_refused(self, publish: NotedPublish, error: BrokerError) -> None:
+        """A message whose packet was noted first may not be published: answer it as refused, or as
+        if it were taken, or end the connection where neither will do."""
+        is_v5 = self._terms.version == MQTT_5
+        if not is_v5 and (self._terms.disconnects or not isinstance(error, AccessRefused)):
+            assert self._packets is not None
+            self._packets.refuse(error)
+            return
+        if not is_v5:
+            self._session.traffic.dropped[ClientDrop.NOT_AUTHORIZED] += 1
+        else:
+            publish.code = code_of(error)
+        self.settle_noted(publish)
+
+    def settle_noted(self, publish: NotedPublish) -> None:
+        """Answer a message of which it is known what becomes of it.  The packet of a refused one is
+        forgotten before, for its identifier is that of another message then."""
+        told = partial(self._tell_noted, publish)
+        if publish.code.is_error and self._packets is not None:
+            self._packets.forget(INCOMING, (publish.packet_id,), told)
+        else:
+            told()
+
+    def _tell_noted(self, publish: NotedPublish) -> None:
+        packet_id, code, incoming = publish.packet_id, publish.code, self._state.incoming
+        for answer in self._waiting.pop(packet_id, ()):
+            answer(code)
+        if incoming.get(packet_id) is self:
+            if code.is_error:
+                del incoming[packet_id]
+            else:
+                incoming[packet_id] = None
+        publish.answer.code = code
+        self._answer()
+
     def tell(self, packet_id: int, answer: Callable[[ReasonCode], None]) -> None:
         """Have `answer` called once it is known of a message."""
         self._waiting.setdefault(packet_id, []).append(answer)
@@ -637,6 +806,9 @@ class IncomingPublishes:
         What becomes of messages of QoS 2 is still noted, if the session lasts.
         """
         self._is_ended = True
+        for packet_id, number in self._begun.items():
+            self._state.incoming[packet_id] = BegunPacket(number)
+        self._begun.clear()
         self._at_most_once.end()
         if not (self._state.is_lasting and self in self._state.incoming.values()):
             self._at_least_once.end()

@@ -21,6 +21,7 @@ from fluffle.broker.base.traffic import ClientDrop, Deliveries
 from fluffle.broker.core.output_buffer import burst_bytes
 from fluffle.broker.core.settlement import Stretch
 from fluffle.broker.protocols.mqtt.conversion import expiry_property
+from fluffle.broker.protocols.mqtt.packet_keeper import NotedPackets
 from fluffle.broker.protocols.mqtt.publish_runs import (
     FORMS_MAX,
     NOT_SENT,
@@ -30,12 +31,13 @@ from fluffle.broker.protocols.mqtt.publish_runs import (
     Variant,
 )
 from fluffle.broker.protocols.mqtt.session_state import DirectMessage, SentBefore
+from fluffle.broker.protocols.mqtt.topic_aliases import PACKET_OVERHEAD_BYTES, TopicAliases
 from fluffle.broker.protocols.mqtt.topics import is_reserved, is_shared
 from fluffle.broker.queues.queue_api import Consumer, DeliveryBatch, Outcome
 from fluffle.protocol.mqtt.codes import MQTT_5, InvalidPacket, PacketType, ReasonCode
 from fluffle.protocol.mqtt.hot import build_acks, build_publishes
 from fluffle.protocol.mqtt.packets import publish_flags
-from fluffle.protocol.mqtt.properties import Properties, PropertyId, encode_properties
+from fluffle.protocol.mqtt.properties import Properties, encode_properties
 
 if TYPE_CHECKING:
     from fluffle.broker.base.message import Origin
@@ -53,14 +55,10 @@ REMEMBERED_BYTES_MAX = 512
 
 ACKED = Outcome.ACKED
 
-ALIAS_BYTES = 3
-ALIASED_TOPIC_BYTES_MIN = 2 * ALIAS_BYTES + 1
-"""An alias for a shorter topic saves nothing with its second message."""
-ALIASED_TOPIC_BYTES_MAX = 1024
-"""Longer ones would take much memory."""
 
-PACKET_OVERHEAD_BYTES = 13
-"""Octets of a PUBLISH beside topic, properties and payload: at most so many."""
+RETURNED_AFTER_MS = 120_000
+"""Time by which messages of a node that cannot be reached are back in their queue: see
+`DEAD_AFTER_MS`."""
 
 
 class RetainedFeed(Protocol):
@@ -115,51 +113,6 @@ class DeliveryTerms(NamedTuple):
     """How many topic aliases it takes."""
 
 
-class TopicAliases:
-    """Aliases that stand for topics towards one client: the first topics that are long enough have
-    them, up to its maximum, and keep them.  S5 3.3.2.3.4."""
-
-    __slots__ = ("_count_max", "_packet_bytes_max", "_properties")
-
-    def __init__(self, count_max: int, packet_bytes_max: int) -> None:
-        """`packet_bytes_max`: largest packet that the client takes; 0 is no limit."""
-        self._count_max = count_max
-        self._packet_bytes_max = packet_bytes_max
-        self._properties: dict[bytes, bytes] = {}
-        """Property of an alias, by its topic."""
-
-    def is_told(self, topic: bytes) -> bool:
-        """Return whether a topic is not going to be given an alias now: it has one, or never
-        will."""
-        return topic in self._properties or not self._may_have(topic)
-
-    def _may_have(self, topic: bytes) -> bool:
-        is_worth_it = ALIASED_TOPIC_BYTES_MIN <= len(topic) <= ALIASED_TOPIC_BYTES_MAX
-        return is_worth_it and len(self._properties) < self._count_max
-
-    def shorten(self, form: Form) -> Form:
-        """Return a form with the alias of its topic, if that has one."""
-        alias = self._properties.get(form.topic)
-        if alias is None:
-            return form
-        return form._replace(topic=b"", properties=alias + form.properties)
-
-    def apply(self, topic: bytes, properties: bytes, payload_bytes: int) -> tuple[bytes, bytes]:
-        """Return the topic and the properties with which a message is sent, which gives its topic
-        an alias, if it may have one and there is room for both."""
-        alias = self._properties.get(topic)
-        if alias is not None:
-            return b"", alias + properties
-        size_bytes = len(topic) + len(properties) + payload_bytes + PACKET_OVERHEAD_BYTES
-        has_room = not 0 < self._packet_bytes_max < size_bytes + ALIAS_BYTES
-        if not has_room or not self._may_have(topic):
-            return topic, properties
-        number = len(self._properties) + 1
-        alias = encode_properties(Properties({PropertyId.TOPIC_ALIAS: number}))
-        self._properties[topic] = alias
-        return topic, alias + properties
-
-
 class SentPublish(NamedTuple):
     """Message that a client was sent, and has not acknowledged."""
 
@@ -173,11 +126,13 @@ class OutgoingPublishes:
     """Messages that one client was sent over one connection, by packet identifier."""
 
     __slots__ = (
+        "_began_ms",
         "_channel",
         "_sent",
         "_unsent",
         "_window_holders",
         "aliases",
+        "noted",
         "of_groups",
         "state",
         "terms",
@@ -191,6 +146,8 @@ class OutgoingPublishes:
         """None for a client that takes none, as most do."""
         if terms.aliases_max:
             self.aliases = TopicAliases(terms.aliases_max, terms.packet_bytes_max)
+        self._began_ms = terms.now_ms()
+        self.noted = NotedPackets(channel, state, self._completed)
         self._sent: dict[int, SentPublish] = {}
         """Messages that wait for their PUBACK or PUBREC, by packet identifier."""
         self.of_groups: dict[int, DirectMessage] = {}
@@ -263,9 +220,11 @@ class OutgoingPublishes:
             self.state.direct[packet_id] = message
             self._sent[packet_id] = SentPublish(0, message.qos, None)
             self._take_place(packet_id, self._channel.window_consumer)
-            if message.qos == 2 and self._channel.packets is not None:
-                self._channel.packets.keep_sent({packet_id: 0}, self._channel.output)
-        self._write(packet_id, message)
+        packets, write = self._channel.packets, partial(self._write, packet_id, message)
+        if message.qos == 2 and packets is not None:
+            packets.keep_sent({packet_id: 0}, self._channel.output, write)
+        else:
+            write()
 
     def consumes(self, consumer: Consumer) -> None:
         """The consumer of the queue of QoS 1 and 2 begins: what came from no queue takes places of
@@ -323,13 +282,6 @@ class OutgoingPublishes:
         if not qos:
             return (), 0
         packet_ids = packet_ids or state.packet_ids.take(len(indices))
-        packets = self._channel.packets
-        if qos == 2 and packets is not None:
-            sequences: Sequence[int] = [delivery_batch.sequences[index] for index in indices]
-            if is_shared(queue):  # after the end of the node another may get it
-                sequences = [0] * len(sequences)
-            messages = dict(zip(packet_ids, sequences, strict=True))
-            packets.keep_sent(messages, self._channel.output)  # mutant: MQ18
         for packet_id, tag in zip(packet_ids, indices, strict=True):
             self._sent[packet_id] = SentPublish(delivery_batch.first_tag + tag, qos, consumer)
         return packet_ids, qos
@@ -342,11 +294,18 @@ class OutgoingPublishes:
         return None
 
     def _drop_unfinished(self, queue: str) -> None:
-        """Have the client let go of messages that are not in their queue any more."""
+        """Have the client let go of messages that are not in their queue any more.
+
+        In a cluster a node that cannot be reached may have one for a while yet."""
         packets, state = self._channel.packets, self.state
-        noted = {} if packets is None else packets.sent_under()
-        if left := state.drop_unfinished(queue, noted):
-            self._let_go(left)
+        if packets is None or packets.goes_with_messages:
+            noted = {} if packets is None else packets.sent_under()
+            if left := state.drop_unfinished(queue, noted):
+                self._let_go(left)
+        elif self.terms.now_ms() - self._began_ms >= RETURNED_AFTER_MS:
+            left = state.drop_unfinished(queue, packets.sent_under())
+            if unknown := [each for each in left if not self.noted.received(each)]:
+                self._let_go(unknown)
 
     # What the client answers
 
@@ -385,8 +344,18 @@ class OutgoingPublishes:
         packets = self._channel.packets
         if packets is None:
             self._free(known)
-        elif known:
-            packets.forget(OUTGOING, known, partial(self._completed, known))
+        elif packets.goes_with_messages:
+            self.noted.forget(known)
+        else:
+            expected = {
+                each.packet_id
+                for queue, sent in self.state.unfinished.items()
+                if not is_shared(queue)
+                for each in sent.values()
+            }
+            self.state.completed.update(expected.intersection(known))
+            self._free_places([each for each in known if each in expected])
+            self.noted.forget([each for each in known if each not in expected])
 
     def _completed(self, packet_ids: Sequence[int]) -> None:
         """Free identifiers, which is durable by now: retained messages have room, too."""
@@ -400,6 +369,10 @@ class OutgoingPublishes:
     def _free(self, packet_ids: Sequence[int]) -> None:
         """Let identifiers be used again, and with them places of the window."""
         self.state.packet_ids.free(packet_ids)
+        self._free_places(packet_ids)
+
+    def _free_places(self, packet_ids: Sequence[int]) -> None:
+        """Let places of the window be used again."""
         if self._window_holders:
             for packet_id in packet_ids:
                 if packet_id not in self._window_holders:
@@ -656,7 +629,7 @@ class PublishWriter:
         terms = self._outgoing.terms
         if terms.packet_bytes_max or form.expiry_ms >= 0 or delivery_batch.redelivered:
             return self._send_each(delivery_batch, form, group)
-        if (aliases := self._outgoing.aliases) is not None:
+        if (aliases := self._aliases_for(form.qos)) is not None:
             if not aliases.is_told(form.topic):
                 return self._send_each(delivery_batch, form, group)
             form = aliases.shorten(form)
@@ -667,8 +640,9 @@ class PublishWriter:
         packet_ids, _qos = self._outgoing.number(delivery_batch, group.indices, form.qos)
         if self._shared_filter and form.qos == 2:
             stay(self._outgoing, packet_ids, form, group.payloads)
+        pieces = [] if form.qos == 2 else output.pieces
         build_publishes(
-            output.pieces,  # others, if it holds back what follows
+            pieces,
             form.topic,
             form.properties,
             group.payloads,
@@ -676,17 +650,29 @@ class PublishWriter:
             version=terms.version,
             packet_ids=packet_ids,
         )
+        if form.qos == 2:
+            self._outgoing.noted.write(pieces, packet_ids, delivery_batch, group.indices)
         return ()
+
+    def _aliases_for(self, qos: int) -> TopicAliases | None:
+        """Return the topic aliases of the client; none for what others overtake."""
+        outgoing = self._outgoing
+        return None if outgoing.noted.are_overtaken(qos) else outgoing.aliases
 
     def _send_each(
         self, delivery_batch: DeliveryBatch, form: Form, group: MessageGroup
     ) -> list[int]:
         """Send messages one by one, for they differ in more than their payloads."""
         terms, output = self._outgoing.terms, self._channel.output
-        aliases = self._outgoing.aliases
+        noted = self._outgoing.noted
+        aliases = self._aliases_for(2 if delivery_batch.redelivered else form.qos)
         finished: list[int] = []
         queue = delivery_batch.holder.queue.name
         for index, payload in zip(group.indices, group.payloads, strict=True):
+            if delivery_batch.redelivered and noted.was_received(delivery_batch, index):
+                finished.append(index)
+                self._unsent_count += 1
+                continue
             properties = form.properties
             if form.expiry_ms >= 0:
                 left_ms = self._left_ms(delivery_batch, form, index)
@@ -709,8 +695,9 @@ class PublishWriter:
             if not qos:
                 finished.append(index)
             dup = qos > 0 and is_again  # mutant: MQ9
+            pieces = [] if qos == 2 else output.pieces
             build_publishes(
-                output.pieces,
+                pieces,
                 topic,
                 properties,
                 (payload,),
@@ -718,6 +705,8 @@ class PublishWriter:
                 version=terms.version,
                 packet_ids=packet_ids,
             )
+            if qos == 2:
+                noted.write(pieces, packet_ids, delivery_batch, one)
         return finished
 
     def _left_ms(self, delivery_batch: DeliveryBatch, form: Form, index: int) -> int:

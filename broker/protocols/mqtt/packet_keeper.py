@@ -12,24 +12,43 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Protocol
 
+from fluffle.broker.base.client_session import INCOMING, OUTGOING
+from fluffle.broker.base.errors import ConnectionForced
 from fluffle.broker.metadata.change import NOTHING, Change
+from fluffle.broker.metadata.metadata import ignore_done
+from fluffle.broker.protocols.mqtt.topics import is_shared
+from fluffle.broker.queues.queue_api import Consumer
 from fluffle.broker.runtime.commits import when_safe
 from fluffle.broker.vhosts import client_sessions
+from fluffle.protocol.mqtt.codes import PacketType
+from fluffle.protocol.mqtt.hot import build_acks
 
 if TYPE_CHECKING:
+    from fluffle.broker.base.errors import BrokerError
     from fluffle.broker.core.output_buffer import OutputBuffer
     from fluffle.broker.core.services import Services
-    from fluffle.broker.protocols.mqtt.session_state import SessionKey
+    from fluffle.broker.protocols.mqtt.session_state import SessionKey, SessionState
+    from fluffle.broker.queues.queue_api import DeliveryBatch
     from fluffle.broker.vhosts.vhost import VirtualHost
+
+
+NUMBER_BYTES = 7
+"""Bytes of a number that is drawn: it fits the integers that are stored."""
 
 
 class KeepingChannel(Protocol):
     """Channel of an MQTT client, as far as what is kept for it concerns it."""
 
+    is_open: bool
+
     def give_up(self, error: Exception) -> None:
         """Close the connection for an error of the broker's own that concerns it alone."""
+
+    def refuse(self, error: BrokerError) -> None:
+        """End the connection for something that its client did not ask for."""
 
 
 class PacketKeeper:
@@ -51,61 +70,216 @@ class PacketKeeper:
 
     def keep(self, direction: str, packet_ids: Sequence[int], then: Callable[[], None]) -> None:
         """Note packets, with the messages of this turn, and call `then` once that is durable."""
-        self._settle(client_sessions.keep_packets, direction, packet_ids, then)
-
-    def sent_under(self) -> dict[int, int]:
-        """The packets that the client was sent, as far as that is noted."""
-        vhost_name, client_id = self._key
-        vhost = self._services.vhosts.get(vhost_name)
-        return {} if vhost is None else vhost.client_sessions.sent(client_id)
-
-    def keep_sent(self, messages: Mapping[int, int], output: OutputBuffer) -> None:
-        """Note under which packets messages are sent, before `output` sends them: after the end of
-        the node the client must be sent them under the same.
-
-        In a cluster nothing is held back.
-        """
-        vhost_name, client_id = self._key
-        commits = self._services.runtime.commits
-
-        def decide() -> Change:
-            vhost = self._services.vhosts.get(vhost_name)
-            if vhost is None:
-                return NOTHING
-            return client_sessions.keep_sent(vhost, client_id, messages)
-
-        commits.keep_together()
-        self._services.metadata.settle(decide)
-        if self.goes_with_messages:
-            output.hold(commits.ticket)
-            commits.wait(output, commits.ticket)
+        change = partial(
+            client_sessions.keep_packets,
+            direction=direction,
+            numbers=packet_ids,
+            are_settled=self.goes_with_messages,
+        )
+        self._settle(change, then)
 
     def forget(self, direction: str, packet_ids: Sequence[int], then: Callable[[], None]) -> None:
         """Forget packets, and call `then` once that is durable: before, their numbers must not be
         used again."""
-        self._settle(client_sessions.forget_packets, direction, packet_ids, then)
+        change = partial(client_sessions.forget_packets, direction=direction, numbers=packet_ids)
+        self._settle(change, then)
+
+    def new_number(self) -> int:
+        """Draw the number by which queues know a message."""
+        name = self._services.random_name().encode()
+        return int.from_bytes(blake2b(name, digest_size=NUMBER_BYTES).digest())
+
+    def begin(self, packets: Mapping[int, int], then: Callable[[], None]) -> None:
+        """Note packets from the client before their messages are published, with the numbers by
+        which queues know these, and call `then` once that is so."""
+        change = partial(client_sessions.keep_sent, messages=packets, direction=INCOMING)
+        self._settle(change, then)
+
+    def keep_sent(
+        self, messages: Mapping[int, int], output: OutputBuffer, send: Callable[[], None]
+    ) -> None:
+        """Note under which packets messages are sent, and then `send` them to `output`: after the
+        end of the node the client must be sent them under the same."""
+        change = partial(client_sessions.keep_sent, messages=messages)
+        if not self.goes_with_messages:
+            self._settle(change, partial(self._send_if_open, send))
+            return
+        commits = self._services.runtime.commits
+        self._settle(change, ignore_done)
+        output.hold(commits.ticket)
+        commits.wait(output, commits.ticket)
+        send()
+
+    def _send_if_open(self, send: Callable[[], None]) -> None:
+        if self._channel.is_open:
+            send()
+
+    def sent_under(self) -> dict[int, int]:
+        """The packets that the client was sent, as far as that is noted."""
+        vhost = self._vhost
+        return {} if vhost is None else vhost.client_sessions.sent(self._key[1])
+
+    def is_received(self, packet_id: int) -> bool:
+        """True if it is noted that the client has what it was sent under a packet."""
+        vhost = self._vhost
+        noted = {} if vhost is None else vhost.client_sessions.packets.get(self._key[1], {})
+        return (OUTGOING, packet_id) in noted
+
+    def refuse(self, error: BrokerError) -> None:
+        """End the connection, where an error cannot be answered."""
+        self._channel.refuse(error)
+
+    @property
+    def _vhost(self) -> VirtualHost | None:
+        return self._services.vhosts.get(self._key[0])
+
+    @property
+    def _is_own(self) -> bool:
+        """True if no other node has the session, which in a cluster it may at any time."""
+        vhost = self._vhost
+        session = None if vhost is None else vhost.client_sessions.by_client.get(self._key[1])
+        return session is not None and session.node == self._services.owners.node
 
     def _settle(
-        self,
-        change: Callable[[VirtualHost, str, str, Sequence[int]], Change],
-        direction: str,
-        packet_ids: Sequence[int],
-        then: Callable[[], None],
+        self, change: Callable[[VirtualHost, str], Change], then: Callable[[], None]
     ) -> None:
+        """Have packets noted or forgotten, and then call `then`; neither once another node has the
+        session: what the client is in the midst of goes on there."""
         commits = self._services.runtime.commits
-        vhost_name, client_id = self._key
+        is_shared = not self.goes_with_messages
 
         def decide() -> Change:
-            vhost = self._services.vhosts.get(vhost_name)
-            return NOTHING if vhost is None else change(vhost, client_id, direction, packet_ids)
+            vhost, client_id = self._vhost, self._key[1]
+            if vhost is None or (is_shared and not self._is_own):
+                return NOTHING
+            decided = change(vhost, client_id)
+            if decided.changes_nothing or not is_shared:
+                return decided
+            session = client_sessions.session_name(vhost.name, client_id)
+            return decided._replace(rests_on=(*decided.rests_on, session))
 
         commits.keep_together()
-        guarded = partial(self._guarded, then)
+        guarded = partial(self._guarded, then, is_shared=is_shared)
         self._services.metadata.settle(decide, partial(when_safe, commits, guarded))  # mutant: MQ3
 
-    def _guarded(self, then: Callable[[], None]) -> None:
+    def _guarded(self, then: Callable[[], None], *, is_shared: bool) -> None:
         """Do what was to be done then; an error of it ends its connection, and not the commits."""
+        if is_shared and not self._is_own:  # the client must not wait here, if it still does
+            self._channel.refuse(ConnectionForced("the session is not on this node any more"))
+            return
+        turn = self._services.runtime.turn
+        ends_turn = turn.begin()
         try:
             then()
         except Exception as error:  # noqa: BLE001 - a bug ends one connection
             self._channel.give_up(error)
+        finally:
+            if ends_turn:
+                turn.end()
+
+
+class SendingChannel(Protocol):
+    """Channel of an MQTT client, as far as packets are sent over it."""
+
+    output: OutputBuffer
+    packets: PacketKeeper | None
+
+    @property
+    def window_consumer(self) -> Consumer | None:
+        """The consumer of the queue of QoS 1 and 2, once there is one."""
+
+
+class NotedPackets:
+    """Packets of QoS 2 that one client is sent, as far as they are noted for it."""
+
+    __slots__ = ("_channel", "_ended", "_free", "_state")
+
+    def __init__(
+        self,
+        channel: SendingChannel,
+        state: SessionState,
+        free: Callable[[Sequence[int]], None],
+    ) -> None:
+        """`free`: lets identifiers be used again."""
+        self._channel = channel
+        self._state = state
+        self._free = free
+        self._ended: list[int] = []
+        """Packets that are to be forgotten at the end of the turn."""
+
+    def are_overtaken(self, qos: int) -> bool:
+        """True if packets of a QoS are written later than those that are sent after them."""
+        packets = self._channel.packets
+        return qos == 2 and packets is not None and not packets.goes_with_messages
+
+    def write(
+        self,
+        pieces: list[bytes],
+        packet_ids: Sequence[int],
+        delivery_batch: DeliveryBatch,
+        indices: range,
+    ) -> None:
+        """Write packets of QoS 2: if the session lasts, once it is noted under which identifiers
+        they are sent."""
+        packets, write = self._channel.packets, partial(self._write_pieces, pieces)
+        if packets is None:
+            write()
+            return
+        sequences: Sequence[int] = [delivery_batch.sequences[index] for index in indices]
+        if is_shared(delivery_batch.holder.queue.name):  # another may get it when the node ends
+            sequences = [0] * len(sequences)
+        messages = dict(zip(packet_ids, sequences, strict=True))
+        packets.keep_sent(messages, self._channel.output, write)  # mutant: MQ18
+
+    def _write_pieces(self, pieces: list[bytes]) -> None:
+        self._channel.output.pieces += pieces
+        self._channel.output.sent(0)
+
+    def was_received(self, delivery_batch: DeliveryBatch, index: int) -> bool:
+        """True for a message that comes again though the client has it, which is noted: it was not
+        settled before its node ended."""
+        packets, holder = self._channel.packets, delivery_batch.holder
+        if packets is None or packets.goes_with_messages or not isinstance(holder, Consumer):
+            return False
+        queue, sequence = holder.queue.name, delivery_batch.sequences[index]
+        before = self._state.unfinished.get(queue, {}).get(sequence)
+        if before is None or is_shared(queue) or not packets.is_received(before.packet_id):
+            return False
+        self._state.take_unfinished(queue, sequence)
+        return self.received(before.packet_id)
+
+    def received(self, packet_id: int) -> bool:
+        """True if it is noted that the client has had a message, which comes no more: have it let
+        go, if it has not been asked to; or let its identifier be used again, if it has let go."""
+        packets, state = self._channel.packets, self._state
+        if packets is None or not packets.is_received(packet_id):
+            return False
+        if packet_id in state.completed:
+            state.completed.discard(packet_id)
+            self._ended.append(packet_id)
+            self._channel.output.ask_later(self)
+        elif packet_id not in state.released:
+            state.released[packet_id] = None
+            self._channel.output.add(build_acks(PacketType.PUBREL, (packet_id,)))
+        return True
+
+    def write_output(self) -> None:
+        """Forget packets that are over, at the end of the turn, when their messages are settled."""
+        ended, self._ended = self._ended, []
+        self.forget(ended)
+
+    def forget(self, packet_ids: Sequence[int]) -> None:
+        """Forget packets whose client has let go of them, once their messages are settled for good:
+        what came again then would be taken for another."""
+        packets, consumer = self._channel.packets, self._channel.window_consumer
+        if packets is None or not packet_ids:
+            return
+        free = partial(self._free, packet_ids)
+        forget = partial(packets.forget, OUTGOING, packet_ids, free)
+        settling = None
+        if consumer is not None and not packets.goes_with_messages:
+            settling = consumer.queue.settling
+        if settling is None:
+            forget()
+        else:
+            settling.then(lambda _answer: forget(), lambda _error: forget())

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from fluffle.broker.base.client_session import INCOMING, OUTGOING, ClientSession
+from fluffle.broker.base.client_session import OUTGOING, ClientSession
 from fluffle.broker.base.traffic import ClientDrop, TrafficLabels
 from fluffle.broker.config.config import MqttConfig
 from fluffle.broker.core.client import SessionCounts
@@ -16,10 +17,13 @@ from fluffle.broker.core.observer import ChangedBy
 from fluffle.broker.core.services import Services
 from fluffle.broker.events.event_publisher import INTERNAL
 from fluffle.broker.metadata.change import NOTHING, Change
+from fluffle.broker.metadata.metadata import ignore_done
 from fluffle.broker.protocols.mqtt.conversion import MessageConverter
 from fluffle.broker.protocols.mqtt.publish_runs import LastRun
+from fluffle.broker.protocols.mqtt.session_adoption import SessionAdoption
 from fluffle.broker.protocols.mqtt.session_state import (
     NEVER_S,
+    BegunPacket,
     SentBefore,
     SessionKey,
     SessionState,
@@ -72,8 +76,10 @@ class MqttServer:
 
     __slots__ = (
         "_expiries",
+        "adoption",
         "config",
         "connected",
+        "connecting",
         "converter",
         "durable_queue_type",
         "keep_alives",
@@ -104,7 +110,7 @@ class MqttServer:
             services.retained.exchanges[config.exchange] = self.converter.retained_topic
         services.connections.session_keepers.append(self)
         self.sys = SysTopics(self, frozenset(TRAFFIC_LABELS.values()))
-        self.keep_alives = KeepAlives(services.runtime.clients_call_later)
+        self.keep_alives = KeepAlives(services.runtime.call_later)
         self.taken_over = 0
         """Times that a connection has ended since its client had connected anew."""
         self.shared_subscriptions = 0
@@ -112,8 +118,12 @@ class MqttServer:
         for labels in TRAFFIC_LABELS.values():
             services.runtime.traffic.show(labels)
             services.runtime.traffic.of(labels).dropped.update(dict.fromkeys(ClientDrop, 0))
+        self.connecting: Counter[SessionKey] = Counter()
+        """How many clients wait for what they connect to, by session: it does not expire
+        meanwhile.  None that is 0."""
         self._expiries: dict[SessionKey, Timer] = {}
         """Timers of the expiry of sessions whose clients are away."""
+        self.adoption = SessionAdoption(self, self._resume_waiting)
 
     def session_rows(self) -> Iterator[dict[str, Any]]:
         """Yield what each session is, as a `SessionKeeper`."""
@@ -172,7 +182,8 @@ class MqttServer:
         if state is None:
             state = self.states.open(key)
             sessions = self.services.vhosts[key[0]].client_sessions
-            state.incoming.update(dict.fromkeys(sessions.numbers(key[1], INCOMING)))  # mutant: MQ32
+            for packet, number in sessions.taken(key[1]).items():  # mutant: MQ32
+                state.incoming[packet] = None if number is None else BegunPacket(number)
             state.released.update(dict.fromkeys(sessions.numbers(key[1], OUTGOING)))  # mutant: MQ33
             sent = sessions.sent(key[1])
             queue = subscription_queue(key[1], 1)
@@ -181,7 +192,7 @@ class MqttServer:
             lost = [packet for packet, at in sent.items() if not at]  # they were in no queue
             state.released.update(dict.fromkeys(lost))
             state.packet_ids.used.update(state.released, sent)
-        state.expiry_s, state.user = kept.expiry_s, kept.user
+        state.expiry_s, state.user, state.is_kept = kept.expiry_s, kept.user, True
         return state
 
     def _resume_waiting(self, state: SessionState, kept: ClientSession) -> None:
@@ -203,15 +214,6 @@ class MqttServer:
         vhost = self.services.vhosts.get(key[0])
         return None if vhost is None else vhost.client_sessions.by_client.get(key[1])
 
-    def is_there(self, vhost: VirtualHost, client_id: str) -> bool:
-        """True if there is a session, which has not ended by now."""
-        kept = vhost.client_sessions.by_client.get(client_id)
-        if kept is None:
-            return bool(lasting_queues_of(vhost, client_id))
-        if not kept.ended_at_ms or kept.expiry_s == NEVER_S:
-            return True
-        return self.now_ms() < kept.ended_at_ms + kept.expiry_s * 1000
-
     def is_own(self, key: SessionKey) -> bool:
         """True if a session that lasts is this node's: its client was connected here last."""
         kept = self.kept(key)
@@ -223,14 +225,17 @@ class MqttServer:
         """Return the state of a session for its client, who has come back to it or makes it.
         `kept`: what was kept of it before."""
         state = self.states.find(key)
+        pending, was_ended = None, False
+        if state is not None and not is_present:
+            self.end_state(state)
+        elif kept is not None:  # whichever node has kept it
+            pending, was_ended = decode_record(key, kept.record), bool(kept.ended_at_ms)
+        # a connection that was not on record as ended ends with this, and so does its session with
+        # a clean start; what is to be published at once else, has been by who put the end on record
+        if pending is not None and not (is_present if pending.will.delay_s else was_ended):
+            self.wills.publish(pending)
         if is_present and kept is not None:
             return self.restored(key, kept)
-        if state is not None:
-            self.end_state(state)
-        elif kept is not None:  # whichever node has kept it: it ends here
-            pending = decode_record(key, kept.record)
-            if pending is not None and (kept.ended_at_ms or pending.will.delay_s):
-                self.wills.publish(pending)
         return self.states.open(key)
 
     def session_changed(self, vhost_name: str, client_id: str) -> None:
@@ -242,11 +247,19 @@ class MqttServer:
         client = self.connected.get(key)
         if client is None:
             self._forget(state)
-        elif self.kept(key) is not None:
+        elif self.kept(key) is not None or (state.is_kept and key[0] in self.services.vhosts):
             client.take_over(do_nothing)
 
-    def _keep(self, state: SessionState, user: str, ended_at_ms: int, record: bytes) -> None:
-        """Keep what has become of a session whose client is away, if it is this node's."""
+    def _keep(
+        self,
+        state: SessionState,
+        user: str,
+        ended_at_ms: int,
+        record: bytes,
+        done: Callable[[], None] = ignore_done,
+    ) -> None:
+        """Keep what has become of a session whose client is away, if it is this node's; then, or
+        if it is not, call `done`."""
         kept = ClientSession(user, state.expiry_s, ended_at_ms, self.services.owners.node, record)
 
         def decide() -> Change:
@@ -255,7 +268,7 @@ class MqttServer:
                 return NOTHING
             return keep_session(vhost, state.client_id, kept)
 
-        self.services.metadata.settle(decide)
+        self.services.metadata.settle(decide, done)
 
     # Connections
 
@@ -274,19 +287,16 @@ class MqttServer:
         if self.connected.get(state.key) is client:
             del self.connected[state.key]
             self.sys.disconnected()
-        if not state.is_lasting:
+        if state.is_kept and not self.is_own(state.key):  # who has put its end on record publishes
+            self._forget(state)
+        elif state.is_lasting:
+            self._begin_waiting(state, user, pending)
+        else:
             with self._together():
                 if pending is not None:
                     self.wills.publish(pending)
                 self.end_state(state)
                 self._delete(state)
-        elif self.is_own(state.key):
-            self._begin_waiting(state, user, pending)
-        else:  # it has ended, or is another node's by now
-            self._forget(state)
-            is_resumed = self.kept(state.key) is not None
-            if pending is not None and not (is_resumed and pending.will.delay_s):
-                self.wills.publish(pending)
 
     @contextmanager
     def _together(self) -> Iterator[None]:
@@ -302,14 +312,26 @@ class MqttServer:
 
     def _begin_waiting(self, state: SessionState, user: str, pending: PendingWill | None) -> None:
         """Wait for a client that has just gone, for as long as its session lasts."""
-        waits = pending is not None and pending.will.delay_s > 0
+        ended_at_ms = self.now_ms()
+        is_ended = partial(self._on_end_kept, state, pending, ended_at_ms)
         with self._together():
-            if pending is not None and waits:
-                self._publish_later(pending, min(pending.will.delay_s, state.expiry_s))
-            elif pending is not None:
-                self.wills.publish(pending)
-            self._keep(state, user, self.now_ms(), encode_record(pending if waits else None))
+            self._keep(state, user, ended_at_ms, encode_record(pending), is_ended)
         self._expire_later(state, state.expiry_s)
+
+    def _on_end_kept(
+        self, state: SessionState, pending: PendingWill | None, ended_at_ms: int
+    ) -> None:
+        """The end of a connection is on record, unless another node was first: who has put it there
+        publishes the will, or has it wait."""
+        kept = self.kept(state.key)
+        if pending is None or kept is None or not self.is_own(state.key):
+            return
+        if kept.ended_at_ms != ended_at_ms:
+            return
+        delay_s = min(pending.will.delay_s, state.expiry_s)
+        self._publish_later(pending, delay_s)
+        if not delay_s:
+            self._publish_waiting(pending)
 
     def _publish_later(self, pending: PendingWill, delay_s: float) -> None:
         self.wills.publish_later(pending, delay_s, partial(self._publish_waiting, pending))
@@ -337,18 +359,32 @@ class MqttServer:
         # mutant: MQ31
         self._expiries[state.key] = call_later(seconds, partial(self._expire, state))
 
+    def connect_over(self, key: SessionKey, *, is_let_in: bool) -> None:
+        """A client that was to connect is let in, or is not: then the session goes on to wait, if
+        it did."""
+        self.connecting[key] -= 1
+        if not self.connecting[key]:
+            del self.connecting[key]
+        state, kept = self.states.find(key), self.kept(key)
+        if is_let_in or state is None or kept is None or not kept.ended_at_ms:
+            return
+        if key not in self._expiries and key not in self.connected:
+            away_s = (self.now_ms() - kept.ended_at_ms) / 1000
+            self._expire_later(state, max(0, state.expiry_s - away_s))
+
     def _stop_expiry(self, key: SessionKey) -> None:
         if (timer := self._expiries.pop(key, None)) is not None:
             timer.cancel()
 
     def _expire(self, state: SessionState) -> None:
+        self._expiries.pop(state.key, None)
         if not self.is_own(state.key):
             self._forget(state)
-            return
-        self.sys.expired += 1
-        with self._together():
-            self.end_state(state)
-            self._delete(state)
+        elif state.key not in self.connecting:
+            self.sys.expired += 1
+            with self._together():
+                self.end_state(state)
+                self._delete(state)
 
     def end_state(self, state: SessionState) -> None:
         """Forget a session that has ended, and publish the will that waits; what is defined of it
@@ -379,6 +415,8 @@ class MqttServer:
         def decide() -> Change:
             vhost = self.services.vhosts.get(vhost_name)
             if vhost is None or state.key in self.connected or not self.is_own(state.key):
+                return NOTHING
+            if state.key in self.connecting:
                 return NOTHING
             return deletion(vhost, client_id, self.config.exchange)
 

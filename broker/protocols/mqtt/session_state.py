@@ -164,6 +164,14 @@ class PacketTaker(Protocol):
         later connection."""
 
 
+class BegunPacket(NamedTuple):
+    """Packet of QoS 2 from the client of which it is not known whether its message was published
+    before the connection, or the node, ended: the client sends it again."""
+
+    number: int
+    """Number by which queues know the message."""
+
+
 class FilterNode:
     """Level of topic filters, with the levels below it."""
 
@@ -234,10 +242,12 @@ class SessionState:
         "_matches",
         "_wild",
         "client_id",
+        "completed",
         "direct",
         "expiry_s",
         "held",
         "incoming",
+        "is_kept",
         "key",
         "packet_ids",
         "released",
@@ -254,15 +264,20 @@ class SessionState:
         """Name of the session's user; empty until a connection has opened it here."""
         self.expiry_s = 0
         """How long it lasts behind the end of its connection; `NEVER_S`: until it is ended."""
+        self.is_kept = False
+        """True if it has been on record: then another node may have taken it over, or ended it."""
         self.subscriptions: dict[str, TopicSubscription] = {}
         """Subscriptions by topic filter, shared ones by all of it."""
-        self.incoming: dict[int, PacketTaker | None] = {}
+        self.incoming: dict[int, PacketTaker | BegunPacket | None] = {}
         """Packets of QoS 2 from the client that were taken and wait for their PUBREL: None once
         they are safe; before, whoever is to find out."""
         self.packet_ids = PacketIds()
         """Identifiers in use: of `unfinished`, of `released`, and of messages being sent now."""
         self.released: dict[int, None] = {}
         """Packets of QoS 2 to the client that it has, and that wait for their PUBCOMP."""
+        self.completed: set[int] = set()
+        """Packets of QoS 2 that the client has let go of, and whose messages may yet come again, as
+        they were not settled before a node ended."""
         self.direct: dict[int, DirectMessage] = {}
         """Messages sent past any queue and not acknowledged, by packet identifier."""
         self.held: dict[int, Stretch] = {}

@@ -14,6 +14,7 @@ import msgpack
 
 from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.base.logs import event
+from fluffle.broker.base.message import with_key
 from fluffle.broker.base.traffic import TrafficLabels
 from fluffle.broker.core.client import Handshake
 from fluffle.broker.core.publisher import Publisher
@@ -56,7 +57,9 @@ class PendingWill(NamedTuple):
     will: Will
     ends: tuple[Address, Address]
     name: str
-    """That of the connection."""
+    """Name of the connection."""
+    message_key: bytes = b""
+    """Key by which queues of a cluster know the message, should two nodes publish it."""
 
 
 class WillClient:
@@ -146,10 +149,14 @@ class Wills:
         session = Session(user=user, vhost=vhost, services=services, client=client)
         session.rights.topic_variables["client_id"] = client_id
         terms = PublishTerms(MQTT_5, self._exchange, client_mark(client_id), 1, disconnects=True)
+        message_key = b"" if services.read_barrier.is_complete else pending.message_key
         turn = services.runtime.turn
         ends_turn = turn.begin()
         try:
-            steps = publish_will(session, self._converter, terms, pending.will, self._retained)
+            steps = publish_will(
+                *(session, self._converter, terms, pending.will, self._retained),
+                message_key=message_key,
+            )
             for _ in steps:
                 services.runtime.background_tasks.finish(steps)
                 break
@@ -172,7 +179,7 @@ def encode_record(pending: PendingWill | None) -> bytes:
     will, (peer, here) = pending.will, pending.ends
     fields = (
         *(pending.user, pending.name, *peer, *here, will.topic, will.payload),
-        *(will.qos, will.retain, will.delay_s, will.properties),
+        *(will.qos, will.retain, will.delay_s, will.properties, pending.message_key),
     )
     packed: bytes = msgpack.packb(fields, unicode_errors="surrogateescape")
     return packed
@@ -188,7 +195,8 @@ def decode_record(key: SessionKey, record: bytes) -> PendingWill | None:
             record, unicode_errors="surrogateescape"
         )
         ends = (str(peer), int(peer_port)), (str(here), int(here_port))
-        return PendingWill(key, str(user), Will(*fields), ends, str(name))
+        message_key = fields.pop()
+        return PendingWill(key, str(user), Will(*fields), ends, str(name), message_key)
     except (ValueError, TypeError) as error:
         vhost, client = key
         event(
@@ -223,18 +231,21 @@ def publish_will(
     terms: PublishTerms,
     will: Will,
     retained: RetainedStore | None,
+    *,
+    message_key: bytes,
 ) -> Steps[None]:
-    """Publish a will, and end the session that is there for it."""
+    """Publish a will, under a key if it has one, and end the session that is there for it."""
     publisher = Publisher(session, NoOutcomes())
     try:
         prepared = prepared_run(session, converter, terms, run_of(will))
+        annotations = prepared.annotations
         route = yield from find_route(session, prepared)
         yield from publisher.publish_run_in_steps(
             route,
             prepared.facts,
             prepared.messages,
             prepared.lifetimes_ms,
-            annotations=prepared.annotations,
+            annotations=with_key(annotations, message_key) if message_key else annotations,
             is_certain=True,
         )
         if prepared.retain and retained is not None:

@@ -1,10 +1,14 @@
 """Origins are one object each, as far as the table goes."""
 
 from fluffle.broker.base.message import (
+    KEY_BYTES,
     ORIGINS_MAX,
     REMEMBERED_BYTES_MAX,
     MessageAnnotations,
     Origins,
+    key_in,
+    with_key,
+    without_key,
 )
 
 
@@ -26,6 +30,18 @@ def test_origins_with_equal_short_annotations_are_one_object() -> None:
     assert len(origins._origins) == 2
     for annotations in (short, long):
         assert origins.of("x", "k", annotations=annotations).annotations == annotations
+
+
+def test_a_key_goes_with_annotations_and_is_in_no_table() -> None:
+    key, annotations = b"k" * KEY_BYTES, b"\x01abc"
+    keyed = with_key(annotations, key)
+    assert (key_in(keyed), without_key(keyed)) == (key, annotations)
+    assert (key_in(annotations), without_key(annotations), key_in(b"")) == (b"", annotations, b"")
+    origins = Origins()
+    assert origins.of("x", "k", annotations=keyed).key == key
+    assert origins.of("x", "k", annotations=keyed) is not origins.of("x", "k", annotations=keyed)
+    assert origins.of("x", "k", annotations=keyed).may_be_long
+    assert not origins.of("x", "k", annotations=annotations).may_be_long
 
 
 def test_origins_are_bounded() -> None:

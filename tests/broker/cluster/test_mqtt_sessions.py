@@ -12,8 +12,10 @@ from typing import TypeVar
 
 import pytest
 
-from fluffle.broker.base.client_session import ClientSession
+from fluffle.broker.base.client_session import OUTGOING, ClientSession
 from fluffle.broker.config.config import Config, ListenAddress, MqttConfig
+from fluffle.broker.protocols.mqtt import packet_handlers
+from fluffle.broker.protocols.mqtt.incoming_publishes import NotedPublish
 from fluffle.broker.protocols.mqtt.topics import shared_queue
 from fluffle.broker.queues.arguments import DEFAULT_DELIVERY_LIMIT
 from fluffle.protocol.mqtt.codes import MQTT_5, PacketType, ReasonCode
@@ -119,11 +121,16 @@ async def unanswered(lines: Mapping[str, Line], count: int) -> dict[str, list[by
 
 @asynccontextmanager
 async def connected(
-    node: ClusterNode, client_id: str, *, lasts: bool = True, will: Will | None = None
+    node: ClusterNode,
+    client_id: str,
+    *,
+    lasts: bool = True,
+    expiry_s: int = 3600,
+    will: Will | None = None,
 ) -> AsyncIterator[Line]:
     host, port = node.node.addresses["mqtt"]
     line = Line(*await asyncio.open_connection(host, port))
-    properties = Properties({PropertyId.SESSION_EXPIRY_INTERVAL: 3600} if lasts else {})
+    properties = Properties({PropertyId.SESSION_EXPIRY_INTERVAL: expiry_s} if lasts else {})
     connect = Connect(
         MQTT_5,
         client_id,
@@ -241,14 +248,115 @@ def members_of(node: ClusterNode) -> list[str]:
     return sorted(exchange.members)
 
 
+async def test_a_message_of_qos_2_is_there_once_though_its_node_ends_before_pubrec(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The message is in the quorum queue of its subscriber, and its publisher does not know."""
+    async with (
+        running_cluster(tmp_path, config=CONFIG) as three,
+        connected(three["b"], "s") as subscriber,
+    ):
+        await subscriber.subscribe(2)
+        message = Publish(b"t", b"once", 2, packet_id=7)
+        async with connected(three["a"], "p") as publisher:
+            with monkeypatch.context() as patch:
+                patch.setattr(NotedPublish, "_one_known", lambda _publish: None)
+                publisher.send(message)
+                assert await subscriber.messages(1) == [(b"t", b"once", 2)]
+                await three["a"].kill()
+        async with connected(three["c"], "p") as publisher:
+            assert publisher.connack.session_present
+            publisher.send(message)
+            assert (await publisher.expect(Acks)).kind is PacketType.PUBREC
+            publisher.send(Ack(PacketType.PUBREL, 7))
+            assert (await publisher.expect(Acks)).kind is PacketType.PUBCOMP
+            await publisher.publish(b"last", 2)
+        assert await subscriber.messages(1) == [(b"t", b"last", 2)]
+
+
+async def test_what_a_client_has_of_qos_2_does_not_come_again_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its receipt is noted, and the node ends before the message is settled."""
+    async with running_cluster(tmp_path, config=CONFIG) as three:
+        async with connected(three["a"], "s") as subscriber:
+            await subscriber.subscribe(2)
+            async with connected(three["b"], "p") as publisher:
+                await publisher.publish(b"once", 2)
+            run = await subscriber.expect(Publishes)
+            with monkeypatch.context() as patch:
+                patch.setattr(packet_handlers, "received_safely", lambda *_safely: None)
+                subscriber.send(*(Ack(PacketType.PUBREC, each) for each in run.packet_ids))
+                there = three["a"].node.catalogue.vhosts["/"].client_sessions
+                await until(lambda: bool(there.numbers("s", OUTGOING)))
+                await three["a"].kill()
+        async with connected(three["c"], "s") as subscriber:
+            await subscriber.finish(len(run.packet_ids))
+            async with connected(three["b"], "p") as publisher:
+                await publisher.publish(b"last", 2)
+            assert await subscriber.messages(1) == [(b"t", b"last", 2)]
+
+
+async def test_the_node_that_leads_publishes_the_wills_of_one_that_is_lost(tmp_path: Path) -> None:
+    """Also one that waited for its time; the node finds that done when it is back."""
+    at_once, late = Will(b"t", b"at once", 1), Will(b"t", b"late", 1, delay_s=1)
+    async with (
+        running_cluster(tmp_path, config=CONFIG) as three,
+        connected(three["b"], "watcher") as watcher,
+    ):
+        await watcher.subscribe(1)
+        async with connected(three["a"], "late", will=late):
+            pass
+        await until(lambda: session_of(three["b"], "late").ended_at_ms > 0)
+        async with connected(three["a"], "s", will=at_once):
+            await three["a"].kill()
+            payloads = [payload for _topic, payload, _qos in await watcher.messages(2)]
+            assert sorted(payloads) == [b"at once", b"late"]
+        await until(lambda: not session_of(three["b"]).record)
+        await three["a"].start()
+        async with connected(three["a"], "p") as publisher:
+            await publisher.publish(b"last", 1)
+        assert await watcher.messages(1) == [(b"t", b"last", 1)]
+
+
+async def test_a_session_ends_in_its_time_though_its_node_does_not_come_back(
+    tmp_path: Path,
+) -> None:
+    async with running_cluster(tmp_path, config=CONFIG) as three:
+        async with connected(three["a"], "s", expiry_s=1) as subscriber:
+            await subscriber.subscribe(1)
+            await three["a"].kill()
+        there = three["b"].node.catalogue.vhosts["/"]
+        await until(lambda: "s" not in there.client_sessions.by_client)
+        assert "mqtt-subscription-sqos1" not in there.queues
+        async with connected(three["b"], "s") as subscriber:
+            assert not subscriber.connack.session_present
+
+
+async def test_who_comes_back_elsewhere_has_the_will_of_a_lost_connection_published_once(
+    tmp_path: Path,
+) -> None:
+    async with (
+        running_cluster(tmp_path, config=CONFIG) as three,
+        connected(three["b"], "watcher") as watcher,
+        connected(three["a"], "s", will=Will(b"t", b"gone", 1)),
+    ):
+        await watcher.subscribe(1)
+        await three["a"].kill()
+        async with connected(three["c"], "s"), connected(three["c"], "p") as publisher:
+            assert await watcher.messages(1) == [(b"t", b"gone", 1)]
+            await publisher.publish(b"last", 1)
+            assert await watcher.messages(1) == [(b"t", b"last", 1)]
+
+
 def sessions_at(node: ClusterNode) -> list[str]:
     """Sessions of clients that are, or were last, at a node."""
     (keeper,) = node.node._services.connections.session_keepers
     return [row["client_id"] for row in keeper.session_rows() if row["client_id"] == "s"]
 
 
-def session_of(node: ClusterNode) -> ClientSession:
-    return node.node.catalogue.vhosts["/"].client_sessions.by_client["s"]
+def session_of(node: ClusterNode, client_id: str = "s") -> ClientSession:
+    return node.node.catalogue.vhosts["/"].client_sessions.by_client[client_id]
 
 
 async def test_a_message_comes_however_often_its_connection_is_lost(tmp_path: Path) -> None:

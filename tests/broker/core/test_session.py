@@ -80,3 +80,33 @@ def test_what_comes_of_a_queue_is_counted_by_its_type(edge: Edge) -> None:
     assert session.deliveries_from(classic) is session.traffic.from_queues
     at_most_once = editor.declare_queue(mailbox, session.owner)
     assert session.deliveries_from(at_most_once) is session.traffic.from_qos0_queues
+
+
+def test_who_publishes_or_ends_for_what_is_confirmed_is_confirmed_too(edge: Edge) -> None:
+    session, confirmed = session_of(edge), list[str]()
+
+    class Outcomes(FakeOutcomes):
+        def __init__(self, name: str) -> None:
+            self.name = name
+            self.publisher = Publisher(session, self)
+            self.publisher.confirm()
+
+        def publish(self) -> None:
+            content = build_content(encode_properties(Properties()), b"x")
+            steps = self.publisher.publish_message(
+                "amq.fanout", "", content, mandatory=False, is_certain=True
+            )
+            assert len(list(steps)) == 1
+
+        def settle(self, confirms: Confirms) -> None:
+            if confirms.take().accepted:
+                confirmed.append(self.name)
+                if self is first:
+                    self.publisher.end()
+                    second.publish()
+
+    first, second = Outcomes("first"), Outcomes("second")
+    first.publish()
+    session.confirm()
+    assert confirmed == ["first", "second"]
+    assert not session.confirming

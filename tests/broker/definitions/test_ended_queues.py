@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Set
 from types import SimpleNamespace
 from typing import Any
 
+from fluffle.broker.base.client_session import ClientSession
 from fluffle.broker.cluster.node_monitor import DEAD_AFTER_MS, AbsentNodes
 from fluffle.broker.config.config import ListenAddress
 from fluffle.broker.definitions.ended_queues import EndedQueues
@@ -71,6 +72,21 @@ def test_what_a_dead_node_has_left_is_removed() -> None:
     assert "q" not in scene.vhost.queues
     scene.leftovers.look()
     assert not scene.asked, "nothing is left"
+
+
+def test_who_looks_after_sessions_hears_of_a_node_that_is_dead_or_forgotten() -> None:
+    scene, lost = Scene(), dict[str, Callable[[], bool]]()
+    scene.editor.catalogue.node_loss_listeners.append(lost.__setitem__)
+    sessions = scene.vhost.client_sessions.by_client
+    sessions["x"] = ClientSession("guest", 60, 0, "forgotten", b"")
+    sessions["y"] = ClientSession("guest", 60, 0, "b", b"")
+    scene.leftovers.look()
+    assert list(lost) == ["forgotten"]
+    scene.answer()
+    assert list(lost) == ["forgotten", "c"]
+    assert all(is_lost() for is_lost in lost.values())
+    scene.dead.clear()
+    assert not lost["c"]()
 
 
 def test_who_came_back_while_others_were_asked_and_died_again_has_left_it_all_the_same() -> None:

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
-from fluffle.broker.base.message import MessageAnnotations, Origin
+from fluffle.broker.base.message import KEY_BYTES, MessageAnnotations, Origin, with_key
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
-from fluffle.broker.queues.deduplication import DuplicateFilter, key_of
+from fluffle.broker.queues.deduplication import KEYED_TTL_MS, DuplicateFilter, key_of
 from fluffle.broker.queues.deduplication_window import DeduplicationWindow
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.publish_target import (
@@ -54,10 +54,10 @@ class Time:
 class Deduplicating:
     """A queue, and how many messages it has dropped."""
 
-    def __init__(self, settings: QueueSettings) -> None:
+    def __init__(self, settings: QueueSettings, name: str = "q") -> None:
         self.time, self.dropped = Time(), 0
         ports = FakeQueueHost(ignore, self.time, duplicate_filter=self.sieve)
-        self.queue = Queue(QueueSpec("q"), ports, settings=settings)
+        self.queue = Queue(QueueSpec(name), ports, settings=settings)
 
     def sieve(self, cache: DeduplicationCache, enqueue: Enqueue) -> DuplicateFilter:
         return DuplicateFilter(
@@ -97,6 +97,32 @@ def test_what_is_left_of_a_batch_keeps_its_lifetimes() -> None:
         each.expires_at_ms - one.time.ms for each in messages_from(one.queue.ready_view.stocks, 0)
     ]
     assert (one.bodies, seen) == ([b"0", b"2"], [10, 30])
+
+
+@pytest.mark.parametrize("name", ["mqtt-subscription-cqos1", "q"])
+def test_the_queue_of_a_session_takes_a_message_that_has_a_key_once(name: str) -> None:
+    one = Deduplicating(QueueSettings(), name)
+    with_keys = [
+        Origin("ex", "key", annotations=with_key(b"\x01", bytes([number]) * KEY_BYTES))
+        for number in range(2)
+    ]
+    contents = [keyed(body, None) for body in (b"0", b"1")]
+    fates = one.put(contents[:1], with_keys[0])
+    fates += one.put(contents[1:], with_keys[1])
+    fates += one.put(contents[:1], with_keys[0])
+    fates += one.put(contents[:1])
+    assert one.bodies == [b"0", b"1"] + [b"0"] * (1 if name.startswith("mqtt-") else 2)
+    assert fates[2] is (
+        MessageResult.DUPLICATE if name.startswith("mqtt-") else MessageResult.ACCEPTED
+    )
+    one.queue.settings = QueueSettings(max_length=9)
+    assert one.dropped == (1 if name.startswith("mqtt-") else 0)
+    one.put(
+        contents[:1], Origin("ex", "key", MessageAnnotations.DIED, (), with_keys[0].annotations)
+    )
+    assert one.bodies[-1] == b"0", "it comes from another queue"
+    one.time.ms += KEYED_TTL_MS
+    assert one.put(contents[:1], with_keys[0]) == [MessageResult.ACCEPTED]
 
 
 class Machine(RuleBasedStateMachine):

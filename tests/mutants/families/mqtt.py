@@ -6,7 +6,7 @@ from tests.mutants.mutant import Mutant
 MQTT = [
     # From the client
     Mutant("MQ1", "a packet of QoS 2 is not remembered", Remove()),
-    Mutant("MQ2", "a packet is noted in another commit than its message", Swap("A and B", "False")),
+    Mutant("MQ2", "a packet is not noted with its message", Swap("A is not None", "False")),
     Mutant("MQ3", "a packet is answered before it is durable", Swap("partial(A, B, C)", "C")),
     Mutant(
         "MQ4", "a message is answered at once", Swap("A(B)", "self._answer_run(B, B.packet_ids)")
@@ -25,7 +25,7 @@ MQTT = [
     Mutant("MQ15", "retained messages do not come again", Remove()),
     Mutant("MQ16", "the client's receive maximum is no limit", Swap("min(A, B, C)", "min(A, B)")),
     Mutant("MQ17", "what waits for PUBCOMP takes no place", Remove()),
-    Mutant("MQ18", "what is sent with QoS 2 is not noted", Remove()),
+    Mutant("MQ18", "what is sent with QoS 2 is not noted", Swap("A(B, C, D)", "D()")),
     Mutant("MQ19", "the QoS of a subscription is no limit", Swap("min(A, B)", "A")),
     Mutant("MQ20", "filters that overlap make two copies", Swap("A > 0 and not B", "False")),
     Mutant("MQ21", "No Local is passed over", Swap("A[B]", "False")),

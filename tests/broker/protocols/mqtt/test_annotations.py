@@ -3,6 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fluffle.broker.base.message import KEY_BYTES, with_key
 from fluffle.broker.protocols.mqtt.annotations import Annotations, client_mark, pack, unpack
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=100)
@@ -30,6 +31,7 @@ def test_golden_bytes() -> None:
 @given(FACTS)
 def test_they_come_back(facts: Annotations) -> None:
     assert unpack(pack(facts)) == facts
+    assert unpack(with_key(pack(facts), b"k" * KEY_BYTES)) == facts
 
 
 def test_those_of_a_newer_version_are_passed_over() -> None:

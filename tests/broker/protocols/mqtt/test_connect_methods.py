@@ -7,7 +7,7 @@ import pytest
 from fluffle.broker.access.users import Permission
 from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
 from fluffle.broker.config.config import ListenAddress, MqttConfig
-from fluffle.broker.metadata.nodes import RETAINS, RegisteredNode
+from fluffle.broker.metadata.nodes import KEYS_MESSAGES, RegisteredNode
 from fluffle.protocol.mqtt.codes import MQTT_3_1_1, MQTT_5, ReasonCode
 from fluffle.protocol.mqtt.packets import Connack, Connect, Disconnect, Will
 from fluffle.protocol.mqtt.properties import Properties, PropertyId
@@ -128,6 +128,17 @@ def test_the_same_client_takes_its_session_over() -> None:
     assert second.messages() == [("a", b"x", 0)]
 
 
+def test_who_may_not_have_a_session_takes_it_from_nobody() -> None:
+    mqtt = MqttEdge()
+    first = mqtt.connect("c", clean_start=False, expiry_s=60)
+    first.subscribe("a", options=1)
+    mqtt.edge.editor.put_permission("alice", "/", Permission(".*", ".*", "^$"))
+    intruder = Connect(MQTT_5, "c", clean_start=False, user="alice", password=b"wonder")
+    assert answer_to(mqtt, intruder).code is ReasonCode.NOT_AUTHORIZED
+    assert first.packets() == []
+    assert mqtt.server.connected[("/", "c")] is first.connection
+
+
 def test_who_only_may_connect_twice_in_two_virtual_hosts_is_not_asked_here() -> None:
     mqtt = MqttEdge()
     mqtt.connect("c")
@@ -182,11 +193,11 @@ def test_there_may_be_so_many_connections_and_no_more() -> None:
 def test_nobody_comes_in_before_all_nodes_know_what_mqtt_writes() -> None:
     mqtt = MqttEdge()
     address = ListenAddress("127.0.0.1", 1)
-    old = RegisteredNode(address, boot=1, nonce=b"", id=1, knows=RETAINS - 1)
+    old = RegisteredNode(address, boot=1, nonce=b"", id=1, knows=KEYS_MESSAGES - 1)
     nodes = mqtt.edge.services.nodes
     assert isinstance(nodes, dict)
     nodes["b"] = old
     connect = Connect(MQTT_5, "c")
     assert answer_to(mqtt, connect).code is ReasonCode.SERVER_UNAVAILABLE
-    nodes["b"] = old._replace(knows=RETAINS)
+    nodes["b"] = old._replace(knows=KEYS_MESSAGES)
     assert answer_to(mqtt, connect).code is ReasonCode.SUCCESS

@@ -85,6 +85,41 @@ def test_who_is_gone_before_the_answer_has_all_his_time_again() -> None:
     assert mqtt.queue_names == []
 
 
+def test_a_session_does_not_expire_while_its_client_is_let_in() -> None:
+    mqtt = SlowMqttEdge()
+    mqtt.leave("c", 60)
+    mqtt.edge.advance(59)
+    client = mqtt.begin("c", 60)
+    mqtt.edge.advance(5)
+    mqtt.settle()
+    assert client.expect(Connack).session_present
+    assert mqtt.queue_names == ["mqtt-subscription-cqos1"]
+
+
+def test_a_session_expires_when_its_client_is_not_let_in_after_all() -> None:
+    mqtt = MqttEdge()
+    mqtt.connect("c", clean_start=False, expiry_s=60).lose()
+    mqtt.server.connecting["/", "c"] += 1
+    mqtt.edge.advance(61)
+    assert "c" in mqtt.edge.vhost.client_sessions.by_client
+    mqtt.server.connect_over(("/", "c"), is_let_in=False)
+    mqtt.edge.run()
+    assert not mqtt.edge.vhost.client_sessions.by_client
+    assert not mqtt.server.connecting
+
+
+def test_a_session_that_another_node_has_on_record_publishes_no_will_here() -> None:
+    mqtt = MqttEdge()
+    watcher = mqtt.connect("watcher")
+    watcher.subscribe("w")
+    client = mqtt.connect("c", clean_start=False, expiry_s=60, will=Will(b"w", b"gone"))
+    kept = ClientSession("guest", 60, mqtt.server.now_ms(), "another node", encode_record(None))
+    mqtt.edge.editor.have(partial(keep_session, mqtt.edge.vhost, "c", kept))
+    mqtt.edge.run()
+    assert client.packets() == [Disconnect(ReasonCode.SESSION_TAKEN_OVER)]
+    assert watcher.messages() == []
+
+
 def test_a_session_that_is_asked_to_last_for_ever_does() -> None:
     mqtt = SlowMqttEdge()
     mqtt.leave("c", 60)

@@ -1,0 +1,64 @@
+"""Topic aliases towards MQTT clients that take some."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fluffle.protocol.mqtt.properties import Properties, PropertyId, encode_properties
+
+if TYPE_CHECKING:
+    from fluffle.broker.protocols.mqtt.publish_runs import Form
+
+PACKET_OVERHEAD_BYTES = 13
+"""Octets of a PUBLISH beside topic, properties and payload: at most so many."""
+
+ALIAS_BYTES = 3
+ALIASED_TOPIC_BYTES_MIN = 2 * ALIAS_BYTES + 1
+"""An alias for a shorter topic saves nothing with its second message."""
+ALIASED_TOPIC_BYTES_MAX = 1024
+"""Longer ones would take much memory."""
+
+
+class TopicAliases:
+    """Aliases that stand for topics towards one client: the first topics that are long enough have
+    them, up to its maximum, and keep them.  S5 3.3.2.3.4."""
+
+    __slots__ = ("_count_max", "_packet_bytes_max", "_properties")
+
+    def __init__(self, count_max: int, packet_bytes_max: int) -> None:
+        """`packet_bytes_max`: largest packet that the client takes; 0 is no limit."""
+        self._count_max = count_max
+        self._packet_bytes_max = packet_bytes_max
+        self._properties: dict[bytes, bytes] = {}
+        """Property of an alias, by its topic."""
+
+    def is_told(self, topic: bytes) -> bool:
+        """Return whether a topic is not going to be given an alias now: it has one, or never
+        will."""
+        return topic in self._properties or not self._may_have(topic)
+
+    def _may_have(self, topic: bytes) -> bool:
+        is_worth_it = ALIASED_TOPIC_BYTES_MIN <= len(topic) <= ALIASED_TOPIC_BYTES_MAX
+        return is_worth_it and len(self._properties) < self._count_max
+
+    def shorten(self, form: Form) -> Form:
+        """Return a form with the alias of its topic, if that has one."""
+        alias = self._properties.get(form.topic)
+        if alias is None:
+            return form
+        return form._replace(topic=b"", properties=alias + form.properties)
+
+    def apply(self, topic: bytes, properties: bytes, payload_bytes: int) -> tuple[bytes, bytes]:
+        """Return the topic and the properties with which a message is sent, which gives its topic
+        an alias, if it may have one and there is room for both."""
+        alias = self._properties.get(topic)
+        if alias is not None:
+            return b"", alias + properties
+        size_bytes = len(topic) + len(properties) + payload_bytes + PACKET_OVERHEAD_BYTES
+        has_room = not 0 < self._packet_bytes_max < size_bytes + ALIAS_BYTES
+        if not has_room or not self._may_have(topic):
+            return topic, properties
+        number = len(self._properties) + 1
+        alias = encode_properties(Properties({PropertyId.TOPIC_ALIAS: number}))
+        self._properties[topic] = alias
+        return topic, alias + properties

@@ -1,0 +1,41 @@
+"""Sessions of a lost node, and when another does what is due of them."""
+
+from functools import partial
+
+from fluffle.broker.base.client_session import ClientSession
+from fluffle.broker.protocols.mqtt.will import PendingWill, encode_record
+from fluffle.broker.vhosts.client_sessions import keep_session
+from fluffle.protocol.mqtt.packets import Will
+from tests.support.mqtt_edge import MqttEdge
+
+LATE = Will(b"w", b"gone", 1, delay_s=30)
+
+
+def test_sessions_of_a_lost_node_are_adopted_when_something_is_due() -> None:
+    mqtt = MqttEdge()
+    watcher = mqtt.connect("watcher")
+    watcher.subscribe("w")
+    by_client = mqtt.edge.vhost.client_sessions.by_client
+    will = PendingWill(("/", "c"), "guest", LATE, (("there", 1), ("here", 2)), "there")
+    now_ms = mqtt.server.now_ms()
+    for client_id, ended_at_ms, expiry_s in (("c", now_ms, 60), ("d", 0, 60), ("e", now_ms, 300)):
+        record = encode_record(will if client_id == "c" else None)
+        kept = ClientSession("guest", expiry_s, ended_at_ms, "lost", record)
+        mqtt.edge.editor.have(partial(keep_session, mqtt.edge.vhost, client_id, kept))
+    is_lost = True
+    mqtt.server.adoption.node_lost("lost", lambda: is_lost)
+    here = mqtt.edge.services.owners.node
+    assert {client_id: kept.node for client_id, kept in by_client.items()} == {
+        "c": "lost",
+        "d": here,
+        "e": "lost",
+    }
+    mqtt.edge.advance(31)
+    assert watcher.messages() == [("w", b"gone", 1)]
+    assert by_client["c"].node == here
+    assert not by_client["c"].record
+    mqtt.edge.advance(30)
+    assert list(by_client) == ["e"]
+    is_lost = False
+    mqtt.edge.advance(300)
+    assert by_client["e"].node == "lost", "it is back, and does what is due itself"
