@@ -20,7 +20,7 @@ Sources: MQTT 5.0, 3.3.2.3; RabbitMQ 4.0.5 (mc_mqtt), which the comparison suite
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
 from fluffle.broker.base.message import ANNOTATIONS_BYTES_MAX, MessageAnnotations, Origin
@@ -425,3 +425,10 @@ def expiry_property(left_ms: int) -> bytes:
     """Return a Message Expiry Interval as a raw property: what is left, a second at least."""
     left_s = max(1, -(-left_ms // 1000))
     return bytes((PropertyId.MESSAGE_EXPIRY_INTERVAL,)) + left_s.to_bytes(4)
+
+
+def with_identifiers(properties: bytes, identifiers: Sequence[int]) -> bytes:
+    """Return raw properties with subscription identifiers."""
+    if not identifiers:
+        return properties
+    return properties + encode_properties(Properties(subscription_ids=list(identifiers)))

@@ -20,7 +20,7 @@ from fluffle.broker.base.client_session import OUTGOING
 from fluffle.broker.base.traffic import ClientDrop, Deliveries
 from fluffle.broker.core.output_buffer import burst_bytes
 from fluffle.broker.core.settlement import Stretch
-from fluffle.broker.protocols.mqtt.conversion import expiry_property
+from fluffle.broker.protocols.mqtt.conversion import expiry_property, with_identifiers
 from fluffle.broker.protocols.mqtt.packet_keeper import NotedPackets
 from fluffle.broker.protocols.mqtt.publish_runs import (
     FORMS_MAX,
@@ -37,7 +37,6 @@ from fluffle.broker.queues.queue_api import Consumer, DeliveryBatch, Outcome
 from fluffle.protocol.mqtt.codes import MQTT_5, InvalidPacket, PacketType, ReasonCode
 from fluffle.protocol.mqtt.hot import build_acks, build_publishes
 from fluffle.protocol.mqtt.packets import publish_flags
-from fluffle.protocol.mqtt.properties import Properties, encode_properties
 
 if TYPE_CHECKING:
     from fluffle.broker.base.message import Origin
@@ -248,6 +247,9 @@ class OutgoingPublishes:
     def _write(self, packet_id: int, message: DirectMessage, *, dup: bool = False) -> None:
         output = self._channel.output
         topic, properties = message.topic, message.properties
+        if message.expires_at_ms:
+            left_ms = max(1, message.expires_at_ms - self.terms.now_ms())
+            properties = expiry_property(left_ms) + properties
         if self.aliases is not None:
             topic, properties = self.aliases.apply(topic, properties, len(message.payload))
         build_publishes(
@@ -469,15 +471,28 @@ class OutgoingPublishes:
 
 
 def stay(
-    outgoing: OutgoingPublishes, packet_ids: Sequence[int], form: Form, payloads: Sequence[bytes]
+    outgoing: OutgoingPublishes,
+    packet_ids: Sequence[int],
+    form: Form,
+    payloads: Sequence[bytes],
+    *,
+    left_ms: int = 0,
 ) -> None:
-    """Have messages of QoS 2 of a shared queue stay with the session, if that lasts."""
+    """Have messages of QoS 2 of a shared queue stay with the session, if that lasts.
+
+    `left_ms`: time that they have left to live; 0 if they live for ever."""
     if not outgoing.state.is_lasting:
         return
+    message = DirectMessage(
+        form.qos,
+        form.topic,
+        form.properties,
+        b"",
+        retain=form.retain,
+        expires_at_ms=outgoing.terms.now_ms() + left_ms if left_ms else 0,
+    )
     for packet_id, payload in zip(packet_ids, payloads, strict=True):
-        outgoing.of_groups[packet_id] = DirectMessage(
-            form.qos, form.topic, form.properties, payload, retain=form.retain
-        )
+        outgoing.of_groups[packet_id] = message._replace(payload=payload)
 
 
 class PublishWriter:
@@ -673,7 +688,7 @@ class PublishWriter:
                 finished.append(index)
                 self._unsent_count += 1
                 continue
-            properties = form.properties
+            properties, left_ms = form.properties, 0
             if form.expiry_ms >= 0:
                 left_ms = self._left_ms(delivery_batch, form, index)
                 properties = expiry_property(left_ms) + properties
@@ -683,7 +698,7 @@ class PublishWriter:
                 self._unsent_count += 1
                 self._channel.session.traffic.dropped[ClientDrop.PACKET_TOO_LARGE] += 1
                 continue
-            topic, sent = form.topic, form._replace(properties=properties)
+            topic = form.topic
             if aliases is not None:
                 topic, properties = aliases.apply(topic, properties, len(payload))
             state, sequence = self._outgoing.state, delivery_batch.sequences[index]
@@ -691,7 +706,8 @@ class PublishWriter:
             one = range(index, index + 1)
             packet_ids, qos = self._outgoing.number(delivery_batch, one, form.qos)
             if self._shared_filter and qos == 2:
-                stay(self._outgoing, packet_ids, sent._replace(qos=qos), (payload,))
+                sent = form._replace(qos=qos)
+                stay(self._outgoing, packet_ids, sent, (payload,), left_ms=left_ms)
             if not qos:
                 finished.append(index)
             dup = qos > 0 and is_again  # mutant: MQ9
@@ -758,13 +774,6 @@ class PublishWriter:
             counts.consumed_manual_ack += count
         if delivery_batch.redelivered:
             counts.redelivered += count
-
-
-def with_identifiers(properties: bytes, identifiers: Sequence[int]) -> bytes:
-    """Return raw properties with subscription identifiers."""
-    if not identifiers:
-        return properties
-    return properties + encode_properties(Properties(subscription_ids=list(identifiers)))
 
 
 def runs_of(numbers: Sequence[int]) -> list[tuple[int, int]]:

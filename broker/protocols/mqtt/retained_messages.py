@@ -13,8 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from fluffle.broker.base.message import NEVER_EXPIRES_MS, Origin, RetainedMessage
-from fluffle.broker.protocols.mqtt.conversion import expiry_property
-from fluffle.broker.protocols.mqtt.outgoing_publishes import with_identifiers
+from fluffle.broker.protocols.mqtt.conversion import expiry_property, with_identifiers
 from fluffle.broker.protocols.mqtt.session_state import (
     DirectMessage,
     TopicSubscription,

@@ -110,6 +110,8 @@ class DirectMessage(NamedTuple):
     """Raw; none before version 5."""
     payload: bytes
     retain: bool = True
+    expires_at_ms: int = 0
+    """Expiry time in ms of a message whose properties do not say it; 0 if it has none."""
 
 
 class SentBefore(NamedTuple):

@@ -19,7 +19,7 @@ from fluffle.broker.base.message import NEVER_EXPIRES_MS, RetainedMessage
 from fluffle.broker.base.traffic import ClientTraffic, TrafficLabels
 from fluffle.broker.config.config import VERSION
 from fluffle.broker.protocols.mqtt.annotations import Annotations, client_mark, pack
-from fluffle.broker.protocols.mqtt.outgoing_publishes import with_identifiers
+from fluffle.broker.protocols.mqtt.conversion import with_identifiers
 from fluffle.broker.protocols.mqtt.reasons import code_of
 from fluffle.broker.protocols.mqtt.session_state import DirectMessage
 from fluffle.broker.protocols.mqtt.topics import SYS, is_reserved

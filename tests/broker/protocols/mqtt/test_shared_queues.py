@@ -24,6 +24,7 @@ from fluffle.protocol.mqtt.properties import (
     Properties,
     PropertyId,
     decode_properties,
+    encode_properties,
 )
 from tests.support.mqtt_edge import MqttClient, MqttEdge
 from tests.support.mqtt_restarts import RestartedMqtt
@@ -199,6 +200,24 @@ def test_a_message_of_qos_2_stays_with_a_session_that_lasts() -> None:
     back.answer(PacketType.PUBCOMP, *again.packet_ids)
     back.lose()
     assert mqtt.connect("one", clean_start=False, expiry_s=60).packets() == []
+
+
+def test_it_has_less_time_left_when_it_is_sent_again() -> None:
+    mqtt = MqttEdge()
+    one, publisher = mqtt.connect("one", expiry_s=600), mqtt.connect("p")
+    one.subscribe(GROUP, options=2)
+    properties = encode_properties(Properties({PropertyId.MESSAGE_EXPIRY_INTERVAL: 100}))
+    publisher.send(Publish(b"a", b"x", 2, packet_id=1, properties=properties))
+    said = []
+    for waited_s in (30, 100):
+        (run,) = runs(one)
+        said.append(decode_properties(run.properties).values[PropertyId.MESSAGE_EXPIRY_INTERVAL])
+        one.lose()
+        mqtt.edge.advance(waited_s)
+        one = mqtt.connect("one", clean_start=False, expiry_s=600)
+    (run,) = runs(one)
+    said.append(decode_properties(run.properties).values[PropertyId.MESSAGE_EXPIRY_INTERVAL])
+    assert said == [100, 70, 1]
 
 
 @pytest.mark.parametrize("end", ["expires", "clean start", "moves"])
