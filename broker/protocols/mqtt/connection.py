@@ -31,8 +31,8 @@ from fluffle.broker.protocols.mqtt.annotations import client_mark
 from fluffle.broker.protocols.mqtt.authentication import Authentication
 from fluffle.broker.protocols.mqtt.channel import Channel
 from fluffle.broker.protocols.mqtt.connect_methods import Accepted
-from fluffle.broker.protocols.mqtt.incoming_publishes import PublishTerms
 from fluffle.broker.protocols.mqtt.outgoing_publishes import DeliveryTerms
+from fluffle.broker.protocols.mqtt.prepared_runs import PublishTerms
 from fluffle.broker.protocols.mqtt.reasons import code_of
 from fluffle.broker.protocols.mqtt.server import TRAFFIC_LABELS
 from fluffle.broker.protocols.mqtt.session_state import WINDOW_MAX, TopicSubscription

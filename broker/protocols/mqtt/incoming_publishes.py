@@ -15,19 +15,17 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
 from functools import partial
 from hashlib import blake2b
 from itertools import groupby
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from fluffle.broker.base.client_session import INCOMING
 from fluffle.broker.base.errors import AccessRefused, BrokerError, PreconditionFailed
-from fluffle.broker.base.message import KEY_BYTES, NEVER_EXPIRES_MS, RetainedMessage, with_key
+from fluffle.broker.base.message import KEY_BYTES, with_key
 from fluffle.broker.base.traffic import ClientDrop
 from fluffle.broker.core.confirms import Confirms
-from fluffle.broker.core.property_facts import PropertyFacts, read_lifetimes, remember_facts
-from fluffle.broker.core.publisher import MessageRun, Publisher
+from fluffle.broker.core.publisher import Publisher
 from fluffle.broker.core.route_lookup import (
     LOOKUP_STOPS_MAX,
     CachedRoute,
@@ -36,13 +34,19 @@ from fluffle.broker.core.route_lookup import (
 )
 from fluffle.broker.metadata.metadata import UnconfirmedAbsence, ignore_done
 from fluffle.broker.protocols.mqtt.conversion import LONG_BYTES
+from fluffle.broker.protocols.mqtt.prepared_runs import (
+    PreparedRun,
+    PublishTerms,
+    find_route,
+    one_of,
+    part_of,
+    prepared_run,
+    retain,
+)
 from fluffle.broker.protocols.mqtt.reasons import code_of
 from fluffle.broker.protocols.mqtt.session_state import BegunPacket
-from fluffle.broker.protocols.mqtt.sys_topics import check_may_publish_to
-from fluffle.broker.queues.expiry_times import Lifetimes, lifetimes_at
 from fluffle.protocol.mqtt.codes import MQTT_5, InvalidPacket, PacketType, ReasonCode
 from fluffle.protocol.mqtt.hot import build_acks
-from fluffle.protocol.properties import body_size, build_contents
 from fluffle.protocol.steps import Steps
 
 if TYPE_CHECKING:
@@ -58,19 +62,6 @@ if TYPE_CHECKING:
 
 UNANSWERED = "unanswered"
 """Reason for not reading a client: one that does not know its Receive Maximum waits for answers."""
-
-
-class PublishTerms(NamedTuple):
-    """Terms on which a client publishes."""
-
-    version: int
-    exchange: str
-    client: bytes
-    """Its mark in annotations."""
-    receive_max: int
-    """Messages of QoS 1 and 2 that it may have under way."""
-    disconnects: bool
-    """True if a publish without the right ends the connection, where it cannot be answered."""
 
 
 class Unanswered:
@@ -95,123 +86,6 @@ class Unanswered:
         """Reason code of the answer, unless a queue refuses it; None while that is not known."""
         self.waits = 0
         """Number of other events awaited: that it is retained, that its packets are noted."""
-
-
-class PreparedRun(NamedTuple):
-    """Run of messages that is ready to be routed."""
-
-    topic: str
-    topic_key: bytes
-    """Topic as a key of the remembered routes."""
-    exchange: str
-    routing_key: str
-    messages: MessageRun
-    facts: PropertyFacts
-    lifetimes_ms: Lifetimes
-    annotations: bytes
-    qos: int
-    retain: bool
-    packet_ids: Sequence[int]
-    repeated_ids: Sequence[int]
-    """Packets whose identifiers messages of QoS 2 have that were taken already: they are answered
-    before it, and not taken."""
-
-
-def part_of(run: Publishes, packet_ids: list[int], payloads: list[bytes]) -> Publishes:
-    """Return a run with some of its messages."""
-    content_bytes = sum(map(len, payloads))
-    return replace(run, packet_ids=packet_ids, payloads=payloads, content_bytes=content_bytes)
-
-
-def prepared_run(
-    session: Session,
-    converter: MessageConverter,
-    terms: PublishTerms,
-    run: Publishes,
-    repeated_ids: Sequence[int] = (),
-    *,
-    converted: AmqpProperties | None = None,
-) -> PreparedRun:
-    """Convert messages that a client has published; `converted`: their properties, if that is
-    done.  PreconditionFailed."""
-    topic = run.topic.decode()
-    form = converter.published(
-        *(topic, run.properties, run.qos),
-        retain=run.retain,
-        client=terms.client,
-        converted=converted,
-    )
-    properties, contents = form.properties, build_contents(form.properties, run.payloads)
-    if session.interceptors is not None and session.interceptors.incoming is not None:
-        contents, properties = session.interceptors.incoming.intercepted(contents, properties)
-    facts = session.facts.get(properties) or remember_facts(session.facts, properties)
-    return PreparedRun(
-        topic,
-        run.topic,
-        terms.exchange,
-        form.routing_key or converter.topics.routing_key(topic),
-        MessageRun(contents, sum(map(len, contents)), properties),
-        facts,
-        read_lifetimes(contents) if facts.expires else None,
-        form.annotations,
-        run.qos,
-        run.retain,
-        run.packet_ids,
-        repeated_ids,
-    )
-
-
-def one_of(prepared: PreparedRun, index: int) -> PreparedRun:
-    """Return one message of a run as a run of its own; the run is retained with its last."""
-    content, count = prepared.messages.contents[index], len(prepared.packet_ids)
-    return prepared._replace(
-        messages=MessageRun([content], len(content), prepared.messages.outline),
-        lifetimes_ms=lifetimes_at(prepared.lifetimes_ms, range(index, index + 1)),
-        packet_ids=(prepared.packet_ids[index],),
-        repeated_ids=(),
-        retain=prepared.retain and index == count - 1,
-    )
-
-
-def find_route(session: Session, prepared: PreparedRun) -> Steps[CachedRoute]:
-    """Find where messages of a topic go.  AccessRefused; NotFound for the exchange."""
-    route = session.route_cache.current(prepared.topic_key)
-    if route is not None:
-        return route
-    check_may_publish_to(prepared.topic)
-    return (
-        yield from session.route_cache.search(
-            prepared.topic_key,
-            prepared.exchange,
-            prepared.routing_key,
-            mandatory=False,
-            topic=prepared.topic,
-        )
-    )
-
-
-def retain(
-    store: RetainedStore,
-    session: Session,
-    prepared: PreparedRun,
-    done: Callable[[], None],
-    failed: Callable[[BrokerError], None],
-) -> None:
-    """Keep the last of messages of one topic that were published with RETAIN; an empty one removes
-    what there was.  One of the two is called, once that is durable or refused."""
-    content, lifetimes_ms = prepared.messages.contents[-1], prepared.lifetimes_ms  # mutant: MQ8
-    message = None
-    if body_size(content):
-        lifetime_ms = lifetimes_ms[-1] if isinstance(lifetimes_ms, list) else lifetimes_ms
-        now_ms = store.now_ms()
-        message = RetainedMessage(
-            content,
-            prepared.annotations,
-            session.user.name,
-            now_ms,
-            NEVER_EXPIRES_MS if lifetime_ms is None else now_ms + max(1, lifetime_ms),
-        )
-    store.put(session.vhost.name, prepared.topic, message, done, failed)
 
 
 class NotedPublish:

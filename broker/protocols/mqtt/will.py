@@ -21,7 +21,7 @@ from fluffle.broker.core.publisher import Publisher
 from fluffle.broker.core.session import Session
 from fluffle.broker.metadata.metadata import ignore_done
 from fluffle.broker.protocols.mqtt.annotations import client_mark
-from fluffle.broker.protocols.mqtt.incoming_publishes import (
+from fluffle.broker.protocols.mqtt.prepared_runs import (
     PublishTerms,
     find_route,
     prepared_run,
