@@ -110,7 +110,7 @@ class MqttServer:
             services.retained.exchanges[config.exchange] = self.converter.retained_topic
         services.connections.session_keepers.append(self)
         self.sys = SysTopics(self, frozenset(TRAFFIC_LABELS.values()))
-        self.keep_alives = KeepAlives(services.runtime.call_later)
+        self.keep_alives = KeepAlives(services.runtime.clients_call_later)
         self.taken_over = 0
         """Times that a connection has ended since its client had connected anew."""
         self.shared_subscriptions = 0

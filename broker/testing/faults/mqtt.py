@@ -696,7 +696,8 @@ def lose_sessions(scope: FaultScope, *, client: str | None = None) -> Row:
         if client in (None, client_id)
     ]
     for vhost, client_id in lost:
-        parts.metadata.settle(partial(deletion, vhost, client_id))
+        exchange = parts.config.mqtt.exchange
+        parts.metadata.settle(partial(deletion, vhost, client_id, exchange))
     return {"sessions": len(lost)}
 
 
