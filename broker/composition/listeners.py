@@ -87,9 +87,7 @@ class NodeListeners:
         """Let clients in at one more address, with nothing made for them before the first comes,
         unless sessions wait for theirs.  OSError."""
 
-        @cache
-        def connections() -> MakeConnection:
-            return self._connections(kind.protocol)
+        connections = cache(partial(CONNECTIONS_OF[kind.protocol], self))
 
         def make(forwarded: ForwardedConnection | None = None) -> asyncio.Protocol:
             return connections()(forwarded)
@@ -103,7 +101,7 @@ class NodeListeners:
         kind, address = listener.kind, listener.address
         try:
             return await self._clients.listen(
-                self._connections(kind.protocol),
+                self._connections(kind),
                 address.host,
                 address.port,
                 certificates=self._certificates_of(kind) if kind.is_encrypted else None,
@@ -114,30 +112,39 @@ class NodeListeners:
                 raise cannot_listen(f"--{kind.option}", address, error) from error
             raise
 
-    def _connections(self, protocol: str) -> MakeConnection:
-        """Return the function that makes connections of the protocol of a `ListenerKind`."""
-        services = self._services
-        if protocol == "amqp":
-            return partial(Connection, services, EVENT_HANDLERS)
-        if self._mqtt is None:
-            from fluffle.broker.protocols.mqtt.server import MqttServer  # noqa: PLC0415  only if it is used
+    def _connections(self, kind: ListenerKind) -> MakeConnection:
+        return CONNECTIONS_OF[kind.protocol](self)
 
-            queue_type = self._parts.config.mqtt.durable_queue_type
+    def _amqp_connections(self) -> MakeConnection:
+        return partial(Connection, self._services, EVENT_HANDLERS)
+
+    def _mqtt_connections(self) -> MakeConnection:
+        from fluffle.broker.protocols.mqtt.connection import Connection as MqttConnection  # noqa: PLC0415  only if it is used
+        from fluffle.broker.protocols.mqtt.packet_handlers import PACKET_HANDLERS  # noqa: PLC0415  as above
+
+        return partial(MqttConnection, self._mqtt_server(), PACKET_HANDLERS)
+
+    def _web_mqtt_connections(self) -> MakeConnection:
+        from fluffle.broker.protocols.mqtt.websocket import WebSockets  # noqa: PLC0415  as above
+
+        connections = self._mqtt_connections()
+        call_later = self._services.runtime.clients_call_later
+        return WebSockets(self._mqtt_server().config, call_later, connections)
+
+    def _mqtt_server(self) -> MqttServer:
+        """Server of all listeners for MQTT, which begins with the first of them."""
+        if self._mqtt is None:
+            from fluffle.broker.protocols.mqtt.server import MqttServer  # noqa: PLC0415  as above
+
+            config = self._parts.config.mqtt
+            queue_type = config.durable_queue_type
             if queue_type is None:
                 queue_type = "classic" if self._cluster_view.cluster is None else "quorum"
-            self._mqtt = MqttServer(services, self._parts.config.mqtt, queue_type)
+            self._mqtt = MqttServer(self._services, config, queue_type)
             self._parts.catalogue.session_listeners.append(self._mqtt.session_changed)
             self._parts.catalogue.node_loss_listeners.append(self._mqtt.adoption.node_lost)
             self._mqtt.restore()
-        from fluffle.broker.protocols.mqtt.connection import Connection as MqttConnection  # noqa: PLC0415  as above
-        from fluffle.broker.protocols.mqtt.packet_handlers import PACKET_HANDLERS  # noqa: PLC0415  as above
-
-        connections = partial(MqttConnection, self._mqtt, PACKET_HANDLERS)
-        if protocol == "mqtt":
-            return connections
-        from fluffle.broker.protocols.mqtt.websocket import WebSockets  # noqa: PLC0415  as above
-
-        return WebSockets(self._mqtt.config, services.runtime.clients_call_later, connections)
+        return self._mqtt
 
     def _certificates_of(self, kind: ListenerKind) -> Certificates:
         """Return the certificates that clients are shown, which are read once.  StartFailed."""
@@ -205,3 +212,11 @@ class NodeListeners:
             return await endpoint.listen(address.host, address.port)
         except OSError as error:
             raise cannot_listen(option, address, error) from error
+
+
+CONNECTIONS_OF: dict[str, Callable[[NodeListeners], MakeConnection]] = {
+    "amqp": NodeListeners._amqp_connections,
+    "mqtt": NodeListeners._mqtt_connections,
+    "web-mqtt": NodeListeners._web_mqtt_connections,
+}
+"""Table of protocols: what makes the connections of each, by `ListenerKind.protocol`."""

@@ -1,6 +1,6 @@
 """Listeners for clients: where each protocol is spoken, and what RabbitMQ calls that.
 
-`composition.listeners` has the connections of each protocol; lists of a node show these names.
+`composition.listeners` makes the connections of each protocol; lists of a node show these names.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class ListenerKind:
     shown: str
     """RabbitMQ's name of it."""
     protocol: str
-    """Protocol of its connections: a key of the table of protocols."""
+    """Protocol of its connections: a key of `CONNECTIONS_OF` in `composition.listeners`."""
     option: str
     """Option that sets its addresses."""
     addresses: Callable[[Config], Addresses]
