@@ -1,6 +1,6 @@
 """Endpoints of the management API, subject by subject; together they are its table."""
 
-from fluffle.broker.protocols.http.endpoint_table import EndpointTable
+from fluffle.broker.protocols.http.endpoint import EndpointTable
 from fluffle.broker.protocols.http.endpoints import (
     clients,
     definitions,

@@ -19,7 +19,7 @@ from fluffle.broker.base.features import FEATURES
 from fluffle.broker.metadata.change import Kind
 from fluffle.broker.observability.statistics.counters import RETAINED_S
 from fluffle.broker.protocols.http.call import Call
-from fluffle.broker.protocols.http.endpoint_table import Endpoint, texts
+from fluffle.broker.protocols.http.endpoint import Endpoint, texts
 from fluffle.broker.protocols.http.endpoints.totals import objects_and_counts, windows_asked
 from fluffle.broker.protocols.http.responses import ListingResponse, Reply, bad_request, not_found
 from fluffle.broker.protocols.http.rights import Right

@@ -18,7 +18,7 @@ from fluffle.broker.observability.statistics.report import time_of
 from fluffle.broker.observability.statistics.volumes import HEAD_TIMESTAMP
 from fluffle.broker.patterns.patterns import UnusablePattern, compiled_once
 from fluffle.broker.protocols.http.call import Call
-from fluffle.broker.protocols.http.endpoint_table import ARGUMENTS, Endpoint
+from fluffle.broker.protocols.http.endpoint import ARGUMENTS, Endpoint
 from fluffle.broker.protocols.http.endpoints.clients import consumer_object
 from fluffle.broker.protocols.http.endpoints.exchanges import bindings_with
 from fluffle.broker.protocols.http.endpoints.totals import (

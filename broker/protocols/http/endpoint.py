@@ -1,8 +1,11 @@
-"""Table of endpoints by path and method, with their rights and the JSON Schemas of their bodies.
+"""Endpoint of the management API, how one is found by path and method, and schemas of bodies.
+
+The endpoints stand in `endpoints/<subject>.py`, in its ENDPOINTS, which `endpoints/__init__.py`
+joins to one table: requests are found in it, and the OpenAPI document is made of it.  A handler
+that asks each node for its part does so by a verb, which has to be in `admin.all_nodes.OF_A_NODE`.
 
 Paths are RabbitMQ's, below `/api/`; `{name}` is one segment, percent-decoded after the path was
-split, so that a name may have any letter in it, a slash too.  The table is data: requests are found
-in it, and the OpenAPI document is made of it.
+split, so that a name may have any letter in it, a slash too.
 """
 
 from __future__ import annotations
