@@ -81,7 +81,17 @@ EXCHANGE_TYPES: dict[str, ExchangeType] = {
         since=DELAYS,
     ),
 }
-"""Exchange types by name."""
+"""Exchange types by name.  Besides a row here, a new type needs:
+
+- `routing.explain.REASONS`: why a binding of it does not match;
+- if older nodes do not know it: a version in `metadata.nodes`, `since` here, and `KNOWS` there;
+- rules of its own, if it has some: `check` here for arguments, `Matcher.check` for bindings;
+- `TYPES` in `protocols/http/pages/views/exchanges.js`, for the page of exchanges;
+- docs/compatibility.md and the table of README.md; `tests/compat/section_04_types.py`, TYPES, if
+  RabbitMQ has it; `cli.rabbitmq.features` and `admin.nodes`, if it has it in a plugin.
+
+Listings, definitions and x-delayed-message find it here by themselves.
+"""
 
 
 def check_type(name: str) -> None:

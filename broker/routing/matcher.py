@@ -1,5 +1,7 @@
 """Matchers of exchange types: each keeps the bindings of one exchange and finds those that match.
 
+`exchange.EXCHANGE_TYPES` lists the types, and what makes the matcher of each.
+
 A matcher is also the only list of its exchange's bindings, so none of them is held twice.
 `topic`, `topic_filter` and `choice_exchanges` hold the others; `headers` and `jms_topic` hold those
 that ask each binding.  `StaleMatcher` has bindings that are gone and still in another: thousands
