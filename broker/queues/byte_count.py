@@ -19,7 +19,7 @@ from fluffle.broker.queues.segment import ROUGH, UNWEIGHED, Segment, SegmentLoca
 WEIGHED_MAX = 16
 """Most segments read at once for weighing, each a megabyte or a thousand messages."""
 
-RETURNED_WEIGHED_MAX = 64
+REQUEUED_WEIGHED_MAX = 64
 """And so many messages that came back, each of which may lie elsewhere; or fewer, if they are more
 than is read at once."""
 
@@ -84,8 +84,8 @@ class ByteCount:
     """Count of the bytes that wait in one ready list."""
 
     __slots__ = (
-        "_journal", "_returns", "_size_bytes", "_sizes", "_spill", "_unweighed",
-        "_unweighed_returned", "sum",
+        "_journal", "_requeued", "_size_bytes", "_sizes", "_spill", "_unweighed",
+        "_unweighed_requeued", "sum",
     )  # fmt: skip
 
     def __init__(
@@ -93,16 +93,16 @@ class ByteCount:
         sizes: Sizes,
         journal: Journal | None,
         spill: PageStore | None,
-        returns: RequeueOrder,
+        requeued: RequeueOrder,
         of_all: ByteSum,
     ) -> None:
         self._sizes = sizes
         self._journal = journal
         self._spill = spill
-        self._returns = returns
+        self._requeued = requeued
         self._unweighed: list[Segment] = []
         """In their order; some may have been taken meanwhile."""
-        self._unweighed_returned = 0
+        self._unweighed_requeued = 0
         """Requeued messages that are, or were, on disk only."""
         self._size_bytes = 0
         """Bytes of all weighed messages in this ready list."""
@@ -112,14 +112,14 @@ class ByteCount:
         self._size_bytes += size_bytes
         self.sum.add(size_bytes)
 
-    def begin(self, ready: Iterable[Segment], returned: Iterable[RequeuedRun]) -> None:
+    def begin(self, ready: Iterable[Segment], requeued: Iterable[RequeuedRun]) -> None:
         """These wait; what may still grow is weighed at once."""
         self._add(-self._size_bytes)
         self.sum.forget_rough(self)
-        self._unweighed, self._unweighed_returned = list(ready), 0
+        self._unweighed, self._unweighed_requeued = list(ready), 0
         for segment in self._unweighed:
             segment.size_bytes = UNWEIGHED
-        for run in returned:
+        for run in requeued:
             self.came_back(run)
         if self._unweighed and self._unweighed[-1].place is SegmentLocation.MEMORY:
             self._weigh(self._unweighed.pop())
@@ -128,14 +128,14 @@ class ByteCount:
     @property
     def is_unsure(self) -> bool:
         """True if some messages are not weighed yet."""
-        return bool(self._unweighed) or self._unweighed_returned > 0
+        return bool(self._unweighed) or self._unweighed_requeued > 0
 
     def go_on(self) -> None:
         """Weigh some of it."""
         for _ in range(min(WEIGHED_MAX, len(self._unweighed))):
             self._weigh(self._unweighed.pop())
-        if self._unweighed_returned:
-            self._weigh_returned()
+        if self._unweighed_requeued:
+            self._weigh_requeued()
         self.sum.is_unsure = self.is_unsure
 
     def _weigh(self, segment: Segment) -> None:
@@ -229,25 +229,25 @@ class ByteCount:
             self._add(sum(self._sizes(run.contents[run.head :])))
         else:
             run.weighed_from = len(run.sequences)
-            self._unweighed_returned += run.weighed_from
+            self._unweighed_requeued += run.weighed_from
             self.sum.is_unsure = True
 
-    def _weigh_returned(self) -> None:
+    def _weigh_requeued(self) -> None:
         """Some of what came back."""
-        left, left_bytes = RETURNED_WEIGHED_MAX, FETCH_BYTES_MAX
-        for run in reversed(self._returns.runs):
+        left, left_bytes = REQUEUED_WEIGHED_MAX, FETCH_BYTES_MAX
+        for run in reversed(self._requeued.runs):
             stop = run.weighed_from
             start = min(stop, max(run.head, stop - left))
             if start == stop:
                 continue
             contents: list[bytes] = []
             try:
-                contents = self._returns.read_last(run, start, stop, left_bytes)
+                contents = self._requeued.read_last(run, start, stop, left_bytes)
             except UnreadableMessages:
                 run.weighed_from = start  # nobody can take it either
             else:
                 run.weighed_from = stop - len(contents)
-            self._unweighed_returned -= stop - run.weighed_from
+            self._unweighed_requeued -= stop - run.weighed_from
             self._add(sum(self._sizes(contents)))
             left -= len(contents)
             left_bytes -= sum(map(len, contents))
@@ -257,6 +257,6 @@ class ByteCount:
     def took_back(self, run: RequeuedRun, start: int, stop: int) -> None:
         """These of what came back have been taken."""
         weighed_at = min(max(start, run.weighed_from), stop)
-        self._unweighed_returned -= weighed_at - start
+        self._unweighed_requeued -= weighed_at - start
         if weighed_at < stop:
             self._add(-sum(self._sizes(run.contents[weighed_at:stop])))

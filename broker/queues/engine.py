@@ -127,7 +127,7 @@ class QueueStores(NamedTuple):
     """Journal of persistent messages; None if they end with the process."""
     spill: PageStore | None = None
     """Takes others while memory is short."""
-    returned: RequeueOrder | None = None
+    requeued: RequeueOrder | None = None
     """Order of requeued messages; None: by sequence number."""
     delays: DelayedRetries = NO_DELAYS
     """Requeued messages that wait for their retry delay."""
@@ -768,13 +768,13 @@ class InitialReadyList(NamedTuple):
 
 def initial_ready_list(spec: QueueSpec, stores: QueueStores) -> InitialReadyList:
     """A queue pays for no ready list that it does not need."""
-    journal, spill, returned, _delays, delayed_list, delivery_counts = stores
+    journal, spill, requeued, _delays, delayed_list, delivery_counts = stores
     if delayed_list is not None:
         return InitialReadyList(delayed_list, journal, None)
     levels = levels_of(spec)
     if levels is None or spec.queue_type is QueueType.QUORUM:
         return InitialReadyList(
-            ReadyList(journal, spill, returned, delivery_counts=delivery_counts), journal, levels
+            ReadyList(journal, spill, requeued, delivery_counts=delivery_counts), journal, levels
         )
     by_level = journal.by_level if journal is not None else None
     return InitialReadyList(

@@ -133,7 +133,7 @@ class RecoveredContent:
     next_sequence: int = 1
     redelivered_below: int = 1
     """Messages with lower numbers may have been handed out before."""
-    returned: list[tuple[Sequence[int], Counts, Expiries | None]] = field(default_factory=list)
+    requeued: list[tuple[Sequence[int], Counts, Expiries | None]] = field(default_factory=list)
     """Messages that had come back, in the order in which they did; all on disk."""
     damage: Damage | None = None
     """Why nothing may be handed out: some of what is settled is not known to be."""

@@ -48,7 +48,7 @@ class Limit:
 
     __slots__ = (
         "bytes_max", "count_max", "is_dead_lettered", "is_soft", "refuses", "sizes",
-        "spares_returned",
+        "spares_requeued",
     )  # fmt: skip
 
     def __init__(self, settings: QueueSettings, queue_type: QueueType) -> None:
@@ -65,7 +65,7 @@ class Limit:
         self.is_dead_lettered = settings.overflow is Overflow.REJECT_PUBLISH_DLX
         """True if refused messages are dead-lettered."""
         self.is_soft = self.refuses and is_quorum
-        self.spares_returned = self.refuses or is_quorum
+        self.spares_requeued = self.refuses or is_quorum
         """True if consumers are served before the limit is applied to requeued messages."""
 
     def is_passed(self, count: int, size_bytes: int) -> bool:
@@ -253,7 +253,7 @@ class LengthLimit:
 
     def came_back(self, contents: list[bytes]) -> None:
         """Messages are in front again."""
-        if not self._limit.spares_returned and self.may_be_passed:
+        if not self._limit.spares_requeued and self.may_be_passed:
             self._note(len(contents), sum(map(len, contents)))
             self.keep()
 

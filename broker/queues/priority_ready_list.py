@@ -1,6 +1,6 @@
 """Ready lists of a queue by priority, one for each that has come: the highest is served first.
 
-    returned (of quorum queues)  ->  31  ->  30  ->  ...  ->  0
+    requeued (of quorum queues)  ->  31  ->  30  ->  ...  ->  0
 
 Used like a `ReadyList`.  Which lists have something in them is a number with a bit for each, so
 that nothing here costs more for there being many.
@@ -448,11 +448,11 @@ def spread(
 def parted(ready_list: ReadyList, journal: Journal | None) -> ReadyList:
     """Make a ready list one of many, with a part of its journal; messages that come back go to the
     list that is returned, which is to be served first."""
-    front = ReadyList(ready_list._journal, None, ready_list._returned, numbers=ready_list.numbers)
-    front.count = sum(len(run.sequences) - run.head for run in ready_list._returned.runs)
+    front = ReadyList(ready_list._journal, None, ready_list._requeued, numbers=ready_list.numbers)
+    front.count = sum(len(run.sequences) - run.head for run in ready_list._requeued.runs)
     front.is_timed = ready_list.is_timed
     ready_list.count -= front.count
-    ready_list._returned, ready_list._journal, ready_list._is_one_of_many = (
+    ready_list._requeued, ready_list._journal, ready_list._is_one_of_many = (
         RequeueByPosition(),
         journal,
         True,

@@ -43,7 +43,7 @@ SHOWN_BYTES_MAX = 1 << 20
 LOOKED_AT_BYTES_MAX = 4 << 20
 """Bytes of messages read in one turn, shown or not; the message that exceeds them is the last."""
 
-RETURNED_MAX = 256
+REQUEUED_MAX = 256
 """Messages that came back and are taken together."""
 
 EXACT_MAX = 4_096
@@ -62,7 +62,7 @@ HIGH_FROM = 5
 class ReadyMessages(NamedTuple):
     """The ready messages of a ready list, as they lie there; to be looked at."""
 
-    returns: RequeueOrder
+    requeued: RequeueOrder
     segments: Iterable[Segment]
     redelivered_below: int
     """Messages with lower numbers have been handed out before."""
@@ -143,10 +143,10 @@ def peeked_message(message: StoredMessage, body_bytes: int) -> PeekedMessage:
 def messages_from(stocks: Iterable[ReadyMessages], offset: int) -> Iterator[StoredMessage]:
     """Messages of ready lists behind the first `offset`, in order.  Raises `UnreadableMessages`."""
     for stock in stocks:
-        returned = sum(len(run.sequences) - run.head for run in stock.returns.runs)
-        if offset < returned:
-            yield from requeued_messages(stock.returns.behind(offset))
-        offset = max(0, offset - returned)
+        requeued = sum(len(run.sequences) - run.head for run in stock.requeued.runs)
+        if offset < requeued:
+            yield from requeued_messages(stock.requeued.behind(offset))
+        offset = max(0, offset - requeued)
         for segment in stock.segments:
             left = segment.count - segment.head
             if offset < left:
@@ -154,10 +154,10 @@ def messages_from(stocks: Iterable[ReadyMessages], offset: int) -> Iterator[Stor
             offset = max(0, offset - left)
 
 
-def requeued_messages(returns: RequeueOrder) -> Iterator[StoredMessage]:
-    """Requeued messages in order; `returns` is consumed, so it must be a copy."""
-    while returns.runs:
-        run, start, stop = returns.take(RETURNED_MAX)
+def requeued_messages(requeued: RequeueOrder) -> Iterator[StoredMessage]:
+    """Requeued messages in order; `requeued` is consumed, so it must be a copy."""
+    while requeued.runs:
+        run, start, stop = requeued.take(REQUEUED_MAX)
         for at in range(start, stop):
             yield StoredMessage(
                 run.sequences[at],
@@ -326,7 +326,7 @@ class MessageMeter:
 def ready_in(stock: ReadyMessages) -> Iterator[MeasuredRun]:
     """Messages that came back, of which some may be on disk only, and then the rest."""
     mean_bytes = 0
-    for run in islice(stock.returns.runs, RUNS_MAX):
+    for run in islice(stock.requeued.runs, RUNS_MAX):
         count = len(run.sequences) - run.head
         if count:
             contents = run.contents[run.head :]
@@ -386,7 +386,7 @@ def head_timestamp(ready_view: ReadyView) -> int | None:
 def head_of(ready_view: ReadyView) -> bytes | None:
     """The next message, if it is in memory."""
     for stock in ready_view.stocks:
-        for run in islice(stock.returns.runs, 1):
+        for run in islice(stock.requeued.runs, 1):
             return run.contents[run.head] if run.contents else None
         for segment in stock.segments:
             if segment.head < segment.count:

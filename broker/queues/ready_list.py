@@ -1,6 +1,6 @@
 """Ready list: the ready and the requeued messages of a queue, first in, first out.
 
-    returned  ->  ready                                the head is at the left; returned messages
+    requeued  ->  ready                                the head is at the left; requeued messages
                   (segments: memory | disk | memory)   go first, in an order of their own
 
 A segment holds messages with consecutive sequence numbers, unless other ready lists share them.  In
@@ -82,7 +82,7 @@ class ReadyList:
         "_leaving",
         "_ready",
         "_redelivered_below",
-        "_returned",
+        "_requeued",
         "_spill",
         "byte_count",
         "count",
@@ -98,7 +98,7 @@ class ReadyList:
         self,
         journal: Journal | None = None,
         spill: PageStore | None = None,
-        returned: RequeueOrder | None = None,
+        requeued: RequeueOrder | None = None,
         *,
         numbers: SequenceNumbers | None = None,
         delivery_counts: DeliveryCountIndex | None = None,
@@ -116,7 +116,7 @@ class ReadyList:
         self._ready = NO_SEGMENTS
         self._leaving: SegmentPaging | None = None
         """None where none ever had to."""
-        self._returned = returned if returned is not None else RequeueByPosition()
+        self._requeued = requeued if requeued is not None else RequeueByPosition()
         self.byte_count: ByteCount | None = None
         """Byte count, or None where bytes are not counted."""
         self._redelivered_below = 0
@@ -146,7 +146,7 @@ class ReadyList:
             self.count += stored.count
         if self.byte_count is not None:
             self.byte_count.begin(self._ready, ())
-        for sequences, counts, expiries in recovery.returned:
+        for sequences, counts, expiries in recovery.requeued:
             back = RequeuedRun(
                 [], [], sequences, counts=counts, is_recorded=True, expiries=expiries
             )
@@ -256,13 +256,13 @@ class ReadyList:
         self.byte_count = None
         if sizes is not None:
             self.byte_count = ByteCount(
-                sizes, self._journal, self._spill, self._returned, of_all or ByteSum()
+                sizes, self._journal, self._spill, self._requeued, of_all or ByteSum()
             )
-            self.byte_count.begin(self._ready, self._returned.runs)
+            self.byte_count.begin(self._ready, self._requeued.runs)
 
     def ahead(self, count: int) -> list[bytes]:
         """The contents of the next messages; `available` must have said that there are so many."""
-        run = self._returned.runs[0] if self._returned.runs else self._ready[0]
+        run = self._requeued.runs[0] if self._requeued.runs else self._ready[0]
         return run.contents[run.head : run.head + count]
 
     def shed(self) -> bool:
@@ -293,7 +293,7 @@ class ReadyList:
         self.is_timed |= run.expiries is not None
         if self.byte_count is not None:
             self.byte_count.came_back(run)
-        self._returned.add(run)
+        self._requeued.add(run)
         self.count += len(run.sequences)
 
     def available(self, bytes_max: int) -> int:
@@ -302,9 +302,9 @@ class ReadyList:
         0 if what is next turns out to be damaged, or has expired: see `expire`.
         """
         try:
-            if self._returned.runs:
-                available = self._returned.available()  # it went out in one run: not too large
-                return self._returned.runs[0].undue_count(available, self.now_ms)
+            if self._requeued.runs:
+                available = self._requeued.available()  # it went out in one run: not too large
+                return self._requeued.runs[0].undue_count(available, self.now_ms)
             if self.damage is not None:
                 return 0
             segment = self._front()
@@ -327,11 +327,11 @@ class ReadyList:
         `are_read`: with their contents, also where these are on disk only.
         """
         try:
-            if self._returned.runs:
-                run = self._returned.runs[0]
+            if self._requeued.runs:
+                run = self._requeued.runs[0]
                 if run.due_ms > self.now_ms:
                     return None
-                return self._take_returned(run.due_count(self._returned.available(), self.now_ms))
+                return self._take_requeued(run.due_count(self._requeued.available(), self.now_ms))
             if not self._ready or self.damage is not None:
                 return None
             segment = self._ready[0]
@@ -370,14 +370,14 @@ class ReadyList:
     @property
     def due_ms(self) -> int:
         """When the next message expires, or some time before that if it is on disk."""
-        if self._returned.runs:
-            return self._returned.runs[0].due_ms
+        if self._requeued.runs:
+            return self._requeued.runs[0].due_ms
         return self._ready[0].due_ms if self._ready else NEVER_MS
 
     def take(self, count: int) -> TakenMessages:
         """The next messages, at most `count`; `available` must have said that there are some."""
-        if self._returned.runs:
-            return self._take_returned(count)
+        if self._requeued.runs:
+            return self._take_requeued(count)
         segment = self._front()
         start = segment.head
         stop, counts = min(start + count, segment.count), NEW
@@ -439,8 +439,8 @@ class ReadyList:
             return
         segment.place = SegmentLocation.MEMORY
 
-    def _take_returned(self, count: int) -> TakenMessages:
-        run, start, stop = self._returned.take(count)
+    def _take_requeued(self, count: int) -> TakenMessages:
+        run, start, stop = self._requeued.take(count)
         self.count -= stop - start
         contents = run.contents[start:stop]
         if self.byte_count is not None:
@@ -496,11 +496,11 @@ class ReadyList:
     @property
     def stocks(self) -> list[ReadyMessages]:
         """All that lies here, for who looks at it now."""
-        returned, below, damage = self._returned, self._redelivered_below, self.damage
+        requeued, below, damage = self._requeued, self._redelivered_below, self.damage
         journal, spill = self._journal, self._spill
         return [
             ReadyMessages(
-                returned, self._ready, below, damage, journal, spill, self.delivery_counts
+                requeued, self._ready, below, damage, journal, spill, self.delivery_counts
             )
         ]
 
@@ -518,9 +518,9 @@ class ReadyList:
             if segment.spilled_at and self._spill is not None:
                 self._spill.forget(segment.spilled_at)
         if self._journal is not None:
-            settle_all(self._journal, self._returned.runs, self._ready)
+            settle_all(self._journal, self._requeued.runs, self._ready)
         self._ready, self._leaving = NO_SEGMENTS, None
-        self._returned.clear()
+        self._requeued.clear()
         if self.delivery_counts is not None:
             self.delivery_counts.clear()  # mutant: CA9
         if self.byte_count is not None:
@@ -536,10 +536,10 @@ class ReadyList:
 
 
 def settle_all(
-    journal: Journal, returned: Iterable[RequeuedRun], segments: Iterable[Segment]
+    journal: Journal, requeued: Iterable[RequeuedRun], segments: Iterable[Segment]
 ) -> None:
     """Nothing of a ready list is wanted any more."""
-    for run in returned:
+    for run in requeued:
         if run.is_recorded:
             journal.settled(run.sequences[run.head :])
     for is_on_disk, together in groupby(segments, is_only_in_journal):

@@ -71,7 +71,7 @@ class Transaction:
         "_bytes",
         "_publisher",
         "_publishes",
-        "_returned",
+        "_requeued",
         "_settled",
         "_settlements",
         "message_count",
@@ -89,7 +89,7 @@ class Transaction:
         self._publishes: deque[TransactionPublish] = deque()
         self._settled: deque[Settled] = deque()
         """Messages that are settled for good."""
-        self._returned: deque[Settled] = deque()
+        self._requeued: deque[Settled] = deque()
         """Messages that are to be delivered again."""
         self.message_count = 0
         """Messages that are to be published."""
@@ -119,21 +119,21 @@ class Transaction:
 
     def settle(self, stretches: list[Stretch], outcome: Outcome) -> None:
         """Keep what is to be settled at the commit."""
-        (self._settled if outcome in FINAL else self._returned).append((stretches, outcome))
+        (self._settled if outcome in FINAL else self._requeued).append((stretches, outcome))
         self.settled_count += message_count(stretches)
 
     def _stretches(self) -> Iterator[Stretch]:
         """All that is to be settled."""
-        for stretches, _outcome in (*self._settled, *self._returned):
+        for stretches, _outcome in (*self._settled, *self._requeued):
             yield from stretches
 
     @property
     def _cost_at_once(self) -> int:
         """The cost that may be done without a stop: that of all if it is little."""
-        entries = len(self._publishes), len(self._settled), len(self._returned)
+        entries = len(self._publishes), len(self._settled), len(self._requeued)
         if max(entries) <= COST_IN_ONE_GO:
             put_cost = sum(cost_of(routed) for routed, _persistent in self._publishes)
-            settled = self._settled + self._returned
+            settled = self._settled + self._requeued
             settle_cost = sum(len(stretches) for stretches, _outcome in settled)
             if put_cost + settle_cost <= COST_IN_ONE_GO:
                 return COST_IN_ONE_GO
@@ -141,7 +141,7 @@ class Transaction:
 
     def give_back(self) -> Steps[None]:
         """Give back what is to be delivered again, which would come again if this failed, too."""
-        yield from self._settle(self._returned, self._cost_at_once)
+        yield from self._settle(self._requeued, self._cost_at_once)
 
     def commit(self, taken: PendingTransactionPublishes) -> Steps[None]:
         """Publish, then settle for good; `taken` hears of all that is published."""
@@ -185,7 +185,7 @@ class Transaction:
             if cost >= UNDONE_AT_ONCE:
                 cost = 0
                 yield
-        while settled := self._settled or self._returned:
+        while settled := self._settled or self._requeued:
             stretches, _outcome = settled[0]
             while stretches:
                 run, start, stop = stretches.pop()

@@ -148,7 +148,7 @@ class QueueImage:
         state, stop = self.state, entry.first + entry.count
         held = (holder.held for holder in state.holders.values())
         # mutant: IM43
-        places: list[MarkedRuns[Any]] = [state.returned, state.delayed, state.pending, *held]
+        places: list[MarkedRuns[Any]] = [state.requeued, state.delayed, state.pending, *held]
         runs = [run for place in places for run in place.within(entry.first, stop)]
         return state.entries.ready_of(entry) + runs
 
@@ -213,7 +213,7 @@ def canonical_form(state: QueueState, version: int) -> bytes:
         [[member, version] for member, version in sorted(state.versions.items())],
         _dump_entries(state.entries),
         [[first, stop, *counts] for first, stop, counts in state.delivery_counts.runs],
-        _dump_marked(state.returned, lambda counts: [*counts]),
+        _dump_marked(state.requeued, lambda counts: [*counts]),
         _dump_marked(state.delayed, lambda delayed: [delayed.ready_at_ms, *delayed.counts]),
         _dump_marked(state.pending, lambda dead: [dead.reason, dead.time_ms, *dead.counts]),
         [_dump_holder(holder, version) for holder in state.holders.values()],
@@ -230,7 +230,7 @@ def canonical_form(state: QueueState, version: int) -> bytes:
 def _load(tables: object, version: int) -> QueueState:
     count = TABLES + (version >= ARRIVALS) + (version >= REMEMBERS)
     rows = _row(tables, *[list] * count)
-    head, versions, entries, delivery_counts, returned, delayed, pending, holders, sessions = rows[
+    head, versions, entries, delivery_counts, requeued, delayed, pending, holders, sessions = rows[
         :TABLES
     ]
     state = _load_head(head)
@@ -244,7 +244,7 @@ def _load(tables: object, version: int) -> QueueState:
         if not max(before, 1) <= first < stop <= state.next_sequence:
             raise ValueError(f"counts from {first} to {stop} behind {before}")
         state.delivery_counts.put(first, stop, Counts(*counts))  # mutant: IM42
-    state.returned = _load_marked(returned, 2, Counts._make)
+    state.requeued = _load_marked(requeued, 2, Counts._make)
     state.delayed = _load_marked(delayed, 3, lambda mark: Delayed(mark[0], Counts(*mark[1:])))
     state.pending = _load_marked(  # mutant: IM40
         pending,

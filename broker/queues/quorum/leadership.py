@@ -224,7 +224,7 @@ class Leadership:
         """Make the queue that this leadership decides with."""
         stores = QueueStores(  # mutant: LE28
             self._contents,
-            returned=RequeueByReturn(self._contents.fetch),
+            requeued=RequeueByReturn(self._contents.fetch),
             delays=DelayedRetries(self._builder.mature),
             delayed_list=delayed_list,
             delivery_counts=self._contents.delivery_counts,

@@ -101,7 +101,7 @@ class AppliedProgress:
 
 
 class LogJournal:
-    """A `Journal`.  Whatever is on disk only is in the image, too, and ready or returned there."""
+    """A `Journal`.  Whatever is on disk only is in the image, too, and ready or requeued there."""
 
     __slots__ = (
         "_builder",
@@ -140,8 +140,8 @@ class LogJournal:
         state = self.state
         recovery = RecoveredContent(next_sequence=state.next_sequence)
         recovery.stored += self._stored(state.entries)
-        for run, counts in state.returned:
-            recovery.returned.append((run, counts, self.expiries_of(run)))  # mutant: LE8
+        for run, counts in state.requeued:
+            recovery.requeued.append((run, counts, self.expiries_of(run)))  # mutant: LE8
         return recovery
 
     def expiries_of(self, run: range) -> Expiries | None:

@@ -2,7 +2,7 @@
 
     enqueued -> ready ------> held by a holder ------> gone, for a reason
                   |           |  ^        |              ^  ^
-                  |   returned|  |        v              |  |
+                  |   requeued|  |        v              |  |
                   |           v  |     pending: dead, and kept until it is republished
                   |        waiting again   ^                |
                   +-------------|----------+----------------+
@@ -171,7 +171,7 @@ class QueueState:
     """Entries of the log with live messages, and which of these are ready."""
     delivery_counts: DeliveryCountIndex = field(default_factory=DeliveryCountIndex)
     """Counts of ready messages that came with them from another queue."""
-    returned: MarkedRuns[Counts] = field(default_factory=MarkedRuns)
+    requeued: MarkedRuns[Counts] = field(default_factory=MarkedRuns)
     delayed: MarkedRuns[Delayed] = field(default_factory=MarkedRuns)
     pending: MarkedRuns[UnrepublishedDead] = field(default_factory=MarkedRuns)
     holders: dict[Key, AttachedHolder] = field(default_factory=lambda: EMPTY_DICT)
@@ -202,7 +202,7 @@ class QueueState:
     @property
     def waiting_count(self) -> int:
         """Messages that may be handed out now."""
-        return self.entries.ready_count + self.returned.count
+        return self.entries.ready_count + self.requeued.count
 
     @property
     def live_count(self) -> int:
@@ -222,16 +222,16 @@ class QueueState:
         """Messages that may be handed out now leave their place, with their counts."""
         if self.delivery_counts.has_any:
             return self._take_both(run)
-        if self.returned.count and run.start in self.returned:
-            return self.returned.take(run)
+        if self.requeued.count and run.start in self.requeued:
+            return self.requeued.take(run)
         self.entries.take(run)
         return [(run, NEW)]
 
     def _take_both(self, run: range) -> list[tuple[range, Counts]]:
         """Some of a run may have come back and some not, where these brought along as much."""
         # mutant: IM23
-        found = [part for part, _counts in self.returned.found(run)] if self.returned.count else []
-        pieces = [piece for part in found for piece in self.returned.take(part)]
+        found = [part for part, _counts in self.requeued.found(run)] if self.requeued.count else []
+        pieces = [piece for part in found for piece in self.requeued.take(part)]
         for part in without(run, found):
             self.entries.take(part)
             pieces += self._carried_of(part)
@@ -478,14 +478,14 @@ def on_requeued(state: QueueState, fact: Requeued) -> None:
         if fact.ready_at_ms:  # mutant: IM5
             state.delayed.put(run, Delayed(fact.ready_at_ms, counts))
         else:
-            state.returned.put(run, counts)
+            state.requeued.put(run, counts)
     state.release(fact.holder)  # mutant: IM6
 
 
 def on_delay_elapsed(state: QueueState, fact: DelayElapsed) -> None:
     for run in fact.runs:
         for piece, delayed in state.delayed.take(run):
-            state.returned.put(piece, delayed.counts)  # mutant: IM8
+            state.requeued.put(piece, delayed.counts)  # mutant: IM8
 
 
 def on_dropped(state: QueueState, fact: Dropped) -> None:

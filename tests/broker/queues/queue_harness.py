@@ -169,7 +169,7 @@ class ExpiryHarness(QueueHarness):
     """A queue in which time passes, and that is pumped at the moments for which it asks."""
 
     def __init__(
-        self, spec: QueueSpec, spill: PageStore | None = None, returned: RequeueOrder | None = None
+        self, spec: QueueSpec, spill: PageStore | None = None, requeued: RequeueOrder | None = None
     ) -> None:
         super().__init__()
         self.now = 1_000
@@ -183,7 +183,7 @@ class ExpiryHarness(QueueHarness):
         ports = FakeQueueHost(
             self.touch, self, dead_letter=self.on_dead, on_queue_expired=self.on_queue_expired
         )
-        self.queue = Queue(spec, ports, QueueStores(spill=spill, returned=returned))
+        self.queue = Queue(spec, ports, QueueStores(spill=spill, requeued=requeued))
 
     def on_queue_expired(self, queue: Queue) -> None:
         assert queue.is_queue_expired

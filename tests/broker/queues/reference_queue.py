@@ -27,7 +27,7 @@ class Message:
     is_new: bool
     """True if it has no time to live, but may be delivered in this turn."""
     was_handed_out: bool = False
-    returned: int = 0
+    requeued: int = 0
     """The how manieth it was that came back to a quorum queue; 0: it did not."""
 
 
@@ -44,22 +44,22 @@ class ReferenceQueue:
         self.died: list[Message] = []
         """The same of those that have expired or were too many."""
         self._is_shut = False
-        self._taken = self._returned = 0
+        self._taken = self._requeued = 0
 
     # What waits, and in which order
 
     def in_order(self) -> list[Message]:
         """Ready messages in order: those requeued to a quorum queue, then by priority, oldest
         first."""
-        back = sorted((one for one in self.ready if one.returned), key=lambda one: one.returned)
-        others = [one for one in self.ready if not one.returned]
+        back = sorted((one for one in self.ready if one.requeued), key=lambda one: one.requeued)
+        others = [one for one in self.ready if not one.requeued]
         return back + sorted(others, key=lambda one: (-one.level, one.number))
 
     def _first_ones(self) -> list[Message]:
         """The first of what came back, and of each priority."""
         first: dict[object, Message] = {}
         for message in self.in_order():
-            first.setdefault("back" if message.returned else message.level, message)
+            first.setdefault("back" if message.requeued else message.level, message)
         return list(first.values())
 
     # What happens
@@ -94,8 +94,8 @@ class ReferenceQueue:
     def give_back(self, message: Message) -> None:
         self.ready.append(message)
         if self.is_quorum:
-            self._returned += 1
-            message.returned = self._returned
+            self._requeued += 1
+            message.requeued = self._requeued
         elif self.settings.overflow is Overflow.DROP_HEAD:
             self._drop()
 

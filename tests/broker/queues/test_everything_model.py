@@ -160,11 +160,11 @@ class EverythingMachine(RuleBasedStateMachine):
         self.gone: Counter[str] = Counter()
         """Removed messages by reason."""
         self.published = self.looked_ms = 0
-        returned = RequeueByReturn(self.fetch) if spec.queue_type is QueueType.QUORUM else None
+        requeued = RequeueByReturn(self.fetch) if spec.queue_type is QueueType.QUORUM else None
         self.queue = Queue(
             spec,
             FakeQueueHost(self.touch, time=self, deliver=self.deliver, dead_letter=self.on_dead),
-            QueueStores(spill=MemorySpill() if is_spilled else None, returned=returned),
+            QueueStores(spill=MemorySpill() if is_spilled else None, requeued=requeued),
             settings=said,
         )
 

@@ -103,7 +103,7 @@ def test_what_fits_is_judged_once_while_it_is_not_known_how_much_waits(
     harness = QueueHarness()
     disk = RequeueByReturn(fetch)
     spec = QueueSpec("q", queue_type=queue_type)
-    harness.queue = Queue(spec, FakeQueueHost(harness.touch), QueueStores(returned=disk))
+    harness.queue = Queue(spec, FakeQueueHost(harness.touch), QueueStores(requeued=disk))
     lane_of(harness.queue).give_back(RequeuedRun([], [], range(1, 301)))
     limit_bytes = 400 * (1 if queue_type is QueueType.CLASSIC else 3)
     harness.queue.settings = QueueSettings(

@@ -33,7 +33,7 @@ LEADERSHIP = [
     Mutant("LE27", "what is lost stays", Swap("A is not None", "False")),
     Mutant(
         "LE28",
-        "returned messages go by age",
+        "requeued messages go by age",
         Swap("A(B, C=D, E=F, G=H, I=J)", "A(B, C=None, E=F, G=H, I=J)"),
     ),
     Mutant("LE29", "memory is free too soon", Swap("A += 1", "A += 0")),

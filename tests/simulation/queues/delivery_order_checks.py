@@ -25,13 +25,13 @@ class DeliveryOrderChecks:
     """Messages that may be handed out: what has come back, then the most urgent."""
 
     def __init__(self) -> None:
-        self._returned: dict[int, None] = {}
+        self._requeued: dict[int, None] = {}
         self._ready: dict[int, int] = {}
         """The level of each."""
 
     def _in_order(self) -> list[int]:
         by_level = sorted(self._ready, key=lambda sequence: (-self._ready[sequence], sequence))
-        return [*self._returned, *by_level]
+        return [*self._requeued, *by_level]
 
     def apply(self, batch: FactBatch, contents: list[bytes], group: GroupId) -> None:
         """Check that an entry delivers the first of the messages that were ready before it;
@@ -47,7 +47,7 @@ class DeliveryOrderChecks:
             elif isinstance(fact, f.Requeued | f.DelayElapsed):
                 if isinstance(fact, f.Requeued) and fact.ready_at_ms:
                     continue
-                self._returned |= dict.fromkeys(n for run in fact.runs for n in run)
+                self._requeued |= dict.fromkeys(n for run in fact.runs for n in run)
             elif isinstance(fact, f.Purged | f.Dropped | f.DeadLettering):
                 gone.update(self._take(fact))
         candidates = [n for n in before if n not in gone]
@@ -60,7 +60,7 @@ class DeliveryOrderChecks:
     def _take(self, fact: Any) -> Iterator[int]:
         for run in fact.runs:
             for sequence in run:
-                for place in (self._returned, self._ready):
+                for place in (self._requeued, self._ready):
                     if sequence in place:
                         del place[sequence]
                         yield sequence

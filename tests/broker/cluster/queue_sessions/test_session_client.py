@@ -313,7 +313,7 @@ def test_a_node_that_is_removed_is_told_nothing_more_and_holds_nothing() -> None
     while harness.led.proposals:
         harness.commit()
     state = harness.led.image.state
-    assert (state.held_count, state.returned.count) == (0, 1)
+    assert (state.held_count, state.requeued.count) == (0, 1)
     assert [session.id.node for session in state.sessions.values()] == ["left"]
 
 
@@ -338,7 +338,7 @@ def test_a_new_life_ends_the_sessions_of_the_old_one_at_once() -> None:
     harness.restart("near", counter=0)
     harness.rest()
     state = harness.led.image.state
-    assert (state.held_count, state.returned.count) == (0, 1)
+    assert (state.held_count, state.requeued.count) == (0, 1)
 
 
 def test_a_tombstone_says_nothing_of_what_is_pending_and_revokes_what_is_held() -> None:

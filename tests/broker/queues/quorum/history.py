@@ -195,7 +195,7 @@ class History:
 
     def _waiting(self, chance: Chance) -> list[tuple[int, list[int]]]:
         """Some that may be handed out, those of one place and one ordinal together."""
-        place = chance.choice(["ready", "returned"])
+        place = chance.choice(["ready", "requeued"])
         return self._by_ordinal(chosen(chance, self.model.at(place)))
 
     def _by_ordinal(self, sequences: Iterable[int]) -> list[tuple[int, list[int]]]:
@@ -274,7 +274,7 @@ class History:
             return  # a queue that is purged all the time is a dull one
         runs = [
             run
-            for place in ("ready", "returned", "delayed", "pending")
+            for place in ("ready", "requeued", "delayed", "pending")
             for run in runs_of(self.model.at(place))
         ]
         if runs:

@@ -125,7 +125,7 @@ def check_log(member: Member, model: ReferenceModel) -> None:
 
 def told(model: ReferenceModel) -> dict[str, Any]:
     """State of the model in a comparable form."""
-    places = {"returned": model.at("returned"), "delayed": model.at("delayed")}
+    places = {"requeued": model.at("requeued"), "delayed": model.at("delayed")}
     places["pending"] = model.at("pending")
     for key in model.users:
         places[f"held by {key}"] = model.at("held", key)
@@ -173,7 +173,7 @@ def seen(image: QueueImage) -> dict[str, Any]:
     state = image.state
     records = dict(records_of(image))
     places = {
-        "returned": numbers(state.returned),
+        "requeued": numbers(state.requeued),
         "delayed": numbers(state.delayed),
         "pending": numbers(state.pending),
     }
@@ -218,8 +218,8 @@ def records_of(image: QueueImage) -> dict[int, tuple[Any, ...]]:
                     ("ready",),
                     *state.delivery_counts.alike(number, number + 1).counts,
                 )
-    for run, counts in state.returned:
-        places |= dict.fromkeys(run, (("returned",), *counts))
+    for run, counts in state.requeued:
+        places |= dict.fromkeys(run, (("requeued",), *counts))
     for run, delayed in state.delayed:
         places |= dict.fromkeys(run, (("delayed", delayed.ready_at_ms), *delayed.counts))
     for run, dead in state.pending:

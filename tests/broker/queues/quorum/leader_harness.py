@@ -525,7 +525,7 @@ class LeaderHarness:
         assert queue.waiting_count == state.waiting_count + state.delayed.count
         assert state.delayed.count == 0 or min(at for _, (at, _) in state.delayed) > self.now_ms
         assert self.led._contents.delivery_counts.runs == state.delivery_counts.runs
-        assert list(waiting_again(queue)) == [(n, c) for run, c in state.returned for n in run]
+        assert list(waiting_again(queue)) == [(n, c) for run, c in state.requeued for n in run]
         for edge in self.edges:
             assert edge.pending == {}
             session = self.led.sessions.open(edge.id)

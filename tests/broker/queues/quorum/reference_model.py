@@ -15,7 +15,7 @@ from fluffle.broker.queues.quorum import facts as f
 from fluffle.broker.queues.quorum.entry_codec import DEFAULT_PRIORITY
 
 Place = tuple[Any, ...]
-"""("ready",), ("returned",), ("held", key), ("delayed", time), ("pending", reason, time) or
+"""("ready",), ("requeued",), ("held", key), ("delayed", time), ("pending", reason, time) or
 ("gone", reason)."""
 
 
@@ -144,17 +144,17 @@ class ReferenceModel:
     def handed_out(self, fact: f.Delivered) -> None:
         for number, sequence in enumerate(messages(fact)):
             key = fact.holders[number % len(fact.holders)]
-            for record in self._move(iter((sequence,)), ("held", key), "ready", "returned"):
+            for record in self._move(iter((sequence,)), ("held", key), "ready", "requeued"):
                 assert record.acquired == fact.ordinal
 
     def handed_over(self, fact: f.DeliveredWithoutAck) -> None:
-        self._gone(fact, f.RemovalReason.HANDED_OVER, "ready", "returned")
+        self._gone(fact, f.RemovalReason.HANDED_OVER, "ready", "requeued")
 
     def settled(self, fact: f.Settled) -> None:
         self._gone(fact, f.RemovalReason.ACKED, "held")
 
     def returned(self, fact: f.Requeued) -> None:
-        place = ("delayed", fact.ready_at_ms) if fact.ready_at_ms else ("returned",)
+        place = ("delayed", fact.ready_at_ms) if fact.ready_at_ms else ("requeued",)
         for record in self._move(messages(fact), place, "held"):
             assert record.acquired == fact.ordinal
             record.acquired += 1
@@ -162,21 +162,21 @@ class ReferenceModel:
         self._let_go()
 
     def matured(self, fact: f.DelayElapsed) -> None:
-        list(self._move(messages(fact), ("returned",), "delayed"))
+        list(self._move(messages(fact), ("requeued",), "delayed"))
 
     def dropped(self, fact: f.Dropped) -> None:
-        self._gone(fact, fact.reason, "held" if fact.holder else "ready", "returned")
+        self._gone(fact, fact.reason, "held" if fact.holder else "ready", "requeued")
 
     def dead_lettering(self, fact: f.DeadLettering) -> None:
         place = ("pending", fact.reason, fact.time_ms)
-        list(self._move(messages(fact), place, "held" if fact.holder else "ready", "returned"))
+        list(self._move(messages(fact), place, "held" if fact.holder else "ready", "requeued"))
         self._let_go()
 
     def dead_lettered(self, fact: f.DeadLettered) -> None:
         self._gone(fact, f.RemovalReason.DEAD_LETTERED, "pending")
 
     def purged(self, fact: f.Purged) -> None:
-        self._gone(fact, f.RemovalReason.PURGED, "ready", "returned", "delayed", "pending")
+        self._gone(fact, f.RemovalReason.PURGED, "ready", "requeued", "delayed", "pending")
 
     def _gone(self, fact: Any, reason: f.RemovalReason, *origins: str) -> None:
         list(self._move(messages(fact), ("gone", reason), *origins))

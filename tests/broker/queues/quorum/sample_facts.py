@@ -33,7 +33,7 @@ def busy() -> QueueImage:
     """A queue with messages everywhere.
 
     Session 1; consumer 2 holds 1 to 3, consumer 3 does not acknowledge, getter 4 holds 4 for the
-    second time; 5 has been returned, 6 is delayed, 7 is dead and kept, 8 to 10 are ready.
+    second time; 5 has been requeued, 6 is delayed, 7 is dead and kept, 8 to 10 are ready.
     """
     image = QueueImage()
     applied(image, f.SessionOpened(1, 1, 7, 1, "a"), consumer(2), consumer(3, no_ack=True))

@@ -55,7 +55,7 @@ def test_a_thousand_entries_in_a_row_take_no_room() -> None:
     assert QueueImage.restored(image.snapshot()[1]).digest() == image.digest()
 
 
-HEAD, VERSIONS, ENTRIES, CARRIED, RETURNED, DELAYED, PENDING, HOLDERS, SESSIONS = range(9)
+HEAD, VERSIONS, ENTRIES, CARRIED, REQUEUED, DELAYED, PENDING, HOLDERS, SESSIONS = range(9)
 
 CHANGES: list[tuple[str, Any, str]] = [
     ("a table is missing", lambda t: t.pop(), "not a row"),
@@ -76,9 +76,9 @@ CHANGES: list[tuple[str, Any, str]] = [
     ("columns of none", lambda t: t[ENTRIES][2].append([99, b"", b""]), "those of no entry"),
     ("too few priorities", lambda t: t[ENTRIES][2].append([1, b"1", b""]), "or fewer"),
     ("counts without a message", lambda t: t[CARRIED].append([1]), "not a row"),
-    ("a message is returned twice", lambda t: t[RETURNED].append([9, 1, 1, 1, 0]), "11 live"),
-    ("a run of none", lambda t: t[RETURNED].append([9, 1, 0, 1, 0]), "a run of no messages"),
-    ("a step of 0", lambda t: t[RETURNED].append([9, 0, 1, 1, 0]), "must not be zero"),
+    ("a message is requeued twice", lambda t: t[REQUEUED].append([9, 1, 1, 1, 0]), "11 live"),
+    ("a run of none", lambda t: t[REQUEUED].append([9, 1, 0, 1, 0]), "a run of no messages"),
+    ("a step of 0", lambda t: t[REQUEUED].append([9, 0, 1, 1, 0]), "must not be zero"),
     ("delayed without a time", lambda t: t[DELAYED].append([9, 1, 1, 1]), "not a row"),
     (
         "another reason",

@@ -412,7 +412,7 @@ def test_an_edge_that_is_gone_leaves_nothing_behind() -> None:
     harness.lose(edge)
     harness.settle_down()
     state = harness.image.state
-    assert (state.sessions, state.holders, state.returned.count) == ({}, {}, 3)
+    assert (state.sessions, state.holders, state.requeued.count) == ({}, {}, 3)
 
 
 def test_an_entry_says_the_same_when_it_is_written_again() -> None:
