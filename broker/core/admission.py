@@ -32,9 +32,11 @@ class ConnectionLimitReached(NotAllowed):
     """Refusal beyond the connection limit of the node, the virtual host or the user."""
 
 
-def admitted(services: Services, user: User, vhost_name: str) -> VirtualHost:
-    """The virtual host that a user wants to open.  VhostNotFound, ConnectionLimitReached, and plain
-    NotAllowed for who may not."""
+def check_admission(services: Services, user: User, vhost_name: str) -> VirtualHost:
+    """Return the virtual host that a user wants to open.
+
+    VhostNotFound, ConnectionLimitReached, and plain NotAllowed for who may not.
+    """
     usage = services.access.usage
     node_limit = services.limits.connections_max
     if is_reached(node_limit, usage.connection_count):
@@ -66,12 +68,13 @@ def admitted(services: Services, user: User, vhost_name: str) -> VirtualHost:
 def admit(client: LoginClient, vhost_name: str) -> VirtualHost | Deferred[VirtualHost]:
     """Find the virtual host that a client wants to open, for the user it has logged in as.
 
-    NotAllowed, as of `admitted`; if it may only be unknown here that it may, that is known later.
+    NotAllowed, as of `check_admission`; if it may only be unknown here that it may, that is known
+    later.
     """
     services, user = client.services, client.handshake.user
     assert user is not None, "it has logged in"
     try:
-        return admitted(services, user, vhost_name)
+        return check_admission(services, user, vhost_name)
     except NotAllowed:
         if services.read_barrier.is_complete:
             raise
@@ -79,7 +82,7 @@ def admit(client: LoginClient, vhost_name: str) -> VirtualHost | Deferred[Virtua
 
     def known() -> None:
         try:
-            vhost = admitted(services, user, vhost_name)
+            vhost = check_admission(services, user, vhost_name)
         except NotAllowed as refused:
             admission.fail(refused)
         else:

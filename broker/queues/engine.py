@@ -285,7 +285,8 @@ class Queue:
         self._touch(self)
 
     def _go_by(self, settings: QueueSettings) -> None:
-        """Time that has passed counts for nothing under another limit of it."""
+        """Follow these settings from now on: idle time so far counts for nothing under another
+        x-expires, and messages already there keep the deadline that they came with."""
         expires_ms, time = settings.expires_ms, self._time
         if expires_ms != self._settings.expires_ms:
             wake = partial(time.wake, self)

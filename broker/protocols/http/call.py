@@ -30,7 +30,7 @@ from fluffle.broker.protocols.http.request_channel import (
     MessageChannel,
     RequestAddresses,
     RequestChannel,
-    admit,
+    check_may_open,
 )
 from fluffle.broker.protocols.http.responses import (
     Refusal,
@@ -326,7 +326,7 @@ class Call:
         block lasts.  Refusal: what is made of an error."""
         services, vhost = self.verbs.services, self.vhost()
         try:
-            await admit(services, self.user, vhost.name)
+            await check_may_open(services, self.user, vhost.name)
         except BrokerError as error:
             raise declaration_refusal(error) from None
         client = HttpClient(self.user, self.ends)

@@ -25,8 +25,8 @@ from fluffle.broker.base.message import Origin
 from fluffle.broker.base.traffic import AMQP_091
 from fluffle.broker.core import topology
 from fluffle.broker.core.admission import (
-    admitted,
     ask_again,
+    check_admission,
     check_channel_limit,
     expulsion,
     vhost_refused,
@@ -598,14 +598,14 @@ async def settled(queue: QueueHandle, status: SettlementStatus) -> None:
         raise status.error
 
 
-async def admit(services: Services, user: User, vhost_name: str) -> None:
-    """Find that a user may open a virtual host, and a channel, as a client now.  NotAllowed."""
+async def check_may_open(services: Services, user: User, vhost_name: str) -> None:
+    """Check that a user may open a virtual host, and a channel, as a client now.  NotAllowed."""
     read_barrier = services.read_barrier
     try:
-        admitted(services, user, vhost_name)
+        check_admission(services, user, vhost_name)
     except NotAllowed:
         if read_barrier.is_complete:
             raise
         await knowledge_of(read_barrier)
-        admitted(services, user, vhost_name)
+        check_admission(services, user, vhost_name)
     check_channel_limit(services.access, services.access.current(user) or user)

@@ -19,7 +19,12 @@ from fluffle.broker.access.verification import Answer, PasswordVerdict, Verifier
 from fluffle.broker.base.errors import BrokerError, NotAllowed, SyntaxFailure
 from fluffle.broker.base.traffic import TrafficLabels
 from fluffle.broker.config.config import Limits
-from fluffle.broker.core.admission import ConnectionLimitReached, VhostNotFound, admit, admitted
+from fluffle.broker.core.admission import (
+    ConnectionLimitReached,
+    VhostNotFound,
+    admit,
+    check_admission,
+)
 from fluffle.broker.core.client import Client, Handshake
 from fluffle.broker.core.connections import Connections, Deadlines
 from fluffle.broker.core.login import (
@@ -266,18 +271,18 @@ def test_what_cannot_be_known_fails_the_connection(
 
 def test_why_a_virtual_host_is_not_opened_is_told_apart(edge: Edge) -> None:
     alice, services = edge.access.users["alice"], edge.services
-    assert admitted(services, alice, "/") is edge.vhost
+    assert check_admission(services, alice, "/") is edge.vhost
     with pytest.raises(VhostNotFound):
-        admitted(services, alice, "nowhere")
+        check_admission(services, alice, "nowhere")
     edge.editor.vhost("other")
     with pytest.raises(NotAllowed) as refused:
-        admitted(services, alice, "other")
+        check_admission(services, alice, "other")
     assert type(refused.value) is NotAllowed
     full = replace(services, limits=Limits(connections_max=0))
     edge.editor.put_user(replace(alice, limits=UserLimits(max_connections=0)))
     for each in (full, services):
         with pytest.raises(ConnectionLimitReached):
-            admitted(each, alice, "/")
+            check_admission(each, alice, "/")
 
 
 def test_a_virtual_host_that_may_only_be_unknown_here_is_known_later(

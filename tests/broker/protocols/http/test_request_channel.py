@@ -28,7 +28,7 @@ from fluffle.broker.protocols.http.request_channel import (
     HttpClient,
     RequestAddresses,
     RequestChannel,
-    admit,
+    check_may_open,
 )
 from fluffle.broker.queues.arguments import Declaration
 from fluffle.broker.queues.queue_api import Deferred
@@ -181,7 +181,7 @@ async def test_a_namesake_of_the_user_is_another() -> None:
         await node.outcome(declaring(late, "x"))
     late.end()
     with pytest.raises(NotAllowed, match="refused for user 'guest'"):
-        await admit(node.edge.services, user, "/")
+        await check_may_open(node.edge.services, user, "/")
     assert node.edge.vhost.topology.find("x") is None
 
 
@@ -206,9 +206,9 @@ async def test_so_is_one_who_was_changed_before_he_had_a_channel() -> None:
     assert channel.session.user.tags == ("monitoring",)
     channel.end()
     with pytest.raises(NotAllowed, match=r"user connection limit \(0\) is reached"):
-        await admit(node.edge.services, user, "/")
+        await check_may_open(node.edge.services, user, "/")
     node.edge.editor.put_user(user)
-    await admit(node.edge.services, replace(user), "/")
+    await check_may_open(node.edge.services, replace(user), "/")
 
 
 async def test_who_has_another_password_by_now_is_not_the_one_who_gave_the_first() -> None:

@@ -21,7 +21,7 @@ from fluffle.broker.protocols.http.request_channel import (
     HttpClient,
     MessageChannel,
     RequestGetter,
-    admit,
+    check_may_open,
 )
 from fluffle.broker.queues.queue_api import Outcome, OverdueDeliveries
 from fluffle.broker.vhosts.vhost import set_tracer
@@ -144,17 +144,17 @@ async def test_limits_are_those_of_clients() -> None:
     node = Node()
     services = node.edge.services
     user = node.edge.access.users["guest"]
-    await admit(services, user, "/")
+    await check_may_open(services, user, "/")
     with pytest.raises(NotAllowed, match="vhost no not found"):
-        await admit(services, user, "no")
+        await check_may_open(services, user, "no")
     limited = replace(user, limits=UserLimits(max_channels=0))
     node.edge.access.users["guest"] = limited
     with pytest.raises(NotAllowed, match="reached the maximum allowed user limit of"):
-        await admit(services, limited, "/")
+        await check_may_open(services, limited, "/")
     node.edge.access.users["guest"] = user
     full = replace(services, limits=Limits(connections_max=0))
     with pytest.raises(NotAllowed, match=r"node connection limit \(0\) is reached"):
-        await admit(full, user, "/")
+        await check_may_open(full, user, "/")
     small = replace(services, limits=Limits(message_bytes_max=3))
     node.edge.services = small
     with pytest.raises(PreconditionFailed, match="message size 4 is larger"):
