@@ -32,7 +32,7 @@ from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.topic import TopicMatcher
 from fluffle.broker.runtime.background import Task
 from fluffle.broker.runtime.runtime import Runtime
-from fluffle.broker.transfer.republish import current_queue
+from fluffle.broker.transfer.republish import current_queue, lifetime_ms
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.properties import (
     FLAG_HEADERS,
@@ -381,7 +381,7 @@ class Mover:
             [content],
             len(content),
             persistent=is_persistent(raw),
-            expiration_ms=expiration_of(raw),
+            expiration_ms=lifetime_ms(decode_properties(raw)),
         )
         if isinstance(result, PublishReceipt):
             result.then(partial(self._on_outcome, delivery_batch))
@@ -477,9 +477,3 @@ class Mover:
     def _end(self) -> None:
         self._is_ending = self.is_over = True
         self._report_progress()
-
-
-def expiration_of(raw: bytes) -> int | None:
-    """Return how long a message may wait, from now on; it was checked when it came."""
-    text = decode_properties(raw).expiration
-    return int(text) if text is not None and text.lstrip("+").isdecimal() else None

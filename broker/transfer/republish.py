@@ -228,4 +228,16 @@ def publish_own(
         for history in histories:
             history.keep(HistoryMessage(origin, content, (), persistent))
         for queue in filter(is_given, queues):
-            queue.enqueue([origin], [content], len(content), persistent=persistent)
+            queue.enqueue(
+                [origin],
+                [content],
+                len(content),
+                persistent=persistent,
+                expiration_ms=lifetime_ms(properties),
+            )
+
+
+def lifetime_ms(properties: Properties) -> int | None:
+    """Return how long a message may wait from now on, in milliseconds; None: for ever."""
+    text = properties.expiration
+    return int(text) if text is not None and text.lstrip("+").isdecimal() else None

@@ -54,6 +54,19 @@ async def test_expecting_ends_when_it_is_so(
     await vhost.expect("orders", count=0)
 
 
+@pytest.mark.parametrize("queue_type", ["classic", "quorum"])
+async def test_messages_of_a_test_expire_as_those_of_clients(
+    broker: Broker, vhost: Vhost, channel: aio_pika.abc.AbstractChannel, queue_type: str
+) -> None:
+    await channel.declare_queue("orders", durable=True, arguments={"x-queue-type": queue_type})
+    await vhost.publish("", "orders", b"1", expiration="60000")
+    await vhost.publish("", "orders", b"2")
+    await vhost.expect("orders", count=2)
+    await broker.clock.advance(minutes=2)
+    await vhost.expect("orders", count=1)
+    assert [message.body for message in await vhost.messages("orders")] == [b"2"]
+
+
 async def test_what_is_done_without_a_client_is_seen_at_once(
     vhost: Vhost, channel: aio_pika.abc.AbstractChannel
 ) -> None:
