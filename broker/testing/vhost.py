@@ -242,8 +242,9 @@ class AssertedVhost(LoopBound, ABC):
         """Return packets that MQTT clients have sent or were sent, in order, the last 10,000: of
         one type as `PUBLISH`, of one client by its identifier, with a topic or topic filter.
 
-        `sent_by`: `client` or `broker`.
+        `sent_by`: `client` or `broker`.  ValueError for a packet that MQTT does not have.
         """
+        check_packet(packet)
         return self._packets(PacketQuery(packet, client, topic, sent_by))
 
     async def expect_packets(
@@ -261,6 +262,7 @@ class AssertedVhost(LoopBound, ABC):
         AssertionError after `within` seconds, with those that there are of the client instead.
         """
         __tracebackhide__ = True
+        check_packet(packet)
         query = PacketQuery(packet, client, topic, sent_by)
         changed, watchers = asyncio.Event(), self._timeline.watchers
         watchers.add(changed.set)
@@ -527,6 +529,15 @@ class Vhost(AssertedVhost):
 
 def names_of(queues: Iterable[str]) -> str:
     return ", ".join(map(repr, queues)) or "none"
+
+
+def check_packet(name: str | None) -> None:
+    """ValueError for a packet that MQTT does not have."""
+    __tracebackhide__ = True
+    from fluffle.protocol.mqtt.codes import PacketType  # noqa: PLC0415  if it is used
+
+    if name is not None and name not in PacketType.__members__:
+        raise ValueError(f"MQTT has no packet {name!r}, but: {', '.join(PacketType.__members__)}")
 
 
 def check_message(body: object, properties: Iterable[str]) -> None:

@@ -54,6 +54,14 @@ async def test_expecting_ends_when_it_is_so(
     await vhost.expect("orders", count=0)
 
 
+async def test_packets_that_mqtt_does_not_have_are_an_error(vhost: Vhost) -> None:
+    assert await vhost.packets("PUBACK") == []
+    with pytest.raises(ValueError, match="MQTT has no packet 'PUBAK', but: CONNECT, CONNACK"):
+        await vhost.packets("PUBAK")
+    with pytest.raises(ValueError, match="MQTT has no packet 'publish'"):
+        await vhost.expect_packets("publish")
+
+
 @pytest.mark.parametrize("queue_type", ["classic", "quorum"])
 async def test_messages_of_a_test_expire_as_those_of_clients(
     broker: Broker, vhost: Vhost, channel: aio_pika.abc.AbstractChannel, queue_type: str
