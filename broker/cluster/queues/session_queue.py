@@ -60,6 +60,7 @@ from fluffle.broker.queues.publish_target import (
     PublishReceipt,
     QueueTarget,
     enqueue_again,
+    is_at_most_once,
 )
 from fluffle.broker.queues.queue_api import (
     Consumer,
@@ -355,14 +356,15 @@ class SessionQueue:
         *, persistent: bool, expiration_ms: Lifetimes = None, posted: DeadLetterIds | None = None,
         counts: Counts = NEW,
     ) -> EnqueueResult | PublishReceipt:  # fmt: skip
+        is_lossy = is_at_most_once(self.name)
         if self._port.is_away or self._is_over:
-            return EnqueueResult.REJECTED
+            return EnqueueResult.ACCEPTED if is_lossy else EnqueueResult.REJECTED
         receipt = self._receipts.ask(
             self._requests, origins, contents, content_bytes,
             persistent=persistent, expiration_ms=expiration_ms, posted=posted, counts=counts,
         )  # fmt: skip
         self._port.touch()
-        return receipt
+        return EnqueueResult.ACCEPTED if is_lossy else receipt
 
     post = enqueue
 

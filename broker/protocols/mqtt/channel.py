@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from fluffle.broker.base.empty_dict import EMPTY_DICT
-from fluffle.broker.base.errors import BrokerError
+from fluffle.broker.base.errors import BrokerError, Unreachable
 from fluffle.broker.core.client import WITHOUT_CHANNELS, Client
 from fluffle.broker.core.confirms import Confirms
 from fluffle.broker.core.consumer import (
@@ -18,6 +18,7 @@ from fluffle.broker.core.consumer import (
     Subscription,
     consumer_started,
     end_consumers,
+    forget_consumer,
     requeue_timed_out,
     start_consumer,
 )
@@ -65,6 +66,9 @@ if TYPE_CHECKING:
 
 NO_TIMEOUT: FieldTable = {"x-consumer-timeout": ("l", NEVER_MS)}
 """A client may hold what it has for as long as it lives, which its keep alive shows."""
+
+AWAY_RETRY_S = 5.0
+"""After that long a queue is asked for again whose node was away."""
 
 TAGS = ("mqtt-qos0", "mqtt")
 """Consumer tags by the QoS of their queue.  RabbitMQ calls both `mqtt`.  The consumer of a queue
@@ -248,7 +252,7 @@ class Channel:
         try:
             attached = start_consumer(self, queue, subscription, terms)
         except BrokerError as error:
-            self._consume_refused(error)
+            self._consume_refused(tag, error)
             return
         self.writers[tag] = writer
         if tag == TAGS[1]:
@@ -256,11 +260,21 @@ class Channel:
         if attached is None:
             started()
         else:
-            attached.then(lambda _answer: started(), self._consume_refused)
+            attached.then(lambda _answer: started(), partial(self._consume_refused, tag))
 
-    def _consume_refused(self, error: BrokerError) -> None:
-        """A queue of the session is another's alone, or has damage."""
-        if self.is_open:
+    def _consume_refused(self, tag: str, error: BrokerError) -> None:
+        """End the connection if a queue of the session is another's alone, or has damage.
+
+        Its queue of QoS 0 is at one node.  While that is away its messages are lost, which QoS 0
+        permits, and the client has the others.
+        """
+        if not self.is_open:
+            return
+        if tag == TAGS[0] and isinstance(error, Unreachable):
+            forget_consumer(self, tag)
+            self.writers.pop(tag, None)
+            self._server.services.runtime.clients_call_later(AWAY_RETRY_S, partial(self.consume, 0))
+        else:
             self.connection.disconnect(code_of(error), error.explanation)
 
     def subscriptions_changed(self) -> None:

@@ -14,8 +14,11 @@ import pytest
 
 from fluffle.broker.base.client_session import OUTGOING, ClientSession
 from fluffle.broker.config.config import Config, ListenAddress, MqttConfig
-from fluffle.broker.protocols.mqtt import packet_handlers
+from fluffle.broker.protocols.mqtt import channel, packet_handlers
+from fluffle.broker.protocols.mqtt.channel import TAGS
+from fluffle.broker.protocols.mqtt.connection import Connection
 from fluffle.broker.protocols.mqtt.incoming_publishes import NotedPublish
+from fluffle.broker.protocols.mqtt.server import MqttServer
 from fluffle.broker.protocols.mqtt.topics import shared_queue
 from fluffle.broker.queues.arguments import DEFAULT_DELIVERY_LIMIT
 from fluffle.protocol.mqtt.codes import MQTT_5, PacketType, ReasonCode
@@ -193,6 +196,33 @@ async def test_a_group_has_members_at_several_nodes(tmp_path: Path) -> None:
         await until(lambda: not any(shared_queue("g", "t") in queues for queues in everywhere))
 
 
+async def test_the_lost_queue_of_qos_0_ends_no_client_and_refuses_no_publisher(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is at the node that its session was made at, and in use again when that is back."""
+    monkeypatch.setattr(channel, "AWAY_RETRY_S", 0.01)
+    async with running_cluster(tmp_path, config=CONFIG) as three:
+        async with connected(three["a"], "s") as subscriber:
+            await subscriber.subscribe(1)
+            await subscriber.subscribe(0, "zero")
+        await until(lambda: session_of(three["b"]).ended_at_ms > 0)
+        await three["a"].kill()
+        async with connected(three["c"], "s") as subscriber, connected(three["b"], "p") as line:
+            assert subscriber.connack.session_present
+            await until(lambda: consumers_at(three["c"], "s") == {TAGS[1]})
+            for number in range(3):
+                line.send(Publish(b"zero", b"", 1, packet_id=7))
+                assert (await line.expect(Acks)).kind is PacketType.PUBACK
+                payload = b"%d" % number
+                await line.publish(payload, 1)
+                assert await subscriber.messages(1) == [(b"t", payload, 1)]
+            await three["a"].start()
+            queue = three["a"].node.catalogue.vhosts["/"].queues["mqtt-subscription-sqos0"]
+            await until(lambda: queue.consumer_count == 1)
+            line.send(Publish(b"zero", b"again", 0))
+            assert await subscriber.messages(1) == [(b"zero", b"again", 0)]
+
+
 async def test_who_subscribes_at_another_node_is_sent_what_is_retained(tmp_path: Path) -> None:
     async with (
         running_cluster(tmp_path, config=CONFIG) as three,
@@ -353,6 +383,16 @@ def sessions_at(node: ClusterNode) -> list[str]:
     """Sessions of clients that are, or were last, at a node."""
     (keeper,) = node.node._services.connections.session_keepers
     return [row["client_id"] for row in keeper.session_rows() if row["client_id"] == "s"]
+
+
+def consumers_at(node: ClusterNode, client_id: str) -> set[str]:
+    """Tags of the consumers of a client that is connected to a node."""
+    (keeper,) = node.node._services.connections.session_keepers
+    assert isinstance(keeper, MqttServer)
+    client = keeper.connected["/", client_id]
+    assert isinstance(client, Connection)
+    assert client.channel is not None
+    return set(client.channel.subscriptions)
 
 
 def session_of(node: ClusterNode, client_id: str = "s") -> ClientSession:
