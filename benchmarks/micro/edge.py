@@ -73,6 +73,7 @@ def open_channel(spec: QueueSpec = PLAIN) -> Channel:
         quorum=QuorumConfig(),
         nodes={},
         observers=(),
+        retained=None,
     )
     connection = SimpleNamespace(
         name="",

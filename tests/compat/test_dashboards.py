@@ -76,10 +76,10 @@ class Watched:
             channel.basic_ack(method.delivery_tag)
         channel.basic_publish("", "nowhere", b"m")
 
-    def until_told(self, query: str) -> list[Value]:
-        """Result of a query, once it has one."""
+    def until_told(self, query: str, count: int = 1) -> list[Value]:
+        """Result of a query, once it has so many values."""
         deadline = time.monotonic() + DEADLINE_S
-        while not (found := sound(self.prometheus.query(query))):
+        while len(found := sound(self.prometheus.query(query))) < count:
             assert time.monotonic() < deadline, f"nothing: {query}\n{self.prometheus.log}"
             self.use()
         return found
@@ -139,5 +139,5 @@ def test_every_node_leads_or_follows(watched: Watched) -> None:
         for each in panels()
         if each.title == "Uncommitted log entries" and each.version == "4.0"
     )
-    told = watched.until_told(panel.query)
+    told = watched.until_told(panel.query, len(NODES))
     assert {each.labels["rabbitmq_node"] for each in told} == set(NODES)

@@ -65,6 +65,8 @@ class Refused(ConnectionError):
 class Member:
     """Client with a session that lasts."""
 
+    must_keep_session = True
+
     def __init__(self, load: MqttLoad, name: str, version: int) -> None:
         self.load = load
         self.name = name
@@ -121,7 +123,8 @@ class Member:
             if event.code:
                 raise Refused(f"{self.name}: {event.code.name}")
             if self.had_session and not event.session_present:
-                self.load.breach(Breach.LOST, f"the session of {self.name} is lost")
+                if self.must_keep_session:
+                    self.load.breach(Breach.LOST, f"the session of {self.name} is lost")
                 self.session_lost()
             self.had_session = self.is_let_in = True
             self.let_in()
@@ -311,6 +314,9 @@ class Subscriber(Member):
 
 class RetainedReader(Member):
     """Subscribes anew again and again, and is sent what is retained."""
+
+    must_keep_session = False
+    """Its one queue is for QoS 0, and goes with the disk of the node that it is at."""
 
     def __init__(self, load: MqttLoad, of: Publisher) -> None:
         super().__init__(load, f"reader-of-{of.name}", MQTT_5)
