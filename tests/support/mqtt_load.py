@@ -77,8 +77,8 @@ class Member:
 
     @property
     def is_done(self) -> bool:
-        """True if nothing is left to do once nothing more is published."""
-        raise NotImplementedError
+        """True if nothing is left to do once nothing more is published; of this class never."""
+        return False
 
     async def live(self, to: Address, random: Random, *, may_cut: bool = True) -> None:
         """Work over one connection.  OSError once the node ends it, Cut where the client does;

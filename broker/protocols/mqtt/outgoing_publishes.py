@@ -76,7 +76,7 @@ class DeliveryChannel(Protocol):
     prefetch: int
     """How many messages of QoS 1 and 2 may be under way."""
     shared_credit: SharedCredit
-    """Of these, how many are; all consumers that need the window have it together."""
+    """Count of those under way, for all consumers that need the window."""
 
     @property
     def session(self) -> Session: ...
@@ -150,7 +150,7 @@ class OutgoingPublishes:
         self._sent: dict[int, SentPublish] = {}
         """Messages that wait for their PUBACK or PUBREC, by packet identifier."""
         self.of_groups: dict[int, DirectMessage] = {}
-        """Of these, messages of QoS 2 of shared queues, which are to stay with the session."""
+        """Messages among them of QoS 2 and of shared queues, which are to stay with the session."""
         self._unsent: list[int] = []
         """Packet identifiers of messages that came from no queue, were not acknowledged over an
         earlier connection, and wait for room to be sent again: the last one is the first to be."""
@@ -540,7 +540,7 @@ class PublishWriter:
         self._origin: Origin | None = None
         """Origin of the last messages that went past the queue."""
         self._raw = b""
-        """Their properties as messages of AMQP."""
+        """Properties of these messages in AMQP."""
         self._variant: Variant | None = None
         """How such messages are sent past the queue; None if they are not."""
 

@@ -70,7 +70,7 @@ class MessageGroup:
         """Where they are in the run."""
         self.payloads = payloads
         self.burst_bytes = 0
-        """What they use up of a burst, where they go past a queue."""
+        """Octets of a burst that they use up, where they go past a queue."""
         self.encoded: dict[Variant, bytes] = {}
         """Packets that were made of them, of QoS 0."""
 

@@ -283,7 +283,7 @@ class SessionState:
         self.direct: dict[int, DirectMessage] = {}
         """Messages sent past any queue and not acknowledged, by packet identifier."""
         self.held: dict[int, Stretch] = {}
-        """Of these, messages of QoS 2 that a shared queue still has: it gives them to nobody else
+        """Messages among them of QoS 2 that a shared queue still has, and gives to no other member
         for as long as the session lasts.  S5 4.8.2."""
         self.unfinished: dict[str, dict[int, SentBefore]] = {}
         """Messages sent before the client left and not acknowledged, by queue and sequence number

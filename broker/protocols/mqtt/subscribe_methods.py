@@ -314,7 +314,7 @@ class UnsubscribeRequest:
         self._stopped()
 
     def _stopped(self) -> None:
-        """One more of the queues that are shared gives nothing any more."""
+        """A shared queue gives nothing any more: answer once all do."""
         self._pending_count -= 1
         if self._pending_count:
             return

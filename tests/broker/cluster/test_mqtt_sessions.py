@@ -199,7 +199,7 @@ async def test_a_group_has_members_at_several_nodes(tmp_path: Path) -> None:
 async def test_the_lost_queue_of_qos_0_ends_no_client_and_refuses_no_publisher(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is at the node that its session was made at, and in use again when that is back."""
+    """The queue is at the node that its session was made at, and in use again when that is back."""
     monkeypatch.setattr(channel, "AWAY_RETRY_S", 0.01)
     async with running_cluster(tmp_path, config=CONFIG) as three:
         async with connected(three["a"], "s") as subscriber:

@@ -433,7 +433,7 @@ def test_a_member_that_may_not_make_it_anew_is_disconnected() -> None:
 
 
 def test_no_queue_is_there_without_a_member() -> None:
-    """It is declared and bound in one change, or it is not."""
+    """A queue is declared and bound in one change, or is not there."""
     mqtt = MqttEdge()
     client = mqtt.connect("c")
     with patch.object(changes, "subscribe", side_effect=PreconditionFailed("no")):
@@ -442,7 +442,7 @@ def test_no_queue_is_there_without_a_member() -> None:
 
 
 def test_a_queue_of_others_is_no_group() -> None:
-    """Whoever could bind with such arguments would have it deleted."""
+    """A user who could bind with such arguments would have it deleted."""
     mqtt = MqttEdge()
     amqp = mqtt.edge.connect()
     amqp.declare("orders")
