@@ -147,7 +147,7 @@ def ignored_after_first_start(catalogue: Catalogue, config: Config, made: FirstS
     missing.
 
     What was `made` at the first start has been deleted on purpose.  guest and / do not count
-    either: nobody has asked for them.
+    either, since no option names them.
     """
     vhosts = missing(config.vhosts, (*catalogue.vhosts, *made.vhosts, DEFAULT_VHOST))
     users = missing(config.users, (*catalogue.access.users, *made.users, DEFAULT_USER))

@@ -110,7 +110,7 @@ class SocketConnection(asyncio.Protocol, Generic[E]):
         expect_login(me)
         real_host, _port = address_of(transport, "peername")
         if not real_host and not is_unix(transport):
-            self.drop("reset before it was accepted")  # so that nobody can say who that was
+            self.drop("reset before it was accepted")  # its address is not known any more
             return
         hosts = filter(None, (real_host, peer[0]))  # anybody can send a PROXY header
         self.is_from_loopback = all(map(is_loopback, hosts))

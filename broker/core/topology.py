@@ -131,7 +131,7 @@ def check_no_reply_target(queue: str) -> None:
 
 def check_in_no_group(binding: Binding) -> None:
     """PreconditionFailed for a binding that makes a client share a queue: with the last of these
-    the queue goes, whoever may delete it."""
+    the queue is deleted, and no right to configure it was asked for."""
     if member_of(binding):
         raise PreconditionFailed(f"argument '{GROUP_MEMBER}' is the broker's own")
 

@@ -496,8 +496,8 @@ REMOVED: Mapping[Kind, Describe] = {
 
 LINES_MAX = 256
 PAUSE_S = 0.1
-"""So many lines are told in so long, and others dropped: should what comes of telling a line be
-logged, and told again, it never becomes more."""
+"""Limit of published log lines: `LINES_MAX` in `PAUSE_S` seconds, others are dropped.  A line that
+is logged because a line was published makes no endless loop."""
 
 CONTENT_TYPES: Mapping[str, str] = {"text": "text/plain", "json": "application/json"}
 

@@ -68,7 +68,7 @@ DEFAULT_CACHE_SIZE = 10_000
 
 @dataclass(frozen=True, slots=True)
 class QueueSettings:
-    """Settings of a queue that are in force, by arguments and policies.  None: nobody has, and
+    """Settings of a queue that are in force, by arguments and policies.  None: not set, and
     nothing of that kind is done."""
 
     expires_ms: int | None = None

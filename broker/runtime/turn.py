@@ -128,7 +128,7 @@ class Turn:
         ends_turn = self.begin()
         try:
             act()
-        except Exception as error:  # noqa: BLE001 - a bug of one, who is told, not of all
+        except Exception as error:  # noqa: BLE001 - `failed` ends its connection, not the turn
             failed(error)
         finally:
             if ends_turn:

@@ -22,8 +22,8 @@ As bytes a frame is
     origins   [how many runs; `pack_origins`]
     counts    [acquired, failed]
 
-Fields stand in the order of their class, counts at the end only if they say something: whoever
-speaks less than version 13 of links knows none.  How they are written and read follows from their
+Fields stand in the order of their class, counts at the end only if they say something: a
+node of a version of links below 13 knows none.  How they are written and read follows from their
 types, so a new message needs only a place in a table.  Decoding believes nothing: whatever is not
 exactly such a frame raises `BadFrame`.
 """

@@ -7,9 +7,8 @@ Who uses a browser is protected from other sites: a change that a page of anothe
 refused, nothing is kept in cookies, and no header allows others to read answers.
 
 aiohttp waits for ever for the head of a first request, and for a client that does not read what it
-has asked for.  Here both have their time, and there are only so many connections: of those on
-which nobody has logged in the oldest makes room, so that nobody without a password keeps out who
-has one.
+has asked for.  Here both have their time, and there are only so many connections: the oldest
+without a login makes room, so that clients without a password do not keep out users who have one.
 """
 
 from __future__ import annotations

@@ -16,8 +16,8 @@
 A message of which must be known that it comes again has a key behind the first octet, whose upper
 bit is set then (`base.message.with_key`).
 
-One value is shared by the messages of a run, and by all that differ in nothing of this: whoever
-publishes to many topics has one, unless their names have dots or stars.
+One value is shared by the messages of a run, and by all that differ in nothing of this: a client
+that publishes to many topics has one, unless their names have dots or stars.
 
 A version that is not known here was written by a newer node, and so it is passed over: then a
 message is taken for one of AMQP.

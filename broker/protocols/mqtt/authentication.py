@@ -86,7 +86,7 @@ class Authentication:
         if packet.code is ReasonCode.CONTINUE_AUTHENTICATION:
             take, self._take_response = self._take_response, None
             if take is None:
-                raise protocol_error("AUTH that nobody has asked for")
+                raise protocol_error("AUTH that the broker has not asked for")
             self._client.expect_response(is_expected=False)
             take(response or b"")
             return

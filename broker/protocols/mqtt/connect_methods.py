@@ -2,8 +2,8 @@
 
     identifier --> credentials --> login --> virtual host --> rights --> takeover --> session
 
-RabbitMQ's order.  What is refused is answered with a code, and nothing of the client is left; who
-may not have a session takes it from nobody.
+RabbitMQ's order.  What is refused is answered with a code, and nothing of the client is left; a
+user without the rights to a session does not end the connection that has it.
 Sources: S5 3.1, 3.1.4; RabbitMQ 4.0.5 (rabbit_mqtt_processor, process_connect).
 """
 

@@ -11,9 +11,10 @@ Dead letters of other queues that must arrive are not taken again:
                                                                                      |
     ArrivalsKnown here, forgotten  <---------- said with what is given next <--------+
 
-A queue has its own numbers for its dead, whoever leads it and however often it gives them.  What is
-remembered is no more than what it has under way.  Who leads it in a later term has on record all
-that was so for others: what they still have under way comes to nothing from then on.
+A queue has its own numbers for its dead letters, the same under each leader and at each
+repetition.  What is remembered is no more than what it has under way.  The leader of a later term
+has on record all that was so for others: what they still have under way comes to nothing from then
+on.
 
 Unless an operator gave up those who had it, and one member of that queue went on alone: messages
 that it never had may be here, and others may have their numbers.  Its term says so; then all is
