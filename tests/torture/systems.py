@@ -203,14 +203,14 @@ class MqttSystem(System):
     """System whose nodes speak MQTT, too."""
 
     mqtt: Sequence[tuple[str, int]] = ()
-    """Where its nodes take clients of MQTT; none are at work if it is empty."""
+    """Where its nodes take clients of MQTT."""
 
 
 async def torture(
     system: System, order: RunOptions, history_writer: HistoryWriter, echo: Callable[[str], None]
 ) -> int:
     """Run with clients of MQTT at work beside those of AMQP; the exit code."""
-    if not isinstance(system, MqttSystem) or not system.mqtt:
+    if not isinstance(system, MqttSystem):
         return await run_in_loop(system, order, history_writer, echo)
     over, findings = asyncio.Event(), Findings()
     load = MqttLoad(findings, is_exact=len(system.mqtt) == 1, pause_s=MQTT_PAUSE_S)

@@ -3,25 +3,16 @@
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from fluffle.broker.torture.online_checker import HistoryWriter
 from fluffle.broker.torture.run import RunOptions
-from fluffle.broker.torture.system import System
 from tests.support.daemon import Daemon
-from tests.torture.systems import SYSTEMS, MqttSystem, torture
+from tests.torture.systems import SYSTEMS, torture
 
 KINDS = ("kill", "kill-twice", "restart", "reset-clients")
-
-
-def without_mqtt(system: System) -> System:
-    """The same without clients of MQTT: `make torture` has them where disks are put back and nodes
-    come and go, too, and finds sessions there that are sent nothing for minutes."""
-    assert isinstance(system, MqttSystem)
-    return replace(system, mqtt=())
 
 
 @pytest.mark.slow("a node is killed and restarted for 15 s, and its queues are emptied", seconds=25)
@@ -58,7 +49,7 @@ async def test_a_node_whose_disk_is_put_back_is_turned_away_and_joins_anew(tmp_p
     history_writer = HistoryWriter(time.monotonic_ns)
     async with SYSTEMS["fluffle"](tmp_path) as system:
         order = RunOptions(seconds=40.0, seed=2, kinds=("roll-back",))
-        code = await torture(without_mqtt(system), order, history_writer, told.append)
+        code = await torture(system, order, history_writer, told.append)
     assert code == 0, "\n".join(told)
     assert any(line.startswith("roll-back") for line in told)
     assert history_writer.checker.report.confirmed > 100
@@ -72,7 +63,7 @@ async def test_a_node_whose_disk_is_put_back_in_place_is_found_out_by_the_others
     history_writer = HistoryWriter(time.monotonic_ns)
     async with SYSTEMS["fluffle"](tmp_path) as system:
         order = RunOptions(seconds=10.0, seed=11, kinds=("roll-back-in-place",))
-        code = await torture(without_mqtt(system), order, history_writer, told.append)
+        code = await torture(system, order, history_writer, told.append)
     assert code == 0, "\n".join(told)
     assert any(line.startswith("roll-back-in-place") for line in told)
     assert history_writer.checker.report.confirmed > 100
@@ -85,7 +76,7 @@ async def test_nodes_come_and_go_while_clients_work(tmp_path: Path) -> None:
     async with SYSTEMS["fluffle"](tmp_path) as system:
         # two nodes join and one of them leaves; how many messages there are matters little
         order = RunOptions(seconds=16.0, seed=17, kinds=("grow", "shrink"), rate=100.0)
-        code = await torture(without_mqtt(system), order, history_writer, told.append)
+        code = await torture(system, order, history_writer, told.append)
     assert code == 0, "\n".join(told)
     assert {"grow", "shrink"} <= {line.partition(" ")[0] for line in told}
     assert history_writer.checker.report.confirmed > 100
