@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 
 from tests.house import file_list, source_tree, unit_tests
 from tests.house.publish_path import publish_paths
@@ -17,7 +16,7 @@ def main() -> None:
     parser.add_argument(
         "--list",
         metavar="WHAT",
-        help="ing, bundles, cycles, riddles, unclear, loose, paths, unnamed",
+        help="ing, bundles, cycles, riddles, unclear, loose, paths, calls, unnamed",
     )
     parser.add_argument("--tests", metavar="MODULE", help="where broker/queues/engine.py is tested")
     parser.add_argument("--write-files", action="store_true", help="write docs/source-files.md")
@@ -37,7 +36,7 @@ def main() -> None:
     riddles = source_tree.riddles(found)
     unclear = list(source_tree.unclear_docstrings())
     loose = source_tree.loose_modules(found, by, LOOSE_LINES_MAX)
-    paths = asyncio.run(publish_paths())
+    paths = publish_paths()
     listed = {
         "ing": source_tree.in_ing(found),
         "bundles": [f"{b.module}:{b.name} {b.field_count}" for b in bundles],
@@ -46,7 +45,12 @@ def main() -> None:
         "unclear": unclear,
         "loose": loose,
         "unnamed": unnamed,
-        "paths": [f"{kind} {file}" for kind, (files, _calls) in paths.items() for file in files],
+        "paths": [f"{kind} {file}" for kind, publish in paths.items() for file in publish.files],
+        "calls": [
+            f"{kind} {count} {file} {function}"
+            for kind, publish in paths.items()
+            for (file, function), count in publish.calls.items()
+        ],
     }
     if arguments.list:
         print(*listed[arguments.list], sep="\n")
@@ -62,8 +66,10 @@ def main() -> None:
     print(f"cycles of imports, types too (modules) {len(cycles)} {[len(c) for c in cycles]}")
     print(f"docstrings that begin as no sentence   {len(riddles)}")
     print(f"docstrings without a subject, any kind {len(unclear)}")
-    for kind, (files, calls) in paths.items():
-        print(f"a publish, {kind:<7}: files, calls       {len(files)}, {calls}")
+    for kind, publish in paths.items():
+        print(
+            f"a publish, {kind:<7}: files, calls       {len(publish.files)}, {publish.call_count}"
+        )
 
 
 if __name__ == "__main__":
