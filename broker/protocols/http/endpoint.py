@@ -1,8 +1,9 @@
 """Endpoint of the management API, how one is found by path and method, and schemas of bodies.
 
-The endpoints stand in `endpoints/<subject>.py`, in its ENDPOINTS, which `endpoints/__init__.py`
-joins to one table: requests are found in it, and the OpenAPI document is made of it.  A handler
-that asks each node for its part does so by a verb, which has to be in `admin.all_nodes.OF_A_NODE`.
+Handlers stand in `endpoints/<subject>.py`, each below its endpoint: a decorator of the module's
+`routes`, which `endpoints/__init__.py` joins to one table.  Requests are found in it, and the
+OpenAPI document is made of it.  A handler that asks each node for its part does so by a verb, which
+has to be in `admin.all_nodes.OF_A_NODE`.
 
 Paths are RabbitMQ's, below `/api/`; `{name}` is one segment, percent-decoded after the path was
 split, so that a name may have any letter in it, a slash too.
@@ -12,7 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from urllib.parse import unquote_to_bytes
 
 from fluffle.broker.protocols.http.responses import Answer
@@ -23,8 +25,12 @@ if TYPE_CHECKING:
 
 
 Handler: TypeAlias = Callable[["Call"], Awaitable[Answer]]
+H = TypeVar("H", bound=Handler)
 Schema: TypeAlias = Mapping[str, Any]
 """JSON Schema."""
+Query: TypeAlias = Mapping[str, str]
+"""Parameters of the query string, with descriptions."""
+NO_QUERY: Query = MappingProxyType({})
 
 
 BODY_BYTES_MAX = 1 << 20
@@ -46,11 +52,45 @@ class Endpoint:
     handler: Handler
     summary: str
     """Summary for the OpenAPI document, one line."""
-    query: Mapping[str, str] = field(default_factory=dict)
-    """Parameters of the query string, with descriptions."""
+    query: Query = field(default_factory=dict)
     body: Schema | None = None
     """None where nothing is read."""
     body_bytes_max: int = BODY_BYTES_MAX
+
+
+class Routes:
+    """Endpoints of one subject, whose handlers it decorates:
+
+    @routes.get("queues/{vhost}", Right.VHOST, "The queues of a virtual host.")
+    """
+
+    def __init__(self) -> None:
+        self.endpoints: list[Endpoint] = []
+
+    def add(
+        self, method: str, path: str, right: Right, summary: str, **more: Any
+    ) -> Callable[[H], H]:
+        """Return the decorator of a handler; `more` are the other fields of its `Endpoint`."""
+
+        def decorate(handler: H) -> H:
+            self.endpoints.append(Endpoint(method, path, right, handler, summary, **more))
+            return handler
+
+        return decorate
+
+    def get(
+        self, path: str, right: Right, summary: str, query: Query = NO_QUERY
+    ) -> Callable[[H], H]:
+        return self.add("GET", path, right, summary, query=query)
+
+    def put(self, path: str, right: Right, summary: str, **more: Any) -> Callable[[H], H]:
+        return self.add("PUT", path, right, summary, **more)
+
+    def post(self, path: str, right: Right, summary: str, **more: Any) -> Callable[[H], H]:
+        return self.add("POST", path, right, summary, **more)
+
+    def delete(self, path: str, right: Right, summary: str, **more: Any) -> Callable[[H], H]:
+        return self.add("DELETE", path, right, summary, **more)
 
 
 class NoSuchPath(Exception):

@@ -15,22 +15,12 @@ from fluffle.broker.protocols.http.endpoints import (
 )
 from fluffle.broker.protocols.http.openapi import describing
 
-ENDPOINTS = (
-    *overview.ENDPOINTS,
-    *overview.NODE_ENDPOINTS,
-    *vhosts.ENDPOINTS,
-    *users.ENDPOINTS,
-    *users.PERMISSION_ENDPOINTS,
-    *policies.ENDPOINTS,
-    *definitions.ENDPOINTS,
-    *users.LIMIT_ENDPOINTS,
-    *health.ENDPOINTS,
-    *overview.FEATURE_ENDPOINTS,
-    *exchanges.ENDPOINTS,
-    *queues.ENDPOINTS,
-    *queues.QUORUM_ENDPOINTS,
-    *exchanges.BINDING_ENDPOINTS,
-    *clients.ENDPOINTS,
-    *extensions.ENDPOINTS,
-)
+ENDPOINTS = tuple(
+    endpoint
+    for subject in (
+        overview, vhosts, users, policies, definitions, health, exchanges, queues, clients,
+        extensions,
+    )
+    for endpoint in subject.routes.endpoints
+)  # fmt: skip
 TABLE = EndpointTable((*ENDPOINTS, describing(ENDPOINTS)))

@@ -5,12 +5,12 @@ Who does not monitor is shown his own.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from fluffle.broker.admin.context import Row
 from fluffle.broker.protocols.http.call import Call
-from fluffle.broker.protocols.http.endpoint import Endpoint
+from fluffle.broker.protocols.http.endpoint import Routes
 from fluffle.broker.protocols.http.endpoints.totals import past_asked
 from fluffle.broker.protocols.http.pagination import LISTED, YES
 from fluffle.broker.protocols.http.responses import (
@@ -20,6 +20,8 @@ from fluffle.broker.protocols.http.responses import (
     not_found,
 )
 from fluffle.broker.protocols.http.rights import Right
+
+routes = Routes()
 
 REASON = "Closed via management plugin"
 """Reply text of RabbitMQ for a connection closed without a reason."""
@@ -63,6 +65,9 @@ async def connections(call: Call, **wanted: Any) -> list[Row]:
     return [row for row in rows if row["user"]]
 
 
+@routes.get(
+    "connections", Right.MANAGEMENT, "All connections; his own if he does not monitor.", AGES
+)
 async def list_connections(call: Call) -> ListingResponse:
     rows = visible_rows(call, await connections(call))
     if call.query.get("disable_stats") == YES:
@@ -74,10 +79,12 @@ def bare(row: Row) -> Row:
     return {name: row[name] for name in BARE_CONNECTION}
 
 
+@routes.get("vhosts/{vhost}/connections", Right.MANAGEMENT, "Connections to a virtual host.", AGES)
 async def list_connections_of_vhost(call: Call) -> ListingResponse:
     return ListingResponse(visible_rows(call, await connections(call, vhost=call.vhost().name)))
 
 
+@routes.get("connections/{name}", Right.MANAGEMENT, "One connection.", AGES)
 async def connection(call: Call) -> Row:
     """Connection in the path, if the user may see it.  Refusal."""
     return one(call, await connections(call, name=call.path["name"]))
@@ -93,6 +100,9 @@ def one(call: Call, rows: Sequence[Row]) -> Row:
     return found[0]
 
 
+@routes.delete(
+    "connections/{name}", Right.MANAGEMENT, "Close a connection; the header X-Reason says why."
+)
 async def close_connection(call: Call) -> None:
     """Whichever node it is at."""
     rows = await connections(call, name=call.path["name"])
@@ -114,6 +124,7 @@ async def close(call: Call, **wanted: str) -> None:
     await call.rows_everywhere("connections.close", reason=reason, **wanted)
 
 
+@routes.get("connections/username/{user}", Right.MANAGEMENT, "Connections of a user.", AGES)
 async def list_connections_of_user(call: Call) -> ListingResponse:
     user = call.path["user"]
     if not (call.is_monitor or user == call.user.name):
@@ -121,6 +132,11 @@ async def list_connections_of_user(call: Call) -> ListingResponse:
     return ListingResponse([bare(row) for row in await connections(call, user=user)])
 
 
+@routes.delete(
+    "connections/username/{user}",
+    Right.MANAGEMENT,
+    "Close all connections of a user; the header X-Reason says why.",
+)
 async def close_connections_of_user(call: Call) -> None:
     user = call.path["user"]
     if not may_close(call, user):
@@ -129,12 +145,17 @@ async def close_connections_of_user(call: Call) -> None:
         await close(call, user=user)
 
 
+@routes.get("connections/{name}/sessions", Right.MANAGEMENT, "404: sessions are of AMQP 1.0.", AGES)
 async def list_sessions(call: Call) -> ListingResponse:
     """Refuse AMQP 1.0 sessions, which are not supported: RabbitMQ finds none of the other
     protocols, either."""
     raise not_found()
 
 
+@routes.get(
+    "mqtt/sessions", Right.MANAGEMENT, "All sessions of MQTT clients, connected or away.", AGES
+)
+@routes.get("mqtt/sessions/{vhost}", Right.MANAGEMENT, "Those in a virtual host.", AGES)
 async def list_kept_sessions(call: Call) -> ListingResponse:
     """Rows of MQTT sessions: of clients that are connected, and of those that may come back."""
     vhost = {"vhost": call.vhost().name} if "vhost" in call.path else {}
@@ -150,19 +171,23 @@ async def channels(call: Call, **wanted: Any) -> list[Row]:
     return [{name: row[name] for name in row if name != "connection"} for row in rows]
 
 
+@routes.get("channels", Right.MANAGEMENT, "All channels; his own if he does not monitor.", AGES)
 async def list_channels(call: Call) -> ListingResponse:
     return ListingResponse(visible_rows(call, await channels(call)))
 
 
+@routes.get("vhosts/{vhost}/channels", Right.MANAGEMENT, "Channels in a virtual host.", AGES)
 async def list_channels_of_vhost(call: Call) -> ListingResponse:
     return ListingResponse(visible_rows(call, await channels(call, vhost=call.vhost().name)))
 
 
+@routes.get("connections/{name}/channels", Right.MANAGEMENT, "Channels of a connection.", AGES)
 async def list_channels_of_connection(call: Call) -> ListingResponse:
     name = (await connection(call))["name"]
     return ListingResponse(visible_rows(call, await channels(call, connection=name)))
 
 
+@routes.get("channels/{name}", Right.MANAGEMENT, "One channel.", AGES)
 async def channel(call: Call) -> Row:
     """Row of one channel, with its consumers and its statistics by exchange and queue."""
     row = one(call, await channels(call, name=call.path["name"]))
@@ -187,46 +212,11 @@ def visible_consumers(call: Call, rows: Iterable[Row]) -> list[Row]:
     ]
 
 
+@routes.get("consumers", Right.MANAGEMENT, "All consumers; his own if he does not monitor.", AGES)
 async def list_consumers(call: Call) -> ListingResponse:
     return ListingResponse(await consumers(call))
 
 
+@routes.get("consumers/{vhost}", Right.MANAGEMENT, "Consumers in a virtual host.", AGES)
 async def list_consumers_of_vhost(call: Call) -> ListingResponse:
     return ListingResponse(await consumers(call, vhost=call.vhost().name))
-
-
-def reads(path: str, act: Callable[[Call], Awaitable[ListingResponse]], summary: str) -> Endpoint:
-    return Endpoint("GET", path, Right.MANAGEMENT, act, summary, AGES)
-
-
-ENDPOINTS = (
-    reads("connections", list_connections, "All connections; his own if he does not monitor."),
-    reads(
-        "vhosts/{vhost}/connections", list_connections_of_vhost, "Connections to a virtual host."
-    ),
-    reads("connections/username/{user}", list_connections_of_user, "Connections of a user."),
-    Endpoint(
-        "DELETE",
-        "connections/username/{user}",
-        Right.MANAGEMENT,
-        close_connections_of_user,
-        "Close all connections of a user; the header X-Reason says why.",
-    ),
-    Endpoint("GET", "connections/{name}", Right.MANAGEMENT, connection, "One connection.", AGES),
-    Endpoint(
-        "DELETE",
-        "connections/{name}",
-        Right.MANAGEMENT,
-        close_connection,
-        "Close a connection; the header X-Reason says why.",
-    ),
-    reads("connections/{name}/channels", list_channels_of_connection, "Channels of a connection."),
-    reads("connections/{name}/sessions", list_sessions, "404: sessions are of AMQP 1.0."),
-    reads("mqtt/sessions", list_kept_sessions, "All sessions of MQTT clients, connected or away."),
-    reads("mqtt/sessions/{vhost}", list_kept_sessions, "Those in a virtual host."),
-    reads("channels", list_channels, "All channels; his own if he does not monitor."),
-    reads("vhosts/{vhost}/channels", list_channels_of_vhost, "Channels in a virtual host."),
-    Endpoint("GET", "channels/{name}", Right.MANAGEMENT, channel, "One channel.", AGES),
-    reads("consumers", list_consumers, "All consumers; his own if he does not monitor."),
-    reads("consumers/{vhost}", list_consumers_of_vhost, "Consumers in a virtual host."),
-)

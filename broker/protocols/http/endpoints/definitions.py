@@ -21,13 +21,15 @@ from fluffle.broker.definitions.file_format import (
     entries_of,
 )
 from fluffle.broker.protocols.http.call import Call
-from fluffle.broker.protocols.http.endpoint import LONG_BODY_BYTES_MAX, OBJECT, Endpoint
+from fluffle.broker.protocols.http.endpoint import LONG_BODY_BYTES_MAX, OBJECT, Routes
 from fluffle.broker.protocols.http.endpoints.overview import cluster_name
 from fluffle.broker.protocols.http.files import is_known
 from fluffle.broker.protocols.http.pagination import shown
 from fluffle.broker.protocols.http.responses import Reply, as_json, bad_request
 from fluffle.broker.protocols.http.rights import Right
 from fluffle.broker.routing.exchange import RESERVED_PREFIX
+
+routes = Routes()
 
 FORM = "multipart/form-data"
 BOUNDARY = re.compile(r';\s*boundary=(?:"([^"]{1,70})"|([^\s;,"]{1,70}))', re.IGNORECASE)
@@ -74,6 +76,7 @@ REASONS_MAX = 10
 """Entries that were not taken and are named in the answer."""
 
 
+@routes.get("definitions", Right.ADMINISTRATOR, "All that was made.")
 async def export_all(call: Call) -> Row | Reply:
     """Everything."""
     name = cluster_name(call.context)
@@ -99,6 +102,7 @@ async def tagged(call: Call, definitions: Row) -> Reply:
     return Reply(HTTPStatus.OK, body, headers=headers)
 
 
+@routes.get("definitions/{vhost}", Right.ADMINISTRATOR, "What was made in a virtual host.")
 async def export_vhost(call: Call) -> Row | Reply:
     """Definitions of one virtual host, without its users."""
     name = call.path["vhost"]
@@ -126,10 +130,24 @@ async def exported(call: Call, **arguments: str) -> Row:
     return found
 
 
+@routes.post(
+    "definitions",
+    Right.ADMINISTRATOR,
+    "Make what is not there; take nothing away.",
+    body=OBJECT,
+    body_bytes_max=LONG_BODY_BYTES_MAX,
+)
 async def import_all(call: Call) -> None:
     await taken(call, None)
 
 
+@routes.post(
+    "definitions/{vhost}",
+    Right.ADMINISTRATOR,
+    "Make what is not there in a virtual host.",
+    body=OBJECT,
+    body_bytes_max=LONG_BODY_BYTES_MAX,
+)
 async def import_vhost(call: Call) -> None:
     await taken(call, call.vhost_to_change().name)
 
@@ -168,33 +186,3 @@ async def checked(content: Row, home: str | None) -> deque[tuple[str, list[Row]]
 def is_ours(category: str, row: Row) -> bool:
     """True if RabbitMQ leaves it out without a word, since each broker makes its own."""
     return category in ("exchanges", "queues") and row["name"].startswith(RESERVED_PREFIX)
-
-
-ENDPOINTS = (
-    Endpoint("GET", "definitions", Right.ADMINISTRATOR, export_all, "All that was made."),
-    Endpoint(
-        "POST",
-        "definitions",
-        Right.ADMINISTRATOR,
-        import_all,
-        "Make what is not there; take nothing away.",
-        body=OBJECT,
-        body_bytes_max=LONG_BODY_BYTES_MAX,
-    ),
-    Endpoint(
-        "GET",
-        "definitions/{vhost}",
-        Right.ADMINISTRATOR,
-        export_vhost,
-        "What was made in a virtual host.",
-    ),
-    Endpoint(
-        "POST",
-        "definitions/{vhost}",
-        Right.ADMINISTRATOR,
-        import_vhost,
-        "Make what is not there in a virtual host.",
-        body=OBJECT,
-        body_bytes_max=LONG_BODY_BYTES_MAX,
-    ),
-)

@@ -16,7 +16,7 @@ from fluffle.broker.core.topology import (
 )
 from fluffle.broker.definitions.file_format import plain
 from fluffle.broker.protocols.http.call import Call
-from fluffle.broker.protocols.http.endpoint import ARGUMENTS, MESSAGE_BODY_BYTES_MAX, Endpoint
+from fluffle.broker.protocols.http.endpoint import ARGUMENTS, MESSAGE_BODY_BYTES_MAX, Routes
 from fluffle.broker.protocols.http.endpoints.totals import AGES, by_channel, with_counts
 from fluffle.broker.protocols.http.objects import (
     arguments,
@@ -45,6 +45,8 @@ from fluffle.broker.routing.exchange import ExchangeSpec
 from fluffle.broker.routing.topic_filter import shown_arguments
 from fluffle.broker.runtime.background import in_pieces
 
+routes = Routes()
+
 NO_EXCHANGE = "exchange_not_found"
 STATISTICS = "exchanges.statistics"
 PUBLISHES = "exchanges.publishes"
@@ -72,12 +74,14 @@ MESSAGE = {
 }
 
 
+@routes.get("exchanges", Right.MANAGEMENT, "All exchanges.", COUNTED)
 async def list_all(call: Call) -> ListingResponse:
     """Rows of exchanges in the virtual hosts that the user may see."""
     rows = call.visible(await call.rows("exchanges.list"))
     return ListingResponse(rows, partial(formed, call))
 
 
+@routes.get("exchanges/{vhost}", Right.VHOST, "The exchanges of a virtual host.", COUNTED)
 async def list_of_vhost(call: Call) -> ListingResponse:
     rows = await call.rows("exchanges.list", vhost=call.vhost().name)
     return ListingResponse(rows, partial(formed, call))
@@ -91,6 +95,7 @@ async def formed(call: Call, rows: list[Row]) -> list[Row]:
     return await with_counts(call, STATISTICS, found)
 
 
+@routes.get("exchanges/{vhost}/{name}", Right.VHOST, "One exchange.")
 async def show(call: Call) -> Row:
     """Row of one exchange, with its publishes by channel."""
     (row,) = await formed(call, [await existing_row(call)])
@@ -113,17 +118,35 @@ async def existing_row(call: Call) -> Row:
     raise not_found()
 
 
+@routes.get(
+    "exchanges/{vhost}/{name}/bindings/source",
+    Right.VHOST,
+    "The bindings of which it is the source.",
+    LISTED,
+)
 async def list_from(call: Call) -> ListingResponse:
     """Bindings of which it is the source."""
     return await bindings_with(call, source_name=(await existing(call))["name"])
 
 
+@routes.get(
+    "exchanges/{vhost}/{name}/bindings/destination",
+    Right.VHOST,
+    "The bindings that lead to it.",
+    LISTED,
+)
 async def list_to(call: Call) -> ListingResponse:
     """Bindings that lead to it."""
     name = (await existing(call))["name"]
     return await bindings_with(call, destination_kind="exchange", destination_name=name)
 
 
+@routes.put(
+    "exchanges/{vhost}/{name}",
+    Right.VHOST,
+    "Declare an exchange; 204 if it is there and alike.",
+    body=EXCHANGE,
+)
 async def put(call: Call) -> Created | None:
     """Have one, or find that it is as is wanted."""
     name, vhost = short(call.path["name"], "exchange"), call.vhost_to_change()
@@ -142,6 +165,12 @@ async def put(call: Call) -> Created | None:
     return None if is_there else Created()
 
 
+@routes.delete(
+    "exchanges/{vhost}/{name}",
+    Right.VHOST,
+    "Delete an exchange.",
+    query={"if-unused": "true: not if there are bindings from it"},
+)
 async def delete(call: Call) -> None:
     name = (await existing(call))["name"]
     if_unused = call.query.get("if-unused") == YES
@@ -150,6 +179,13 @@ async def delete(call: Call) -> None:
         await channel.change("Exchange.Delete", decide)
 
 
+@routes.post(
+    "exchanges/{vhost}/{name}/publish",
+    Right.VHOST,
+    "Publish a message, and wait until it is safe.",
+    body=MESSAGE,
+    body_bytes_max=MESSAGE_BODY_BYTES_MAX,
+)
 async def publish_message(call: Call) -> Row:
     """Put a message into it; whether that led to a queue."""
     vhost, exchange = call.vhost_to_change(NO_EXCHANGE), exchange_name(call.path["name"])
@@ -165,61 +201,6 @@ async def publish_message(call: Call) -> Row:
         return {"routed": await channel.publish(exchange, routing_key, properties, payload)}
 
 
-ENDPOINTS = (
-    Endpoint("GET", "exchanges", Right.MANAGEMENT, list_all, "All exchanges.", COUNTED),
-    Endpoint(
-        "GET",
-        "exchanges/{vhost}",
-        Right.VHOST,
-        list_of_vhost,
-        "The exchanges of a virtual host.",
-        COUNTED,
-    ),
-    Endpoint("GET", "exchanges/{vhost}/{name}", Right.VHOST, show, "One exchange."),
-    Endpoint(
-        "GET",
-        "exchanges/{vhost}/{name}/bindings/source",
-        Right.VHOST,
-        list_from,
-        "The bindings of which it is the source.",
-        LISTED,
-    ),
-    Endpoint(
-        "GET",
-        "exchanges/{vhost}/{name}/bindings/destination",
-        Right.VHOST,
-        list_to,
-        "The bindings that lead to it.",
-        LISTED,
-    ),
-    Endpoint(
-        "PUT",
-        "exchanges/{vhost}/{name}",
-        Right.VHOST,
-        put,
-        "Declare an exchange; 204 if it is there and alike.",
-        body=EXCHANGE,
-    ),
-    Endpoint(
-        "DELETE",
-        "exchanges/{vhost}/{name}",
-        Right.VHOST,
-        delete,
-        "Delete an exchange.",
-        {"if-unused": "true: not if there are bindings from it"},
-    ),
-    Endpoint(
-        "POST",
-        "exchanges/{vhost}/{name}/publish",
-        Right.VHOST,
-        publish_message,
-        "Publish a message, and wait until it is safe.",
-        body=MESSAGE,
-        body_bytes_max=MESSAGE_BODY_BYTES_MAX,
-    ),
-)
-
-
 LOOKED_AT_ONCE = 2000
 """Bindings, in a turn of the loop."""
 
@@ -229,12 +210,14 @@ BINDING = {
 }
 
 
+@routes.get("bindings", Right.MANAGEMENT, "All bindings.", LISTED)
 async def list_bindings(call: Call) -> ListingResponse:
     """Rows of bindings in the virtual hosts that the user may see."""
     rows = call.visible(await call.rows("bindings.list"))
     return ListingResponse([binding_object(row) for row in rows])
 
 
+@routes.get("bindings/{vhost}", Right.VHOST, "The bindings of a virtual host.", LISTED)
 async def list_bindings_of_vhost(call: Call) -> ListingResponse:
     return await bindings_with(call)
 
@@ -251,9 +234,6 @@ class BindingKind(NamedTuple):
     letter: str
     """In paths."""
     of: DestinationKind
-
-
-KINDS = (BindingKind("q", DestinationKind.QUEUE), BindingKind("e", DestinationKind.EXCHANGE))
 
 
 def ends_in(call: Call, kind: BindingKind) -> tuple[str, str]:
@@ -327,33 +307,18 @@ async def unbind(kind: BindingKind, call: Call) -> None:
         await channel.unbind(binding)
 
 
-def endpoints_of(kind: BindingKind) -> tuple[Endpoint, ...]:
-    """Endpoints for bindings to queues, or to exchanges."""
+def add_binding_routes(kind: BindingKind) -> None:
+    """Add the endpoints for bindings to queues, or to exchanges."""
     path, to = f"bindings/{{vhost}}/e/{{source}}/{kind.letter}/{{destination}}", kind.of.value
     one = f"{path}/{{props}}"
-    summaries = {
-        "list": f"The bindings of an exchange to the {to} of a name.",
-        "bind": f"Bind a {to} to an exchange." if to == "queue" else "Bind two exchanges.",
-        "show": f"One binding to a {to}, by its properties_key.",
-        "unbind": f"Delete a binding to a {to}.",
-    }
-    return (
-        Endpoint("GET", path, Right.VHOST, partial(list_between, kind), summaries["list"], LISTED),
-        Endpoint("POST", path, Right.VHOST, partial(bind, kind), summaries["bind"], body=BINDING),
-        Endpoint("GET", one, Right.VHOST, partial(show_binding, kind), summaries["show"]),
-        Endpoint("DELETE", one, Right.VHOST, partial(unbind, kind), summaries["unbind"]),
-    )
+    listed = f"The bindings of an exchange to the {to} of a name."
+    routes.get(path, Right.VHOST, listed, LISTED)(partial(list_between, kind))
+    made = f"Bind a {to} to an exchange." if to == "queue" else "Bind two exchanges."
+    routes.post(path, Right.VHOST, made, body=BINDING)(partial(bind, kind))
+    shown = f"One binding to a {to}, by its properties_key."
+    routes.get(one, Right.VHOST, shown)(partial(show_binding, kind))
+    routes.delete(one, Right.VHOST, f"Delete a binding to a {to}.")(partial(unbind, kind))
 
 
-BINDING_ENDPOINTS = (
-    Endpoint("GET", "bindings", Right.MANAGEMENT, list_bindings, "All bindings.", LISTED),
-    Endpoint(
-        "GET",
-        "bindings/{vhost}",
-        Right.VHOST,
-        list_bindings_of_vhost,
-        "The bindings of a virtual host.",
-        LISTED,
-    ),
-    *(each for kind in KINDS for each in endpoints_of(kind)),
-)
+add_binding_routes(BindingKind("q", DestinationKind.QUEUE))
+add_binding_routes(BindingKind("e", DestinationKind.EXCHANGE))

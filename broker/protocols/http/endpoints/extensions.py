@@ -20,10 +20,13 @@ from fluffle.broker.admin.dispatch import error_row
 from fluffle.broker.admin.messages import BODY_BYTES
 from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.protocols.http.call import Call
-from fluffle.broker.protocols.http.endpoint import Endpoint
+from fluffle.broker.protocols.http.endpoint import Routes
 from fluffle.broker.protocols.http.responses import ListingResponse, Reply, bad_request
 from fluffle.broker.protocols.http.rights import Right
 from fluffle.broker.vhosts.vhost import existing_queue
+
+routes = Routes()
+RETAINED = "mqtt/retained/{vhost}"
 
 AT_ONCE = 1000
 """Messages that are moved by one request; who wants more asks again."""
@@ -33,6 +36,16 @@ FIRST_DEATH = "x-first-death-queue"
 QUEUE = "fluffle/queues/{vhost}/{name}"
 
 READ: tuple[Needed, ResourceKind] = "read", "queue"
+
+
+def of(**types: str) -> dict[str, Any]:
+    """The schema of an object."""
+    return {"type": "object", "properties": {name: {"type": each} for name, each in types.items()}}
+
+
+EXPLAIN = of(exchange="string", routing_key="string", headers="object", properties="object")
+PEEK = of(count="integer", offset="integer", body_bytes="integer")
+MOVE = of(to="string", routing_key="string", where="array", limit="integer", rate="integer")
 
 
 def check(call: Call, needed: tuple[Needed, ResourceKind], name: str) -> None:
@@ -56,12 +69,21 @@ def readable_queue_in(call: Call) -> dict[str, Any]:
     return queue_in(call)
 
 
+@routes.post(
+    "fluffle/explain/{vhost}",
+    Right.VHOST_VISIBLE,
+    "Where a message would go, by which bindings, and why not elsewhere.",
+    body=EXPLAIN,
+)
 async def explain(call: Call) -> Row:
     """Where a message would go."""
     vhost = call.vhost().name
     return await call.result("messages.explain", **{**call.json(), "vhost": vhost})
 
 
+@routes.post(
+    f"{QUEUE}/peek", Right.VHOST, "Ready messages of a queue, without taking them.", body=PEEK
+)
 async def peek(call: Call) -> list[Row]:
     """Ready messages, which stay as they are.  Refusal for more than an answer may have in it."""
     given = {"count": 1, "body_bytes": BODY_BYTES, **call.json(), **readable_queue_in(call)}
@@ -71,6 +93,12 @@ async def peek(call: Call) -> list[Row]:
     return await call.rows("queues.peek", **given)
 
 
+@routes.post(
+    f"{QUEUE}/move",
+    Right.VHOST,
+    "Move messages to another queue: 1000, if no limit is given.",
+    body=MOVE,
+)
 async def move(call: Call) -> Row:
     """Some messages to another queue; there may be more if as many were moved as may be at once."""
     given = {"limit": AT_ONCE, **call.json(), **readable_queue_in(call)}
@@ -78,6 +106,12 @@ async def move(call: Call) -> Row:
     return (await call.rows("queues.move", **given))[-1]
 
 
+@routes.post(
+    f"{QUEUE}/redrive",
+    Right.VHOST,
+    "Move dead letters back to the queues in which they died first.",
+    body=of(),
+)
 async def redrive(call: Call) -> Row:
     """Dead letters among the first messages, each to the queue in which it has died first."""
     where, moved = readable_queue_in(call), dict[str, int]()
@@ -93,6 +127,9 @@ async def redrive(call: Call) -> Row:
     return {"moved": sum(moved.values()), "queues": moved}
 
 
+@routes.get(
+    f"{QUEUE}/held", Right.VHOST_VISIBLE, "Who has messages of a queue in hands, and for how long."
+)
 async def held(call: Call) -> list[Row]:
     """Rows of the messages that clients hold; without monitoring rights, only of a queue that the
     user may read."""
@@ -100,35 +137,35 @@ async def held(call: Call) -> list[Row]:
     return await call.rows_everywhere("messages.held", **where)
 
 
+@routes.get(RETAINED, Right.MONITORING, "What topics of a virtual host retain.")
 async def retained(call: Call) -> ListingResponse:
     return ListingResponse(await call.rows("retained.list", vhost=call.vhost().name))
 
 
+@routes.get(f"{RETAINED}/{{topic}}", Right.MONITORING, "What a topic retains.")
 async def retained_one(call: Call) -> Row:
     """Retained message of the topic in the path.  NotFound."""
     return await call.result("retained.show", vhost=call.vhost().name, topic=call.path["topic"])
 
 
+@routes.delete(RETAINED, Right.ADMINISTRATOR, "Remove all that is retained.")
 async def clear_retained(call: Call) -> None:
     """All of a virtual host."""
     await call.result("retained.clear_all", vhost=call.vhost_to_change().name)
 
 
+@routes.delete(f"{RETAINED}/{{topic}}", Right.ADMINISTRATOR, "Remove what a topic retains.")
 async def clear_retained_one(call: Call) -> None:
     """Clear the retained message of the topic in the path.  NotFound."""
     await call.result("retained.clear", vhost=call.vhost_to_change().name, topic=call.path["topic"])
 
 
-def of(**types: str) -> dict[str, Any]:
-    """The schema of an object."""
-    return {"type": "object", "properties": {name: {"type": each} for name, each in types.items()}}
-
-
-EXPLAIN = of(exchange="string", routing_key="string", headers="object", properties="object")
-PEEK = of(count="integer", offset="integer", body_bytes="integer")
-MOVE = of(to="string", routing_key="string", where="array", limit="integer", rate="integer")
-
-
+@routes.post(
+    "fluffle/verbs/{verb}",
+    Right.ADMINISTRATOR,
+    "Act on a verb of the control socket; the body is an object of its arguments.",
+    body={"type": "object"},
+)
 async def ask(call: Call) -> Reply:
     """`{"result": …}`, `{"rows": […]}` or `{"error": {code, name, text}}`."""
     try:
@@ -138,48 +175,3 @@ async def ask(call: Call) -> Reply:
         return Reply(HTTPStatus(error.http_status), body)
     name = "rows" if isinstance(answer, list) else "result"
     return Reply(HTTPStatus.OK, dumps({name: answer}, default=str).encode())
-
-
-RETAINED = "mqtt/retained/{vhost}"
-
-ENDPOINTS = (
-    Endpoint("GET", RETAINED, Right.MONITORING, retained, "What topics of a virtual host retain."),
-    Endpoint(
-        "DELETE", RETAINED, Right.ADMINISTRATOR, clear_retained, "Remove all that is retained.",
-    ),
-    Endpoint(
-        "GET", f"{RETAINED}/{{topic}}", Right.MONITORING, retained_one, "What a topic retains.",
-    ),
-    Endpoint(
-        "DELETE", f"{RETAINED}/{{topic}}", Right.ADMINISTRATOR, clear_retained_one,
-        "Remove what a topic retains.",
-    ),
-    Endpoint(
-        "POST", "fluffle/explain/{vhost}", Right.VHOST_VISIBLE, explain,
-        "Where a message would go, by which bindings, and why not elsewhere.", body=EXPLAIN,
-    ),
-    Endpoint(
-        "POST", f"{QUEUE}/peek", Right.VHOST, peek,
-        "Ready messages of a queue, without taking them.", body=PEEK,
-    ),
-    Endpoint(
-        "POST", f"{QUEUE}/move", Right.VHOST, move,
-        "Move messages to another queue: 1000, if no limit is given.", body=MOVE,
-    ),
-    Endpoint(
-        "POST", f"{QUEUE}/redrive", Right.VHOST, redrive,
-        "Move dead letters back to the queues in which they died first.", body=of(),
-    ),
-    Endpoint(
-        "GET", f"{QUEUE}/held", Right.VHOST_VISIBLE, held,
-        "Who has messages of a queue in hands, and for how long.",
-    ),
-    Endpoint(
-        "POST",
-        "fluffle/verbs/{verb}",
-        Right.ADMINISTRATOR,
-        ask,
-        "Act on a verb of the control socket; the body is an object of its arguments.",
-        body={"type": "object"},
-    ),
-)  # fmt: skip

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,15 @@ from fluffle.broker.config.listeners import LISTENER_KINDS
 from fluffle.broker.patterns.patterns import UnusablePattern, compiled_once
 from fluffle.broker.process.certificates import ends_in
 from fluffle.broker.protocols.http.call import Call
-from fluffle.broker.protocols.http.endpoint import Endpoint, Handler
+from fluffle.broker.protocols.http.endpoint import H, Routes
 from fluffle.broker.protocols.http.endpoints.overview import node_of
 from fluffle.broker.protocols.http.pagination import fitting
 from fluffle.broker.protocols.http.responses import Reply, bad_request, get_refusal
 from fluffle.broker.protocols.http.rights import Right
 from fluffle.broker.queues.arguments import Declaration
+
+routes = Routes()
+NO_LEADER = "quorum-queues-without-elected-leaders"
 
 UNITS: Mapping[str, float] = {"days": 1, "weeks": 7, "months": 365 / 12, "years": 365}
 """In days."""
@@ -76,18 +79,24 @@ ALIVENESS_BODY = b"test_message"
 TOO_FEW_NODES = "target cluster size is not reached"
 
 
+def check(path: str, summary: str, may: Right = Right.MANAGEMENT) -> Callable[[H], H]:
+    return routes.get(f"health/checks/{path}", may, summary)
+
+
 def failed(reason: str, **more: Any) -> Reply:
     """503, with what helps to find out."""
     body = json.dumps({"status": "failed", "reason": reason, **more}, default=str).encode()
     return Reply(HTTPStatus.SERVICE_UNAVAILABLE, body)
 
 
+@check("alarms", "Nothing is low on any node.")
 async def alarms(call: Call) -> Row | Reply:
     """Check that no resource alarm is raised on any node."""
     raised = await call.rows("alarms.list")
     return failed("There are alarms in effect in the cluster", alarms=raised) if raised else OK
 
 
+@check("local-alarms", "Nothing is low on this node.")
 async def local_alarms(call: Call) -> Row | Reply:
     """Check that no resource alarm is raised on this node."""
     own = call.context.config.node_name
@@ -95,11 +104,13 @@ async def local_alarms(call: Call) -> Row | Reply:
     return failed("There are alarms in effect on the node", alarms=raised) if raised else OK
 
 
+@check("virtual-hosts", "All virtual hosts are there.")
 async def virtual_hosts(_call: Call) -> Row:
     """Always OK: virtual hosts run as long as the node does."""
     return OK
 
 
+@check("port-listener/{port}", "Something listens at a port.")
 async def port_listener(call: Call) -> Row | Reply:
     """Check that a port has a listener."""
     try:
@@ -120,6 +131,7 @@ async def listeners(call: Call) -> list[Row]:
     )
 
 
+@check("protocol-listener/{protocol}", "A protocol is spoken.")
 async def protocol_listener(call: Call) -> Row | Reply:
     """Check that a protocol has a listener."""
     asked = call.path["protocol"]
@@ -130,6 +142,7 @@ async def protocol_listener(call: Call) -> Row | Reply:
     return failed("No active listener", missing=asked, protocols=known)
 
 
+@check("certificate-expiration/{within}/{unit}", "Certificates are good for so long.")
 async def certificate_expiration(call: Call) -> Row | Reply:
     """Check that certificates are valid for the given time."""
     days = UNITS.get(call.path["unit"].lower())
@@ -145,6 +158,7 @@ async def certificate_expiration(call: Call) -> Row | Reply:
     return failed("Certificates expiring", expired=rows) if rows else OK
 
 
+@check("node-is-quorum-critical", "This node may stop.")
 async def node_is_quorum_critical(call: Call) -> Row | Reply:
     """Check that this node can stop without a quorum being lost."""
     if len(call.context.catalogue.nodes.entries) <= 1:
@@ -154,6 +168,10 @@ async def node_is_quorum_critical(call: Call) -> Row | Reply:
     return failed(reason, queues=critical) if critical else OK
 
 
+@check(f"{NO_LEADER}/all-vhosts", "All quorum queues are led.")
+@check(f"{NO_LEADER}/all-vhosts/pattern/{{pattern}}", "Those of a pattern are.")
+@check(f"{NO_LEADER}/vhost/{{vhost}}", "Those of a virtual host are.")
+@check(f"{NO_LEADER}/vhost/{{vhost}}/pattern/{{pattern}}", "Some of those are.")
 async def leaders(call: Call) -> Row | Reply:
     """Check that each quorum queue has a leader; of one virtual host, or by a pattern, if the path
     says."""
@@ -185,6 +203,7 @@ def leaderless(context: NodeContext) -> list[Row]:
     ]
 
 
+@check("metadata-store/initialized", "Definitions are there.", Right.ANYBODY)
 async def metadata_store(call: Call) -> Row | Reply:
     """Check that this node has applied the cluster's definitions."""
     cluster = call.context.cluster
@@ -192,6 +211,7 @@ async def metadata_store(call: Call) -> Row | Reply:
     return OK if is_there else failed("Metadata store has not yet been initialized")
 
 
+@check("metadata-store/initialized/with-data", "And there are some.", Right.ANYBODY)
 async def metadata_store_with_data(call: Call) -> Row | Reply:
     """And there is something: a user, and where he may go."""
     context = call.context
@@ -205,6 +225,7 @@ def is_in_service(context: NodeContext) -> bool:
     return context.maintenance is None or not context.maintenance.is_draining
 
 
+@check("is-in-service", "It is not being drained.", Right.ANYBODY)
 async def in_service(call: Call) -> Row | Reply:
     return OK if is_in_service(call.context) else failed(NOT_SERVING)
 
@@ -223,6 +244,7 @@ def is_below_limit(context: NodeContext) -> bool:
     return limit is None or len(context.connections) < limit
 
 
+@check("below-node-connection-limit", "Another client may come.", Right.ANYBODY)
 async def below_limit(call: Call) -> Row | Reply:
     """Check that another connection is within the limit."""
     if is_below_limit(call.context):
@@ -230,6 +252,7 @@ async def below_limit(call: Call) -> Row | Reply:
     return failed("node connection limit is reached", **connections(call.context))
 
 
+@check("ready-to-serve-clients", "A client that comes is served.", Right.ANYBODY)
 async def ready(call: Call) -> Row | Reply:
     """All of this together: whether a client that comes now is served."""
     if not is_in_service(call.context):
@@ -241,6 +264,7 @@ async def ready(call: Call) -> Row | Reply:
     return OK
 
 
+@check("reached-target-cluster-size", "All nodes are there.", Right.ANYBODY)
 async def target_size(call: Call) -> Row | Reply:
     """Check that all nodes that found the cluster are up.
 
@@ -254,6 +278,7 @@ async def target_size(call: Call) -> Row | Reply:
     return {**OK, **sizes} if running >= wanted else failed(TOO_FEW_NODES, **sizes)
 
 
+@routes.get("aliveness-test/{vhost}", Right.VHOST, "A message comes and goes.")
 async def aliveness(call: Call) -> Row | Reply:
     """Check that a message can be published in a virtual host and fetched again.  Refusal.
 
@@ -273,46 +298,10 @@ async def aliveness(call: Call) -> Row | Reply:
     return OK
 
 
+@routes.get("healthchecks/node", Right.MANAGEMENT, "The node is there.")
+@routes.get("healthchecks/node/{node}", Right.MANAGEMENT, "A node is there.")
 async def node(call: Call) -> Row:
     """RabbitMQ's old check, a no-op by now: the node is there."""
     if "node" in call.path:
         await node_of(call)
     return OK
-
-
-def check(path: str, act: Handler, summary: str, may: Right = Right.MANAGEMENT) -> Endpoint:
-    return Endpoint("GET", f"health/checks/{path}", may, act, summary)
-
-
-NO_LEADER = "quorum-queues-without-elected-leaders"
-ENDPOINTS = (
-    check("alarms", alarms, "Nothing is low on any node."),
-    check("local-alarms", local_alarms, "Nothing is low on this node."),
-    check("virtual-hosts", virtual_hosts, "All virtual hosts are there."),
-    check("port-listener/{port}", port_listener, "Something listens at a port."),
-    check("protocol-listener/{protocol}", protocol_listener, "A protocol is spoken."),
-    check(
-        "certificate-expiration/{within}/{unit}",
-        certificate_expiration,
-        "Certificates are good for so long.",
-    ),
-    check("node-is-quorum-critical", node_is_quorum_critical, "This node may stop."),
-    check(f"{NO_LEADER}/all-vhosts", leaders, "All quorum queues are led."),
-    check(f"{NO_LEADER}/all-vhosts/pattern/{{pattern}}", leaders, "Those of a pattern are."),
-    check(f"{NO_LEADER}/vhost/{{vhost}}", leaders, "Those of a virtual host are."),
-    check(f"{NO_LEADER}/vhost/{{vhost}}/pattern/{{pattern}}", leaders, "Some of those are."),
-    check("metadata-store/initialized", metadata_store, "Definitions are there.", Right.ANYBODY),
-    check(
-        "metadata-store/initialized/with-data",
-        metadata_store_with_data,
-        "And there are some.",
-        Right.ANYBODY,
-    ),
-    check("is-in-service", in_service, "It is not being drained.", Right.ANYBODY),
-    check("below-node-connection-limit", below_limit, "Another client may come.", Right.ANYBODY),
-    check("ready-to-serve-clients", ready, "A client that comes is served.", Right.ANYBODY),
-    check("reached-target-cluster-size", target_size, "All nodes are there.", Right.ANYBODY),
-    Endpoint("GET", "aliveness-test/{vhost}", Right.VHOST, aliveness, "A message comes and goes."),
-    Endpoint("GET", "healthchecks/node", Right.MANAGEMENT, node, "The node is there."),
-    Endpoint("GET", "healthchecks/node/{node}", Right.MANAGEMENT, node, "A node is there."),
-)

@@ -19,13 +19,17 @@ from fluffle.broker.base.features import FEATURES
 from fluffle.broker.metadata.change import Kind
 from fluffle.broker.observability.statistics.counters import RETAINED_S
 from fluffle.broker.protocols.http.call import Call
-from fluffle.broker.protocols.http.endpoint import Endpoint, texts
+from fluffle.broker.protocols.http.endpoint import Routes, texts
 from fluffle.broker.protocols.http.endpoints.totals import objects_and_counts, windows_asked
 from fluffle.broker.protocols.http.responses import ListingResponse, Reply, bad_request, not_found
 from fluffle.broker.protocols.http.rights import Right
 from fluffle.broker.queues.arguments import QueueType
 
+routes = Routes()
+ATTEMPTS = "auth/attempts/{node}"
 
+
+@routes.get("whoami", Right.MANAGEMENT, "The user that asks, with his tags.")
 async def whoami(call: Call) -> Row:
     """Name and tags."""
     user = call.user
@@ -36,6 +40,7 @@ CLUSTER_NAME = "cluster_name"
 """The global parameter that RabbitMQ keeps it in."""
 
 
+@routes.get("overview", Right.MANAGEMENT, "The cluster, and what is going on.")
 async def overview(call: Call) -> Row:
     """Overview of the node: versions, totals, rates and listeners."""
     context, config = call.context, call.context.config
@@ -85,10 +90,12 @@ def cluster_name(context: NodeContext) -> str:
     return cluster.name if cluster is not None else context.config.node_name
 
 
+@routes.get("cluster-name", Right.MANAGEMENT, "Its name.")
 async def show_cluster_name(call: Call) -> Row:
     return {"name": cluster_name(call.context)}
 
 
+@routes.put("cluster-name", Right.ADMINISTRATOR, "Name it.", body=texts("name"))
 async def set_cluster_name(call: Call) -> None:
     name: Any = call.json("name")["name"]
     if not isinstance(name, str):
@@ -96,48 +103,35 @@ async def set_cluster_name(call: Call) -> None:
     await call.result("global_parameters.set", name=CLUSTER_NAME, value=dumps(name))
 
 
+@routes.get("version", Right.ANYBODY, "The version of RabbitMQ it behaves like.")
 async def version(call: Call) -> Reply:
     """RabbitMQ's, that we behave like."""
     return Reply(HTTPStatus.OK, dumps(call.context.config.product_version).encode())
 
 
+@routes.get("extensions", Right.MANAGEMENT, "Scripts for RabbitMQ's pages.")
 async def extensions(_call: Call) -> list[Row]:
     """Scripts for RabbitMQ's pages: there are none."""
     return []
 
 
+@routes.get("auth", Right.ANYBODY, "How users may log in.")
 async def oauth(_call: Call) -> Row:
     """Settings of OAuth, which is not supported."""
     return {"oauth_enabled": False}
-
-
-ENDPOINTS = (
-    Endpoint("GET", "whoami", Right.MANAGEMENT, whoami, "The user that asks, with his tags."),
-    Endpoint("GET", "overview", Right.MANAGEMENT, overview, "The cluster, and what is going on."),
-    Endpoint("GET", "cluster-name", Right.MANAGEMENT, show_cluster_name, "Its name."),
-    Endpoint(
-        "PUT",
-        "cluster-name",
-        Right.ADMINISTRATOR,
-        set_cluster_name,
-        "Name it.",
-        body=texts("name"),
-    ),
-    Endpoint("GET", "version", Right.ANYBODY, version, "The version of RabbitMQ it behaves like."),
-    Endpoint("GET", "extensions", Right.MANAGEMENT, extensions, "Scripts for RabbitMQ's pages."),
-    Endpoint("GET", "auth", Right.ANYBODY, oauth, "How users may log in."),
-)
 
 
 UNMEASURED = "not_available"
 """Value of RabbitMQ for the memory of a node that does not answer."""
 
 
+@routes.get("nodes", Right.MONITORING, "The nodes of the cluster.")
 async def list_nodes(call: Call) -> ListingResponse:
     windows_asked(call)
     return ListingResponse(await call.rows("nodes.list"))
 
 
+@routes.get("nodes/{node}", Right.MONITORING, "One of them.")
 async def show_node(call: Call) -> Row:
     windows_asked(call)
     return await node_of(call)
@@ -151,11 +145,13 @@ async def node_of(call: Call) -> Row:
     raise not_found()
 
 
+@routes.get("nodes/{node}/memory", Right.MONITORING, "What takes its memory.")
 async def memory(call: Call) -> Row:
     """In bytes."""
     return {"memory": await memory_of(call) or UNMEASURED}
 
 
+@routes.get("nodes/{node}/memory/relative", Right.MONITORING, "The same in percent.")
 async def relative_memory(call: Call) -> Row:
     """In percent, rounded up."""
     parts = await memory_of(call)
@@ -176,20 +172,7 @@ async def memory_of(call: Call) -> Row | None:
     return None
 
 
-NODE_ENDPOINTS = (
-    Endpoint("GET", "nodes", Right.MONITORING, list_nodes, "The nodes of the cluster."),
-    Endpoint("GET", "nodes/{node}", Right.MONITORING, show_node, "One of them."),
-    Endpoint("GET", "nodes/{node}/memory", Right.MONITORING, memory, "What takes its memory."),
-    Endpoint(
-        "GET",
-        "nodes/{node}/memory/relative",
-        Right.MONITORING,
-        relative_memory,
-        "The same in percent.",
-    ),
-)
-
-
+@routes.get("feature-flags", Right.MANAGEMENT, "What there is.")
 async def feature_flags(_call: Call) -> ListingResponse:
     return ListingResponse(
         [
@@ -206,22 +189,28 @@ async def feature_flags(_call: Call) -> ListingResponse:
     )
 
 
+@routes.put("feature-flags/{name}/enable", Right.ADMINISTRATOR, "Nothing: all of them are enabled.")
 async def enable(call: Call) -> None:
     """Confirm that a feature flag is on; all are.  Refusal for what there is not."""
     if call.path["name"] not in FEATURES:
         raise bad_request("unsupported")
 
 
+@routes.get("deprecated-features", Right.MANAGEMENT, "What will go.")
+@routes.get("deprecated-features/used", Right.MANAGEMENT, "And is used.")
 async def deprecated(_call: Call) -> ListingResponse:
     return ListingResponse([])
 
 
+@routes.delete("reset", Right.ADMINISTRATOR, "Nothing: counts are of now.")
+@routes.delete("reset/{node}", Right.ADMINISTRATOR, "The same of a node.")
 async def reset(call: Call) -> None:
     """RabbitMQ forgets its statistics; ours are of this moment, so there is nothing to forget."""
     if "node" in call.path:
         await node_of(call)
 
 
+@routes.get(ATTEMPTS, Right.MONITORING, "How many have logged in.")
 async def attempts(call: Call) -> ListingResponse:
     """How many have logged in by each protocol, and could not, since a node has started."""
     name = (await node_of(call))["name"]
@@ -229,51 +218,27 @@ async def attempts(call: Call) -> ListingResponse:
     return ListingResponse([each["row"] for each in answers if "row" in each])
 
 
+@routes.get(f"{ATTEMPTS}/source", Right.MONITORING, "The same by address.")
 async def attempts_by_source(call: Call) -> list[Row]:
     """Empty list: attempts are not counted by address, as is RabbitMQ's default."""
     await node_of(call)
     return []
 
 
+@routes.delete(ATTEMPTS, Right.MONITORING, "Nothing: they are counters.")
+@routes.delete(f"{ATTEMPTS}/source", Right.MONITORING, "Nothing, likewise.")
 async def forget_attempts(call: Call) -> None:
     """Counters only grow here, since metrics are made of them."""
     await node_of(call)
 
 
+@routes.get("shovels", Right.MONITORING, "None: there are no shovels.")
+@routes.get("shovels/{vhost}", Right.MONITORING, "None in a virtual host.")
+@routes.get("federation-links", Right.MONITORING, "None: nothing is federated.")
+@routes.get("federation-links/{vhost}", Right.MONITORING, "None in a virtual host.")
 async def movers(call: Call) -> ListingResponse:
     """Empty list: there are no shovels and no links.  Refusal for a virtual host that is not
     there."""
     if "vhost" in call.path:
         call.vhost()
     return ListingResponse([])
-
-
-ATTEMPTS = "auth/attempts/{node}"
-FEATURE_ENDPOINTS = (
-    Endpoint("GET", "feature-flags", Right.MANAGEMENT, feature_flags, "What there is."),
-    Endpoint(
-        "PUT",
-        "feature-flags/{name}/enable",
-        Right.ADMINISTRATOR,
-        enable,
-        "Nothing: all of them are enabled.",
-    ),
-    Endpoint("GET", "deprecated-features", Right.MANAGEMENT, deprecated, "What will go."),
-    Endpoint("GET", "deprecated-features/used", Right.MANAGEMENT, deprecated, "And is used."),
-    Endpoint("DELETE", "reset", Right.ADMINISTRATOR, reset, "Nothing: counts are of now."),
-    Endpoint("DELETE", "reset/{node}", Right.ADMINISTRATOR, reset, "The same of a node."),
-    Endpoint("GET", ATTEMPTS, Right.MONITORING, attempts, "How many have logged in."),
-    Endpoint("DELETE", ATTEMPTS, Right.MONITORING, forget_attempts, "Nothing: they are counters."),
-    Endpoint(
-        "GET", f"{ATTEMPTS}/source", Right.MONITORING, attempts_by_source, "The same by address."
-    ),
-    Endpoint(
-        "DELETE", f"{ATTEMPTS}/source", Right.MONITORING, forget_attempts, "Nothing, likewise."
-    ),
-    Endpoint("GET", "shovels", Right.MONITORING, movers, "None: there are no shovels."),
-    Endpoint("GET", "shovels/{vhost}", Right.MONITORING, movers, "None in a virtual host."),
-    Endpoint("GET", "federation-links", Right.MONITORING, movers, "None: nothing is federated."),
-    Endpoint(
-        "GET", "federation-links/{vhost}", Right.MONITORING, movers, "None in a virtual host."
-    ),
-)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from json import dumps
 from typing import NamedTuple
 
@@ -15,7 +14,7 @@ from fluffle.broker.protocols.http.endpoint import (
     NUMBER,
     OBJECT,
     TEXT,
-    Endpoint,
+    Routes,
     fields,
 )
 from fluffle.broker.protocols.http.responses import (
@@ -25,6 +24,10 @@ from fluffle.broker.protocols.http.responses import (
     not_found,
 )
 from fluffle.broker.protocols.http.rights import Right
+
+routes = Routes()
+PARAMETER = "parameters/{component}/{vhost}/{name}"
+GLOBAL = "global-parameters/{name}"
 
 POLICY = fields({"pattern": TEXT, "definition": OBJECT}, {"priority": NUMBER, "apply-to": TEXT})
 VALUE = fields({"value": ANYTHING})
@@ -71,26 +74,26 @@ class PolicyEndpoints(NamedTuple):
         await call.result(f"{self.verbs}.clear", vhost=found["vhost"], name=found["name"])
 
 
-OF_USERS = PolicyEndpoints("policies")
-OF_OPERATORS = PolicyEndpoints("operator_policies")
-
-
-def policy_endpoints(kind: PolicyEndpoints, word: str, may: Right) -> tuple[Endpoint, ...]:
+def add_policy_routes(kind: PolicyEndpoints, word: str, may: Right) -> None:
     """`may` is what it takes to have to do with one of them."""
     one = f"{word}/{{vhost}}/{{name}}"
-    return (
-        Endpoint("GET", word, Right.MANAGEMENT, kind.all, "Those that one may look at."),
-        Endpoint("GET", f"{word}/{{vhost}}", Right.VHOST, kind.in_vhost, "In one virtual host."),
-        Endpoint("GET", one, may, kind.one, "One of them."),
-        Endpoint("PUT", one, may, kind.put, "Make or change one.", body=POLICY),
-        Endpoint("DELETE", one, may, kind.delete, "Delete one."),
-    )
+    routes.get(word, Right.MANAGEMENT, "Those that one may look at.")(kind.all)
+    routes.get(f"{word}/{{vhost}}", Right.VHOST, "In one virtual host.")(kind.in_vhost)
+    routes.get(one, may, "One of them.")(kind.one)
+    routes.put(one, may, "Make or change one.", body=POLICY)(kind.put)
+    routes.delete(one, may, "Delete one.")(kind.delete)
 
 
+add_policy_routes(PolicyEndpoints("policies"), "policies", Right.POLICYMAKER)
+add_policy_routes(PolicyEndpoints("operator_policies"), "operator-policies", Right.ADMINISTRATOR)
+
+
+@routes.get("parameters", Right.POLICYMAKER, "Parameters.")
 async def parameters(call: Call) -> ListingResponse:
     return ListingResponse(call.visible(await call.rows("parameters.list")))
 
 
+@routes.get("parameters/{component}", Right.POLICYMAKER, "Those of a component.")
 async def parameters_of(call: Call) -> ListingResponse:
     return ListingResponse(call.visible(await rows_of(call)))
 
@@ -101,10 +104,14 @@ async def rows_of(call: Call, **arguments: str) -> list[Row]:
     return [row for row in rows if row["component"] == call.path["component"]]
 
 
+@routes.get(
+    "parameters/{component}/{vhost}", Right.POLICYMAKER, "Those of a component in a virtual host."
+)
 async def parameters_in(call: Call) -> ListingResponse:
     return ListingResponse(await rows_of(call, vhost=call.vhost().name))
 
 
+@routes.get(PARAMETER, Right.POLICYMAKER, "One of them.")
 async def parameter(call: Call) -> Row:
     """Parameter in the path.  Refusal."""
     for row in await rows_of(call, vhost=call.vhost().name):
@@ -119,6 +126,7 @@ def check_component(call: Call) -> None:
         raise not_authorized("User not authorised to access object")
 
 
+@routes.put(PARAMETER, Right.POLICYMAKER, "Set one.", body=VALUE)
 async def put_parameter(call: Call) -> Created | None:
     check_component(call)
     value, vhost = call.json("value")["value"], call.vhost_to_change().name
@@ -133,6 +141,7 @@ async def put_parameter(call: Call) -> Created | None:
     return None if call.path["name"] in names else Created()
 
 
+@routes.delete(PARAMETER, Right.POLICYMAKER, "Delete one.")
 async def delete_parameter(call: Call) -> None:
     check_component(call)
     found = await parameter(call)
@@ -140,10 +149,12 @@ async def delete_parameter(call: Call) -> None:
     await call.result("parameters.clear", **names)
 
 
+@routes.get("global-parameters", Right.POLICYMAKER, "Of the cluster.")
 async def global_parameters(call: Call) -> ListingResponse:
     return ListingResponse(await call.rows("global_parameters.list"))
 
 
+@routes.get(GLOBAL, Right.POLICYMAKER, "One of them.")
 async def global_parameter(call: Call) -> Row:
     """Global parameter in the path.  Refusal."""
     for row in await call.rows("global_parameters.list"):
@@ -152,6 +163,7 @@ async def global_parameter(call: Call) -> Row:
     raise not_found()
 
 
+@routes.put(GLOBAL, Right.POLICYMAKER, "Set one.", body=VALUE)
 async def put_global_parameter(call: Call) -> Created | None:
     value, name = call.json("value")["value"], call.path["name"]
     names = [row["name"] for row in await call.rows("global_parameters.list")]
@@ -159,33 +171,7 @@ async def put_global_parameter(call: Call) -> Created | None:
     return None if name in names else Created()
 
 
+@routes.delete(GLOBAL, Right.POLICYMAKER, "Delete one.")
 async def delete_global_parameter(call: Call) -> None:
     found = await global_parameter(call)
     await call.result("global_parameters.clear", name=found["name"])
-
-
-policymakers = partial(Endpoint, required_right=Right.POLICYMAKER)
-PARAMETER = "parameters/{component}/{vhost}/{name}"
-GLOBAL = "global-parameters/{name}"
-
-ENDPOINTS = (
-    *policy_endpoints(OF_USERS, "policies", Right.POLICYMAKER),
-    *policy_endpoints(OF_OPERATORS, "operator-policies", Right.ADMINISTRATOR),
-    policymakers("GET", "parameters", handler=parameters, summary="Parameters."),
-    policymakers(
-        "GET", "parameters/{component}", handler=parameters_of, summary="Those of a component."
-    ),
-    policymakers(
-        "GET",
-        "parameters/{component}/{vhost}",
-        handler=parameters_in,
-        summary="Those of a component in a virtual host.",
-    ),
-    policymakers("GET", PARAMETER, handler=parameter, summary="One of them."),
-    policymakers("PUT", PARAMETER, handler=put_parameter, summary="Set one.", body=VALUE),
-    policymakers("DELETE", PARAMETER, handler=delete_parameter, summary="Delete one."),
-    policymakers("GET", "global-parameters", handler=global_parameters, summary="Of the cluster."),
-    policymakers("GET", GLOBAL, handler=global_parameter, summary="One of them."),
-    policymakers("PUT", GLOBAL, handler=put_global_parameter, summary="Set one.", body=VALUE),
-    policymakers("DELETE", GLOBAL, handler=delete_global_parameter, summary="Delete one."),
-)

@@ -18,7 +18,7 @@ from fluffle.broker.observability.statistics.report import time_of
 from fluffle.broker.observability.statistics.volumes import HEAD_TIMESTAMP
 from fluffle.broker.patterns.patterns import UnusablePattern, compiled_once
 from fluffle.broker.protocols.http.call import Call
-from fluffle.broker.protocols.http.endpoint import ARGUMENTS, Endpoint
+from fluffle.broker.protocols.http.endpoint import ARGUMENTS, Routes
 from fluffle.broker.protocols.http.endpoints.clients import consumer_object
 from fluffle.broker.protocols.http.endpoints.exchanges import bindings_with
 from fluffle.broker.protocols.http.endpoints.totals import (
@@ -71,6 +71,9 @@ from fluffle.broker.queues.queue_api import Outcome
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.properties import raw_properties
 from fluffle.protocol.wire import FieldTable
+
+routes = Routes()
+REPLICAS = "queues/quorum/{vhost}/{name}/replicas"
 
 NO_QUEUE = "queue_not_found"
 
@@ -126,15 +129,18 @@ TOTALS = {
 }
 
 
+@routes.get("queues", Right.MANAGEMENT, "All queues.", TOTALS)
 async def list_all(call: Call) -> ListingResponse:
     """Rows of queues in the virtual hosts that the user may see."""
     return shown(call, call.visible(await call.rows("queues.list")))
 
 
+@routes.get("queues/{vhost}", Right.VHOST, "The queues of a virtual host.", TOTALS)
 async def list_of_vhost(call: Call) -> ListingResponse:
     return shown(call, await call.rows("queues.list", vhost=call.vhost().name))
 
 
+@routes.get("queues/detailed", Right.MANAGEMENT, "All queues.", TOTALS)
 async def list_detailed(call: Call) -> ListingResponse:
     """With null for what is not so."""
     return ListingResponse(call.visible(await call.rows("queues.list")), partial(detailed, call))
@@ -174,6 +180,7 @@ def form_of(call: Call) -> Callable[[Row], Row]:
     return queue_totals if call.query.get("enable_queue_totals") == YES else queue_basics
 
 
+@routes.get("queues/{vhost}/{name}", Right.VHOST, "One queue.")
 async def show(call: Call) -> Row:
     """Row of one queue, with its consumers."""
     vhost, name = call.vhost().name, call.path["name"]
@@ -188,6 +195,7 @@ async def show(call: Call) -> Row:
     }
 
 
+@routes.get("queues/{vhost}/{name}/bindings", Right.VHOST, "The bindings that lead to it.", LISTED)
 async def list_bindings(call: Call) -> ListingResponse:
     """Rows of the bindings to a queue."""
     name = call.path["name"]
@@ -202,6 +210,12 @@ def queue_in(vhost: VirtualHost, name: str, refusal: Refusal) -> str:
     return name
 
 
+@routes.put(
+    "queues/{vhost}/{name}",
+    Right.VHOST,
+    "Declare a queue; 204 if it is there and alike.",
+    body=QUEUE,
+)
 async def put(call: Call) -> Created | None:
     """Have one, or find that it is as is wanted."""
     name, vhost = short(call.path["name"], "queue"), call.vhost_to_change()
@@ -235,6 +249,15 @@ def typed(table: FieldTable, vhost: VirtualHost) -> FieldTable:
     return {QUEUE_TYPE: ("S", str(default).encode()), **table}
 
 
+@routes.delete(
+    "queues/{vhost}/{name}",
+    Right.VHOST,
+    "Delete a queue with its messages.",
+    query={
+        "if-empty": "true: not if it has messages",
+        "if-unused": "true: not if it has consumers",
+    },
+)
 async def delete(call: Call) -> None:
     name = queue_in(call.vhost(), call.path["name"], not_found())
     if_unused, if_empty = (call.query.get(name) == YES for name in ("if-unused", "if-empty"))
@@ -242,6 +265,7 @@ async def delete(call: Call) -> None:
         await channel.delete_queue(name, if_unused=if_unused, if_empty=if_empty)
 
 
+@routes.delete("queues/{vhost}/{name}/contents", Right.VHOST, "Drop the messages that are ready.")
 async def purge(call: Call) -> None:
     """Drop the messages that are ready."""
     name = queue_in(call.vhost(), call.path["name"], not_found())
@@ -249,12 +273,19 @@ async def purge(call: Call) -> None:
         await channel.purge(name)
 
 
+@routes.post(
+    "queues/{vhost}/{name}/actions",
+    Right.VHOST,
+    "Refused: there is nothing that a queue could be told to do.",
+    body=ACTION,
+)
 async def act(call: Call) -> None:
     """RabbitMQ has had no actions since it has had no mirrored queues."""
     queue_in(call.vhost_to_change(NO_QUEUE), call.path["name"], not_there(NO_QUEUE))
     raise bad_request(["unknown", call.json("action")["action"]])
 
 
+@routes.post("queues/{vhost}/{name}/get", Right.VHOST, "Take messages.", body=GET)
 async def get(call: Call) -> list[Row]:
     """Some messages of it, which go back or do not."""
     name = queue_in(call.vhost_to_change(NO_QUEUE), call.path["name"], not_there(NO_QUEUE))
@@ -301,61 +332,6 @@ ACK_MODES: Mapping[str, Outcome] = {
 """Outcomes of fetched messages by the name of the ack mode."""
 
 
-ENDPOINTS = (
-    Endpoint("GET", "queues", Right.MANAGEMENT, list_all, "All queues.", TOTALS),
-    Endpoint("GET", "queues/detailed", Right.MANAGEMENT, list_detailed, "All queues.", TOTALS),
-    Endpoint(
-        "GET",
-        "queues/{vhost}",
-        Right.VHOST,
-        list_of_vhost,
-        "The queues of a virtual host.",
-        TOTALS,
-    ),
-    Endpoint("GET", "queues/{vhost}/{name}", Right.VHOST, show, "One queue."),
-    Endpoint(
-        "GET",
-        "queues/{vhost}/{name}/bindings",
-        Right.VHOST,
-        list_bindings,
-        "The bindings that lead to it.",
-        LISTED,
-    ),
-    Endpoint(
-        "PUT",
-        "queues/{vhost}/{name}",
-        Right.VHOST,
-        put,
-        "Declare a queue; 204 if it is there and alike.",
-        body=QUEUE,
-    ),
-    Endpoint(
-        "DELETE",
-        "queues/{vhost}/{name}",
-        Right.VHOST,
-        delete,
-        "Delete a queue with its messages.",
-        {"if-empty": "true: not if it has messages", "if-unused": "true: not if it has consumers"},
-    ),
-    Endpoint(
-        "DELETE",
-        "queues/{vhost}/{name}/contents",
-        Right.VHOST,
-        purge,
-        "Drop the messages that are ready.",
-    ),
-    Endpoint("POST", "queues/{vhost}/{name}/get", Right.VHOST, get, "Take messages.", body=GET),
-    Endpoint(
-        "POST",
-        "queues/{vhost}/{name}/actions",
-        Right.VHOST,
-        act,
-        "Refused: there is nothing that a queue could be told to do.",
-        body=ACTION,
-    ),
-)
-
-
 ACCEPTED = Reply(HTTPStatus.ACCEPTED)
 CLASSIC = "classic_queue_not_supported"
 STRATEGIES = ("all", "even")
@@ -372,6 +348,9 @@ GROWTH = {
 }
 
 
+@routes.get(
+    "queues/quorum/{vhost}/{name}/status", Right.VHOST, "How each member of a quorum queue stands."
+)
 async def member_status(call: Call) -> list[Row] | Reply:
     """Status of each member by its own report; `noproc` for one that does not answer."""
     definition = defined_queue(call)
@@ -401,6 +380,7 @@ def is_quorum(definition: QueueDefinition) -> bool:
     return definition.spec.queue_type is QueueType.QUORUM
 
 
+@routes.post(f"{REPLICAS}/add", Right.ADMINISTRATOR, "Add a member on a node.", body=NODE)
 async def add_member(call: Call) -> None:
     """Have the queue on one node more."""
     node, definition = node_wanted(call), defined_queue(call)
@@ -412,6 +392,7 @@ async def add_member(call: Call) -> None:
         raise unavailable("node_not_running") from None
 
 
+@routes.delete(f"{REPLICAS}/delete", Right.ADMINISTRATOR, "Delete the member on a node.", body=NODE)
 async def delete_member(call: Call) -> Reply:
     """Have the queue on one node less, if it is there."""
     node, definition = node_wanted(call), defined_queue(call)
@@ -437,6 +418,12 @@ def node_wanted(call: Call) -> str:
     return node
 
 
+@routes.post(
+    "queues/quorum/replicas/on/{node}/grow",
+    Right.ADMINISTRATOR,
+    "Add members of many quorum queues on a node.",
+    body=GROWTH,
+)
 async def grow(call: Call) -> Reply | None:
     """Have quorum queues on one node more: all, or those with an even number of members."""
     body, node = call.json("strategy"), call.path["node"]
@@ -480,6 +467,11 @@ async def matching_queues(call: Call, body: Row) -> list[tuple[str, QueueDefinit
     return await fitting(tuple(quorum_queues(call.context)), fits, "queue_pattern")
 
 
+@routes.delete(
+    "queues/quorum/replicas/on/{node}/shrink",
+    Right.ADMINISTRATOR,
+    "Delete the members of all quorum queues on a node.",
+)
 async def shrink(call: Call) -> Reply:
     """Have all quorum queues on one node less, but those that are nowhere else."""
     rows: list[Row] = []
@@ -488,59 +480,13 @@ async def shrink(call: Call) -> Reply:
     return unfinished(rows) or ACCEPTED
 
 
+@routes.post(
+    "rebalance/queues",
+    Right.ADMINISTRATOR,
+    "Have all nodes lead about as many quorum queues.",
+    body={},
+)
 async def rebalance(call: Call) -> None:
     """Have all nodes lead about as many queues; what takes long goes on by itself."""
     with suppress(TimeoutError):
         await call.result("queues.rebalance")
-
-
-REPLICAS = "queues/quorum/{vhost}/{name}/replicas"
-
-QUORUM_ENDPOINTS = (
-    Endpoint(
-        "GET",
-        "queues/quorum/{vhost}/{name}/status",
-        Right.VHOST,
-        member_status,
-        "How each member of a quorum queue stands.",
-    ),
-    Endpoint(
-        "POST",
-        f"{REPLICAS}/add",
-        Right.ADMINISTRATOR,
-        add_member,
-        "Add a member on a node.",
-        body=NODE,
-    ),
-    Endpoint(
-        "DELETE",
-        f"{REPLICAS}/delete",
-        Right.ADMINISTRATOR,
-        delete_member,
-        "Delete the member on a node.",
-        body=NODE,
-    ),
-    Endpoint(
-        "POST",
-        "queues/quorum/replicas/on/{node}/grow",
-        Right.ADMINISTRATOR,
-        grow,
-        "Add members of many quorum queues on a node.",
-        body=GROWTH,
-    ),
-    Endpoint(
-        "DELETE",
-        "queues/quorum/replicas/on/{node}/shrink",
-        Right.ADMINISTRATOR,
-        shrink,
-        "Delete the members of all quorum queues on a node.",
-    ),
-    Endpoint(
-        "POST",
-        "rebalance/queues",
-        Right.ADMINISTRATOR,
-        rebalance,
-        "Have all nodes lead about as many quorum queues.",
-        body={},
-    ),
-)

@@ -23,14 +23,20 @@ from fluffle.broker.protocols.http.endpoint import (
     TEXT,
     TEXTS,
     YES_OR_NO,
-    Endpoint,
-    Handler,
+    Routes,
     fields,
     texts,
 )
 from fluffle.broker.protocols.http.objects import boolean
 from fluffle.broker.protocols.http.responses import Created, ListingResponse, bad_request, not_found
 from fluffle.broker.protocols.http.rights import Right
+
+routes = Routes()
+OF_USER = "permissions/{vhost}/{user}"
+TOPICS_OF_USER = "topic-permissions/{vhost}/{user}"
+TOPIC_OF_USER = "topic-permissions/{vhost}/{user}/{exchange}"
+VHOST_LIMIT = "vhost-limits/{vhost}/{name}"
+USER_LIMIT = "user-limits/{user}/{name}"
 
 BODY = fields(
     {},
@@ -54,11 +60,15 @@ NOT_BY_VHOST = (
 )
 
 
+@routes.get("users", Right.ADMINISTRATOR, "Users.")
 async def list_users(call: Call) -> ListingResponse:
     users = call.context.access.users
     return ListingResponse([user_entry(users[name]) for name in sorted(users)])
 
 
+@routes.get(
+    "users/without-permissions", Right.ADMINISTRATOR, "Users that may open no virtual host."
+)
 async def without_permissions(call: Call) -> ListingResponse:
     """Rows of the users without permission in any virtual host."""
     access = call.context.access
@@ -68,6 +78,7 @@ async def without_permissions(call: Call) -> ListingResponse:
     )
 
 
+@routes.get("users/{user}", Right.ADMINISTRATOR, "One of them.")
 async def show_user(call: Call) -> Row:
     return user_entry(user_in_path(call))
 
@@ -80,6 +91,7 @@ def user_in_path(call: Call) -> User:
     return user
 
 
+@routes.put("users/{user}", Right.ADMINISTRATOR, "Make or change one.", body=BODY)
 async def put_user(call: Call) -> Created | None:
     """Make one, or give him another password and other tags."""
     name, body = call.path["user"], call.json()
@@ -145,10 +157,14 @@ def base64_of(stored: Any) -> str:
     return text
 
 
+@routes.delete("users/{user}", Right.ADMINISTRATOR, "Delete one.")
 async def delete_user(call: Call) -> None:
     await call.result("users.delete", name=user_in_path(call).name, force=True)
 
 
+@routes.post(
+    "users/bulk-delete", Right.ADMINISTRATOR, "Delete many.", body=fields({"users": TEXTS})
+)
 async def bulk_delete(call: Call) -> None:
     """Delete those of the named users that exist."""
     names = call.json("users")["users"]
@@ -159,67 +175,44 @@ async def bulk_delete(call: Call) -> None:
             await call.result("users.delete", name=name, force=True)
 
 
+@routes.get(
+    "auth/hash_password/{password}", Right.ADMINISTRATOR, "What would be stored of a password."
+)
 async def hash_password(call: Call) -> Row:
     """Hash of a password as it is stored."""
     octets = call.path["password"].encode(errors="surrogateescape")
     return {"ok": hashed(octets).hash}
 
 
-ENDPOINTS = (
-    Endpoint("GET", "users", Right.ADMINISTRATOR, list_users, "Users."),
-    Endpoint(
-        "GET",
-        "users/without-permissions",
-        Right.ADMINISTRATOR,
-        without_permissions,
-        "Users that may open no virtual host.",
-    ),
-    Endpoint(
-        "POST",
-        "users/bulk-delete",
-        Right.ADMINISTRATOR,
-        bulk_delete,
-        "Delete many.",
-        body=fields({"users": TEXTS}),
-    ),
-    Endpoint("GET", "users/{user}", Right.ADMINISTRATOR, show_user, "One of them."),
-    Endpoint(
-        "PUT", "users/{user}", Right.ADMINISTRATOR, put_user, "Make or change one.", body=BODY
-    ),
-    Endpoint("DELETE", "users/{user}", Right.ADMINISTRATOR, delete_user, "Delete one."),
-    Endpoint(
-        "GET",
-        "auth/hash_password/{password}",
-        Right.ADMINISTRATOR,
-        hash_password,
-        "What would be stored of a password.",
-    ),
-)
-
-
 NO_SUCH_USER = "vhost_or_user_not_found"
 
 
+@routes.get("permissions", Right.ADMINISTRATOR, "What users may do.")
 async def list_permissions(call: Call) -> ListingResponse:
     return ListingResponse(await call.rows("permissions.list"))
 
 
+@routes.get("topic-permissions", Right.ADMINISTRATOR, "Which routing keys users may use.")
 async def list_topics(call: Call) -> ListingResponse:
     return ListingResponse(await call.rows("permissions.topic_list"))
 
 
+@routes.get("vhosts/{vhost}/permissions", Right.ADMINISTRATOR, "In one virtual host.")
 async def list_permissions_in_vhost(call: Call) -> ListingResponse:
     return ListingResponse(await call.rows("permissions.list", vhost=call.vhost().name))
 
 
+@routes.get("vhosts/{vhost}/topic-permissions", Right.ADMINISTRATOR, "In one virtual host.")
 async def list_topics_in_vhost(call: Call) -> ListingResponse:
     return ListingResponse(await call.rows("permissions.topic_list", vhost=call.vhost().name))
 
 
+@routes.get("users/{user}/permissions", Right.ADMINISTRATOR, "What one user may do.")
 async def list_permissions_of_user(call: Call) -> ListingResponse:
     return ListingResponse(await call.rows("permissions.list", user=user_in_path(call).name))
 
 
+@routes.get("users/{user}/topic-permissions", Right.ADMINISTRATOR, "Those of one user.")
 async def list_topics_of_user(call: Call) -> ListingResponse:
     return ListingResponse(await call.rows("permissions.topic_list", user=user_in_path(call).name))
 
@@ -238,14 +231,23 @@ async def permissions_found(call: Call, verb: str) -> list[Row]:
     return rows
 
 
+@routes.get(OF_USER, Right.ADMINISTRATOR, "What a user may do in a virtual host.")
 async def show_permissions(call: Call) -> Row:
     return (await permissions_found(call, "permissions.list"))[0]
 
 
+@routes.get(TOPICS_OF_USER, Right.ADMINISTRATOR, "Those of a user in a virtual host.")
+@routes.get(TOPIC_OF_USER, Right.ADMINISTRATOR, "Those of a user in a virtual host.")
 async def show_topic_permissions(call: Call) -> ListingResponse:
     return ListingResponse(await permissions_found(call, "permissions.topic_list"))
 
 
+@routes.put(
+    OF_USER,
+    Right.ADMINISTRATOR,
+    "Let a user do this and no more there.",
+    body=texts("configure", "write", "read"),
+)
 async def put_permissions(call: Call) -> Created | None:
     body = call.json("configure", "write", "read")
     where = asked_where(call)
@@ -264,11 +266,18 @@ def asked_where(call: Call) -> Row:
     return {"user": user, "vhost": vhost}
 
 
+@routes.delete(OF_USER, Right.ADMINISTRATOR, "Let a user do nothing there.")
 async def clear_permissions(call: Call) -> None:
     await permissions_found(call, "permissions.list")
     await call.result("permissions.clear", **in_path(call))
 
 
+@routes.put(
+    TOPICS_OF_USER,
+    Right.ADMINISTRATOR,
+    "Let a user use these routing keys of an exchange and no others.",
+    body=texts("exchange", "write", "read"),
+)
 async def put_topic_permission(call: Call) -> Created | None:
     body = call.json("exchange", "write", "read")
     where = asked_where(call)
@@ -278,68 +287,17 @@ async def put_topic_permission(call: Call) -> Created | None:
     return Created() if is_new else None
 
 
+@routes.delete(TOPICS_OF_USER, Right.ADMINISTRATOR, "Let him use all.")
 async def clear_topics(call: Call) -> None:
     await permissions_found(call, "permissions.topic_list")
     await call.result("permissions.topic_clear", **in_path(call))
 
 
+@routes.delete(TOPIC_OF_USER, Right.ADMINISTRATOR, "Let him use all of one exchange.")
 async def clear_topic(call: Call) -> None:
     """Clear the topic permission of a user for one exchange."""
     await permissions_found(call, "permissions.topic_list")
     await call.result("permissions.topic_clear", **in_path(call), exchange=call.path["exchange"])
-
-
-def administrators(method: str, path: str, act: Handler, summary: str) -> Endpoint:
-    """Endpoint for administrators alone."""
-    return Endpoint(method, path, Right.ADMINISTRATOR, act, summary)
-
-
-OF_USER = "permissions/{vhost}/{user}"
-TOPICS_OF_USER = "topic-permissions/{vhost}/{user}"
-TOPIC_OF_USER = "topic-permissions/{vhost}/{user}/{exchange}"
-
-PERMISSION_ENDPOINTS = (
-    administrators("GET", "permissions", list_permissions, "What users may do."),
-    administrators(
-        "GET", "vhosts/{vhost}/permissions", list_permissions_in_vhost, "In one virtual host."
-    ),
-    administrators(
-        "GET", "users/{user}/permissions", list_permissions_of_user, "What one user may do."
-    ),
-    administrators("GET", OF_USER, show_permissions, "What a user may do in a virtual host."),
-    Endpoint(
-        "PUT",
-        OF_USER,
-        Right.ADMINISTRATOR,
-        put_permissions,
-        "Let a user do this and no more there.",
-        body=texts("configure", "write", "read"),
-    ),
-    administrators("DELETE", OF_USER, clear_permissions, "Let a user do nothing there."),
-    administrators("GET", "topic-permissions", list_topics, "Which routing keys users may use."),
-    administrators(
-        "GET", "vhosts/{vhost}/topic-permissions", list_topics_in_vhost, "In one virtual host."
-    ),
-    administrators(
-        "GET", "users/{user}/topic-permissions", list_topics_of_user, "Those of one user."
-    ),
-    administrators(
-        "GET", TOPICS_OF_USER, show_topic_permissions, "Those of a user in a virtual host."
-    ),
-    Endpoint(
-        "PUT",
-        TOPICS_OF_USER,
-        Right.ADMINISTRATOR,
-        put_topic_permission,
-        "Let a user use these routing keys of an exchange and no others.",
-        body=texts("exchange", "write", "read"),
-    ),
-    administrators("DELETE", TOPICS_OF_USER, clear_topics, "Let him use all."),
-    administrators(
-        "GET", TOPIC_OF_USER, show_topic_permissions, "Those of a user in a virtual host."
-    ),
-    administrators("DELETE", TOPIC_OF_USER, clear_topic, "Let him use all of one exchange."),
-)
 
 
 VALUE = fields({"value": NUMBER})
@@ -354,14 +312,17 @@ def vhost_limit_rows(call: Call, names: tuple[str, ...]) -> list[Row]:
     return [{"vhost": name, "value": value} for name, value in limits.items() if value]
 
 
+@routes.get("vhost-limits", Right.MANAGEMENT, "Limits of virtual hosts.")
 async def list_vhost_limits(call: Call) -> ListingResponse:
     return ListingResponse(vhost_limit_rows(call, call.visible_vhosts()))
 
 
+@routes.get("vhost-limits/{vhost}", Right.VHOST_VISIBLE, "Those of one of them.")
 async def list_limits_of_vhost(call: Call) -> ListingResponse:
     return ListingResponse(vhost_limit_rows(call, (call.vhost().name,)))
 
 
+@routes.put(VHOST_LIMIT, Right.ADMINISTRATOR, "Set one.", body=VALUE)
 async def put_vhost_limit(call: Call) -> None:
     name = call.vhost_to_change().name
     value = limit_in(call, OF_VHOSTS, "in limits")
@@ -378,6 +339,7 @@ def limit_in(call: Call, names: tuple[str, ...], where: str) -> int:
     return value
 
 
+@routes.delete(VHOST_LIMIT, Right.ADMINISTRATOR, "Have none.")
 async def delete_vhost_limit(call: Call) -> None:
     """Clear a limit; one that is not set counts as cleared, as with RabbitMQ."""
     vhost, name = call.vhost_to_change(), call.path["name"]
@@ -392,14 +354,17 @@ def user_limit_rows(call: Call, *names: str) -> list[Row]:
     return [{"user": name, "value": value} for name, value in limits.items() if value]
 
 
+@routes.get("user-limits", Right.MANAGEMENT, "Limits of users.")
 async def list_user_limits(call: Call) -> ListingResponse:
     return ListingResponse(user_limit_rows(call, *call.context.access.users))
 
 
+@routes.get("user-limits/{user}", Right.MANAGEMENT, "Those of one of them.")
 async def list_limits_of_user(call: Call) -> ListingResponse:
     return ListingResponse(user_limit_rows(call, user_in_path(call).name))
 
 
+@routes.put(USER_LIMIT, Right.ADMINISTRATOR, "Set one.", body=VALUE)
 async def put_user_limit(call: Call) -> None:
     value = limit_in(call, OF_USERS, "in user-limits")
     name = call.path["user"]
@@ -408,32 +373,9 @@ async def put_user_limit(call: Call) -> None:
     await call.result("users.limits", name=name, limits={call.path["name"]: value})
 
 
+@routes.delete(USER_LIMIT, Right.ADMINISTRATOR, "Have none.")
 async def delete_user_limit(call: Call) -> None:
     """Clear a limit; one that is not set counts as cleared, as with RabbitMQ."""
     user, name = user_in_path(call), call.path["name"]
     if name in OF_USERS:
         await call.result("users.limits", name=user.name, limits={name: None})
-
-
-VHOST_LIMIT = "vhost-limits/{vhost}/{name}"
-USER_LIMIT = "user-limits/{user}/{name}"
-LIMIT_ENDPOINTS = (
-    Endpoint(
-        "GET", "vhost-limits", Right.MANAGEMENT, list_vhost_limits, "Limits of virtual hosts."
-    ),
-    Endpoint(
-        "GET",
-        "vhost-limits/{vhost}",
-        Right.VHOST_VISIBLE,
-        list_limits_of_vhost,
-        "Those of one of them.",
-    ),
-    Endpoint("PUT", VHOST_LIMIT, Right.ADMINISTRATOR, put_vhost_limit, "Set one.", body=VALUE),
-    Endpoint("DELETE", VHOST_LIMIT, Right.ADMINISTRATOR, delete_vhost_limit, "Have none."),
-    Endpoint("GET", "user-limits", Right.MANAGEMENT, list_user_limits, "Limits of users."),
-    Endpoint(
-        "GET", "user-limits/{user}", Right.MANAGEMENT, list_limits_of_user, "Those of one of them."
-    ),
-    Endpoint("PUT", USER_LIMIT, Right.ADMINISTRATOR, put_user_limit, "Set one.", body=VALUE),
-    Endpoint("DELETE", USER_LIMIT, Right.ADMINISTRATOR, delete_user_limit, "Have none."),
-)

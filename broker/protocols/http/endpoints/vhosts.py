@@ -7,7 +7,7 @@ from fluffle.broker.admin.context import Row
 from fluffle.broker.core.firehose import FIREHOSE
 from fluffle.broker.definitions.importer import tags_of
 from fluffle.broker.protocols.http.call import Call
-from fluffle.broker.protocols.http.endpoint import TAGS, TEXT, YES_OR_NO, Endpoint, fields
+from fluffle.broker.protocols.http.endpoint import TAGS, TEXT, YES_OR_NO, Routes, fields
 from fluffle.broker.protocols.http.endpoints.totals import (
     OBJECTS,
     OF_LISTS,
@@ -19,6 +19,9 @@ from fluffle.broker.protocols.http.responses import Created, ListingResponse, ba
 from fluffle.broker.protocols.http.rights import Right
 from fluffle.broker.queues.arguments import DECLARED_TYPES, DEFAULT_QUEUE_TYPE, QueueType
 from fluffle.broker.vhosts.vhost import VirtualHost
+
+routes = Routes()
+PROTECTION = "vhosts/{vhost}/deletion/protection"
 
 BODY = fields(
     {},
@@ -32,11 +35,13 @@ BODY = fields(
 )
 
 
+@routes.get("vhosts", Right.MANAGEMENT, "Virtual hosts.")
 async def list_vhosts(call: Call) -> ListingResponse:
     rows = await rows_of(call)
     return ListingResponse([rows[name] for name in sorted(call.visible_vhosts()) if name in rows])
 
 
+@routes.get("vhosts/{vhost}", Right.ADMINISTRATOR, "One of them.")
 async def show_vhost(call: Call) -> Row:
     return (await rows_of(call))[call.vhost().name]
 
@@ -91,6 +96,7 @@ def cluster_states(call: Call) -> Row:
     }
 
 
+@routes.put("vhosts/{vhost}", Right.ADMINISTRATOR, "Make or change one.", body=BODY)
 async def put_vhost(call: Call) -> Created | None:
     """Make one, in which who makes it has all rights; or say something else of it.
 
@@ -117,18 +123,22 @@ async def put_vhost(call: Call) -> Created | None:
     return Created() if is_new else None
 
 
+@routes.delete("vhosts/{vhost}", Right.ADMINISTRATOR, "Delete one.")
 async def delete_vhost(call: Call) -> None:
     await call.result("vhosts.delete", name=call.vhost().name)
 
 
+@routes.post(PROTECTION, Right.ADMINISTRATOR, "Keep it from being deleted.")
 async def protect(call: Call) -> None:
     await call.result("vhosts.metadata", name=call.vhost().name, is_protected=True)
 
 
+@routes.delete(PROTECTION, Right.ADMINISTRATOR, "Let it be deleted again.")
 async def unprotect(call: Call) -> None:
     await call.result("vhosts.metadata", name=call.vhost().name, is_protected=False)
 
 
+@routes.post("vhosts/{vhost}/start/{node}", Right.ADMINISTRATOR, "Start it on a node.")
 async def start(call: Call) -> None:
     """RabbitMQ's can fail to start on a node; ours are there with the node.  Refusal."""
     node, vhost = call.path["node"], call.path["vhost"]
@@ -137,19 +147,3 @@ async def start(call: Call) -> None:
         raise bad_request(f"{failure} nodedown")
     if vhost not in call.context.catalogue.vhosts:
         raise bad_request(f'{failure} {{no_such_vhost,<<"{vhost}">>}}')
-
-
-PROTECTION = "vhosts/{vhost}/deletion/protection"
-ENDPOINTS = (
-    Endpoint("GET", "vhosts", Right.MANAGEMENT, list_vhosts, "Virtual hosts."),
-    Endpoint("GET", "vhosts/{vhost}", Right.ADMINISTRATOR, show_vhost, "One of them."),
-    Endpoint(
-        "PUT", "vhosts/{vhost}", Right.ADMINISTRATOR, put_vhost, "Make or change one.", body=BODY
-    ),
-    Endpoint("DELETE", "vhosts/{vhost}", Right.ADMINISTRATOR, delete_vhost, "Delete one."),
-    Endpoint("POST", PROTECTION, Right.ADMINISTRATOR, protect, "Keep it from being deleted."),
-    Endpoint("DELETE", PROTECTION, Right.ADMINISTRATOR, unprotect, "Let it be deleted again."),
-    Endpoint(
-        "POST", "vhosts/{vhost}/start/{node}", Right.ADMINISTRATOR, start, "Start it on a node."
-    ),
-)
