@@ -13,7 +13,7 @@ from functools import partial
 
 from fluffle.broker.cli.client import NodeUnreachable, RequestRefused, running_pid
 from fluffle.broker.cli.rabbitmq.nodes import POLL_INTERVAL_S, WAIT_TIMEOUT_S, is_up, waited
-from fluffle.broker.cli.rabbitmq.verb import FLAG, TEXT, Failure, Invocation, Report, Verb
+from fluffle.broker.cli.rabbitmq.verb import FLAG, TEXT, Failure, Invocation, Report, Verb, calls
 
 JOIN = (
     "nodes do not join by a command here: have one of the cluster let this one in (fluffle cluster "
@@ -29,18 +29,6 @@ ALONE = "nodes start without the others as far as a majority allows; see fluffle
 
 def refuse(why: str, _call: Invocation) -> Report:
     raise Failure(why)
-
-
-def forget_cluster_node(call: Invocation) -> None:
-    call.client.call("cluster.forget", name=call.words[0])
-
-
-def stop_app(call: Invocation) -> None:
-    call.client.call("node.drain")
-
-
-def start_app(call: Invocation) -> None:
-    call.client.call("node.revive")
 
 
 def check_here(call: Invocation) -> None:
@@ -88,7 +76,7 @@ def with_node(text: str) -> partial[str]:
 
 VERBS: Mapping[str, Verb] = {
     "forget_cluster_node": Verb(
-        forget_cluster_node, "<node>", "Removing node {0} from the cluster", (1, 1),
+        calls("cluster.forget", "name"), "<node>", "Removing node {0} from the cluster", (1, 1),
         {"offline": FLAG}, note="with the queues that were on it alone; never --offline",
     ),
     "join_cluster": Verb(
@@ -105,11 +93,12 @@ VERBS: Mapping[str, Verb] = {
     ),
     "force_boot": Verb(partial(refuse, ALONE), note="refused: fluffle salvage does it"),
     "stop_app": Verb(
-        stop_app, "", with_node("Stopping rabbit application on node {node} ..."),
+        calls("node.drain"), "", with_node("Stopping rabbit application on node {node} ..."),
         note="as rabbitmq-upgrade drain: it serves no client, and remains a member",
     ),
     "start_app": Verb(
-        start_app, "", with_node("Starting node {node} ..."), note="as rabbitmq-upgrade revive"
+        calls("node.revive"), "", with_node("Starting node {node} ..."),
+        note="as rabbitmq-upgrade revive",
     ),
     "stop": Verb(
         stop, "[<pidfile>]", with_node("Stopping and halting node {node} ..."), (0, 1),
@@ -128,14 +117,6 @@ VERBS: Mapping[str, Verb] = {
 
 
 QUORUM_WAIT_S = 120.0
-
-
-def drain(call: Invocation) -> None:
-    call.client.call("node.drain")
-
-
-def revive(call: Invocation) -> None:
-    call.client.call("node.revive")
 
 
 def await_online_quorum_plus_one(call: Invocation) -> Report:
@@ -171,12 +152,12 @@ def awaiting(call: Invocation) -> str:
 
 MAINTENANCE: Mapping[str, Verb] = {
     "drain": Verb(
-        drain, "",
+        calls("node.drain"), "",
         "Will put node {node} into maintenance mode. The node will no longer serve any client "
         "traffic!",
     ),
     "revive": Verb(
-        revive, "",
+        calls("node.revive"), "",
         "Will put node {node} back into regular operating mode. The node will again serve client "
         "traffic and host primary queue replicas.",
         note="what it led it leads again",

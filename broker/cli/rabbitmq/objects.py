@@ -18,6 +18,7 @@ from fluffle.broker.cli.rabbitmq.verb import (
     RowTable,
     UsageFailure,
     Verb,
+    calls,
 )
 
 Enrich = Callable[[Invocation, Iterator[Row]], Iterator[Row]]
@@ -191,10 +192,6 @@ VERBS: Mapping[str, Verb] = {
 }  # fmt: skip
 
 
-def purge_queue(call: Invocation) -> None:
-    call.client.call("queues.purge", name=call.words[0], vhost=call.vhost)
-
-
 def delete_queue(call: Invocation) -> Report:
     messages = call.client.call(
         "queues.delete",
@@ -239,7 +236,8 @@ def close_all_banner(call: Invocation) -> str:
 
 OPERATIONS: Mapping[str, Verb] = {
     "purge_queue": Verb(
-        purge_queue, "<queue>", "Purging queue '{0}' in vhost '{vhost}' ...", (1, 1),
+        calls("queues.purge", "name", in_vhost=True), "<queue>",
+        "Purging queue '{0}' in vhost '{vhost}' ...", (1, 1),
         failures={NOT_FOUND: DATA},
     ),
     "delete_queue": Verb(

@@ -14,6 +14,7 @@ from fluffle.broker.cli.rabbitmq.verb import (
     RowTable,
     UsageFailure,
     Verb,
+    calls,
 )
 
 COLUMNS = ("vhost", "name", "pattern", "apply-to", "definition", "priority")
@@ -36,10 +37,6 @@ def set_policy(kind: str, call: Invocation) -> None:
     )
 
 
-def clear_policy(kind: str, call: Invocation) -> None:
-    call.client.call(f"{kind}.clear", name=call.words[0], vhost=call.vhost)
-
-
 def list_policies(kind: str, call: Invocation) -> RowTable:
     rows = call.client.rows(f"{kind}.list", vhost=call.vhost)
     return RowTable(COLUMNS, as_text(rows, "definition"), has_blank_line=True)
@@ -50,29 +47,9 @@ def as_text(rows: Iterator[Row], name: str) -> Iterator[Row]:
     return ({**row, name: json.dumps(row[name], separators=(",", ":"))} for row in rows)
 
 
-def set_parameter(call: Invocation) -> None:
-    component, name, value = call.words
-    call.client.call(
-        "parameters.set", component=component, name=name, value=value, vhost=call.vhost
-    )
-
-
-def clear_parameter(call: Invocation) -> None:
-    component, name = call.words
-    call.client.call("parameters.clear", component=component, name=name, vhost=call.vhost)
-
-
 def list_parameters(call: Invocation) -> RowTable:
     rows = call.client.rows("parameters.list", vhost=call.vhost)
     return RowTable(("component", "name", "value"), as_text(rows, "value"), has_blank_line=True)
-
-
-def set_global_parameter(call: Invocation) -> None:
-    call.client.call("global_parameters.set", name=call.words[0], value=call.words[1])
-
-
-def clear_global_parameter(call: Invocation) -> None:
-    call.client.call("global_parameters.clear", name=call.words[0])
 
 
 def list_global_parameters(call: Invocation) -> RowTable:
@@ -96,7 +73,7 @@ VERBS: Mapping[str, Verb] = {
         partial(set_policy, "policies"), PLACES, partial(setting, "policy"), (3, 3), OPTIONS
     ),
     "clear_policy": Verb(
-        partial(clear_policy, "policies"), "<name>",
+        calls("policies.clear", "name", in_vhost=True), "<name>",
         'Clearing policy "{0}" on vhost "{vhost}" ...', (1, 1), texts=ABSENT,
     ),
     "list_policies": Verb(
@@ -107,7 +84,7 @@ VERBS: Mapping[str, Verb] = {
         partial(setting, "operator policy override"), (3, 3), OPTIONS,
     ),
     "clear_operator_policy": Verb(
-        partial(clear_policy, "operator_policies"), "<name>",
+        calls("operator_policies.clear", "name", in_vhost=True), "<name>",
         'Clearing operator policy "{0}" on vhost "{vhost}" ...', (1, 1), texts=ABSENT,
     ),
     "list_operator_policies": Verb(
@@ -115,12 +92,13 @@ VERBS: Mapping[str, Verb] = {
         'Listing operator policy overrides for vhost "{vhost}" ...',
     ),
     "set_parameter": Verb(
-        set_parameter, "<component> <name> <value>",
+        calls("parameters.set", "component", "name", "value", in_vhost=True),
+        "<component> <name> <value>",
         'Setting runtime parameter "{1}" for component "{0}" to "{2}" in vhost "{vhost}" ...',
         (3, 3),
     ),
     "clear_parameter": Verb(
-        clear_parameter, "<component> <name>",
+        calls("parameters.clear", "component", "name", in_vhost=True), "<component> <name>",
         'Clearing runtime parameter "{1}" for component "{0}" on vhost "{vhost}" ...', (2, 2),
         texts=ABSENT,
     ),
@@ -129,11 +107,12 @@ VERBS: Mapping[str, Verb] = {
         note="policies of operators and limits of virtual hosts are among them",
     ),
     "set_global_parameter": Verb(
-        set_global_parameter, "<name> <value>",
+        calls("global_parameters.set", "name", "value"), "<name> <value>",
         'Setting global runtime parameter "{0}" to "{1}" ...', (2, 2),
     ),
     "clear_global_parameter": Verb(
-        clear_global_parameter, "<name>", 'Clearing global runtime parameter "{0}" ...', (1, 1),
+        calls("global_parameters.clear", "name"), "<name>",
+        'Clearing global runtime parameter "{0}" ...', (1, 1),
         texts=ABSENT,
     ),
     "list_global_parameters": Verb(

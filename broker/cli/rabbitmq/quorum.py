@@ -17,6 +17,7 @@ from fluffle.broker.cli.rabbitmq.verb import (
     RowTable,
     UsageFailure,
     Verb,
+    calls,
 )
 
 STATUS = ("Node Name", "Raft State", "Membership", "Running")
@@ -83,16 +84,6 @@ def check_node(call: Invocation, node: str) -> None:
         raise UsageFailure(f"node {node} is not a member of the cluster")
 
 
-def delete_member(call: Invocation) -> None:
-    name, node = call.words
-    call.client.call("queues.delete_member", name=name, node=node, vhost=call.vhost)
-
-
-def transfer_leadership(call: Invocation) -> None:
-    name, node = call.words
-    call.client.call("queues.transfer", name=name, node=node, vhost=call.vhost)
-
-
 def matching(call: Invocation) -> list[Row]:
     """Quorum queues by the patterns that were given.  UsageFailure."""
     try:
@@ -153,11 +144,6 @@ def rebalance(call: Invocation) -> RowTable:
     )
 
 
-def reclaim_quorum_memory(call: Invocation) -> None:
-    """Check that the queue is there; it has no log in memory to be flushed."""
-    call.client.call("queues.show", name=call.words[0], vhost=call.vhost)
-
-
 def initial_sync(call: Invocation) -> Report:
     return Report([f"Node {call.node} reported no queues with promotable replicas"])
 
@@ -180,12 +166,13 @@ VERBS: Mapping[str, Verb] = {
         "and it goes on by itself",
     ),
     "delete_member": Verb(
-        delete_member, "<queue> <node>", "Removing a replica of queue {0} on node {1}...", (2, 2),
+        calls("queues.delete_member", "name", "node", in_vhost=True), "<queue> <node>",
+        "Removing a replica of queue {0} on node {1}...", (2, 2),
         note="returns once the queue does not need it any more; a node that there is not is an "
         "error",
     ),
     "transfer_leadership": Verb(
-        transfer_leadership, "<queue> <node>",
+        calls("queues.transfer", "name", "node", in_vhost=True), "<queue> <node>",
         "Transferring leadership of queue {0} to node {1}...", (2, 2), note="not in RabbitMQ 4.0",
     ),
     "grow": Verb(
@@ -201,7 +188,8 @@ VERBS: Mapping[str, Verb] = {
         PATTERNS, check=check_group, note="all quorum queues, whatever the patterns say",
     ),
     "reclaim_quorum_memory": Verb(
-        reclaim_quorum_memory, "<queue>", "Will flush Raft WAL of quorum queue {0} ...", (1, 1),
+        calls("queues.show", "name", in_vhost=True), "<queue>",
+        "Will flush Raft WAL of quorum queue {0} ...", (1, 1),
         failures={NOT_FOUND: DATA}, texts={NOT_FOUND: NOT_FOUND_CODES},
         note="nothing is to be done: a log is not kept in memory",
     ),

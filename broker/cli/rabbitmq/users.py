@@ -21,6 +21,8 @@ from fluffle.broker.cli.rabbitmq.verb import (
     Report,
     RowTable,
     Verb,
+    calls,
+    lists,
 )
 
 REFUSED = 403
@@ -72,10 +74,6 @@ def authenticate_user(call: Invocation) -> Report:
     return Report(["Success"])
 
 
-def list_users(call: Invocation) -> RowTable:
-    return RowTable(("user", "tags"), call.client.rows("users.list"))
-
-
 def hash_password(call: Invocation) -> Report:
     text = call.words[0] if call.words else call.standard_input()
     return Report([hashed(text.encode(), SHA256).hash])
@@ -87,13 +85,6 @@ HASHED = {"pre-hashed-password": FLAG}
 RIGHTS = ("configure", "write", "read")
 
 
-def set_permissions(call: Invocation) -> None:
-    user, configure, write, read = call.words
-    call.client.call(
-        "permissions.set", user=user, vhost=call.vhost, configure=configure, write=write, read=read
-    )
-
-
 def set_permissions_globally(call: Invocation) -> None:
     user, configure, write, read = call.words
     for row in list(call.client.rows("vhosts.list")):
@@ -103,43 +94,11 @@ def set_permissions_globally(call: Invocation) -> None:
         )  # fmt: skip
 
 
-def clear_permissions(call: Invocation) -> None:
-    call.client.call("permissions.clear", user=call.words[0], vhost=call.vhost)
-
-
-def list_permissions(call: Invocation) -> RowTable:
-    rows = call.client.rows("permissions.list", vhost=call.vhost)
-    return RowTable(("user", *RIGHTS), rows)
-
-
-def list_user_permissions(call: Invocation) -> RowTable:
-    rows = call.client.rows("permissions.list", user=call.words[0])
-    return RowTable(("vhost", *RIGHTS), rows)
-
-
-def set_topic_permissions(call: Invocation) -> None:
-    user, exchange, write, read = call.words
-    call.client.call(
-        "permissions.topic_set",
-        user=user, vhost=call.vhost, exchange=exchange, write=write, read=read,
-    )  # fmt: skip
-
-
 def clear_topic_permissions(call: Invocation) -> None:
     exchange = call.words[1] if len(call.words) > 1 else None
     call.client.call(
         "permissions.topic_clear", user=call.words[0], vhost=call.vhost, exchange=exchange
     )
-
-
-def list_topic_permissions(call: Invocation) -> RowTable:
-    rows = call.client.rows("permissions.topic_list", vhost=call.vhost)
-    return RowTable(("user", "exchange", "write", "read"), rows)
-
-
-def list_user_topic_permissions(call: Invocation) -> RowTable:
-    rows = call.client.rows("permissions.topic_list", user=call.words[0])
-    return RowTable(("vhost", "exchange", "write", "read"), rows, has_header=False)
 
 
 def clearing_topics(call: Invocation) -> str:
@@ -172,12 +131,13 @@ VERBS: Mapping[str, Verb] = {
         authenticate_user, "<username> [<password>]", 'Authenticating user "{0}" ...', (1, 2),
         failures={REFUSED: DATA, NOT_FOUND: NO_USER},
     ),
-    "list_users": Verb(list_users, "", "Listing users ..."),
+    "list_users": Verb(lists("users.list", ("user", "tags")), "", "Listing users ..."),
     "hash_password": Verb(
         hash_password, "[<cleartext_password>]", "Will hash password {0}", (0, 1)
     ),
     "set_permissions": Verb(
-        set_permissions, "<username> <configure> <write> <read>",
+        calls("permissions.set", "user", *RIGHTS, in_vhost=True),
+        "<username> <configure> <write> <read>",
         'Setting permissions for user "{0}" in vhost "{vhost}" ...', (4, 4),
     ),
     "set_permissions_globally": Verb(
@@ -186,27 +146,35 @@ VERBS: Mapping[str, Verb] = {
         note="for the virtual hosts that there are, one after the other",
     ),
     "clear_permissions": Verb(
-        clear_permissions, "<username>",
+        calls("permissions.clear", "user", in_vhost=True), "<username>",
         'Clearing permissions for user "{0}" in vhost "{vhost}" ...', (1, 1),
     ),
     "list_permissions": Verb(
-        list_permissions, "", 'Listing permissions for vhost "{vhost}" ...'
+        lists("permissions.list", ("user", *RIGHTS), in_vhost=True), "",
+        'Listing permissions for vhost "{vhost}" ...'
     ),
     "list_user_permissions": Verb(
-        list_user_permissions, "<username>", 'Listing permissions for user "{0}" ...', (1, 1)
+        lists("permissions.list", ("vhost", *RIGHTS), "user"), "<username>",
+        'Listing permissions for user "{0}" ...', (1, 1)
     ),
     "set_topic_permissions": Verb(
-        set_topic_permissions, "<username> <exchange> <write> <read>",
+        calls("permissions.topic_set", "user", "exchange", "write", "read", in_vhost=True),
+        "<username> <exchange> <write> <read>",
         'Setting topic permissions on "{1}" for user "{0}" in vhost "{vhost}" ...', (4, 4),
     ),
     "clear_topic_permissions": Verb(
         clear_topic_permissions, "<username> [<exchange>]", clearing_topics, (1, 2)
     ),
     "list_topic_permissions": Verb(
-        list_topic_permissions, "", 'Listing topic permissions for vhost "{vhost}" ...'
+        lists("permissions.topic_list", ("user", "exchange", "write", "read"), in_vhost=True), "",
+        'Listing topic permissions for vhost "{vhost}" ...'
     ),
     "list_user_topic_permissions": Verb(
-        list_user_topic_permissions, "<username>",
+        lists(
+            "permissions.topic_list", ("vhost", "exchange", "write", "read"), "user",
+            has_header=False,
+        ),
+        "<username>",
         'Listing topic permissions for user "{0}" ...', (1, 1),
     ),
 }  # fmt: skip

@@ -95,6 +95,11 @@ class Invocation:
     def word(self, place: int, default: str = "") -> str:
         return self.words[place] if place < len(self.words) else default
 
+    def named(self, names: Sequence[str], *, in_vhost: bool) -> dict[str, str]:
+        """Return the words by these names of arguments, with the virtual host if it is meant."""
+        given = dict(zip(names, self.words, strict=True))
+        return {**given, "vhost": self.vhost} if in_vhost else given
+
     def has(self, option: str) -> bool:
         return option in self.options
 
@@ -138,3 +143,29 @@ class Verb:
     """Raises `Failure` for what cannot be meant, before anything is said."""
     note: str = ""
     """Difference from RabbitMQ, or empty."""
+
+
+def calls(control_verb: str, *names: str, in_vhost: bool = False) -> Callable[[Invocation], None]:
+    """Return the action that calls a verb of the control socket: the words are the arguments
+    `names`, beside the virtual host if it takes one."""
+
+    def act(call: Invocation) -> None:
+        call.client.call(control_verb, **call.named(names, in_vhost=in_vhost))
+
+    return act
+
+
+def lists(
+    control_verb: str,
+    columns: Sequence[str],
+    *names: str,
+    in_vhost: bool = False,
+    has_header: bool = True,
+) -> Callable[[Invocation], Output]:
+    """Return the action that prints rows of a verb, with arguments as for `calls`."""
+
+    def act(call: Invocation) -> RowTable:
+        rows = call.client.rows(control_verb, **call.named(names, in_vhost=in_vhost))
+        return RowTable(columns, rows, has_header=has_header)
+
+    return act

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 from fluffle.broker.cli.output import Row
 from fluffle.broker.cli.rabbitmq.verb import (
@@ -14,6 +15,7 @@ from fluffle.broker.cli.rabbitmq.verb import (
     RowTable,
     UsageFailure,
     Verb,
+    calls,
 )
 
 METADATA: Mapping[str, str] = {"description": TEXT, "tags": TEXT, "default-queue-type": TEXT}
@@ -42,10 +44,6 @@ def add_vhost(call: Invocation) -> None:
         call.client.call("vhosts.add", name=call.words[0], **metadata(call))
 
 
-def delete_vhost(call: Invocation) -> None:
-    call.client.call("vhosts.delete", name=call.words[0])
-
-
 def update_vhost_metadata(call: Invocation) -> None:
     fields = metadata(call)
     if not fields:
@@ -53,12 +51,8 @@ def update_vhost_metadata(call: Invocation) -> None:
     call.client.call("vhosts.metadata", name=call.words[0], **fields)
 
 
-def enable_protection(call: Invocation) -> None:
-    call.client.call("vhosts.metadata", name=call.words[0], is_protected=True)
-
-
-def disable_protection(call: Invocation) -> None:
-    call.client.call("vhosts.metadata", name=call.words[0], is_protected=False)
+def protect(call: Invocation, *, is_protected: bool) -> None:
+    call.client.call("vhosts.metadata", name=call.words[0], is_protected=is_protected)
 
 
 def set_vhost_tags(call: Invocation) -> None:
@@ -73,14 +67,9 @@ def list_vhosts(call: Invocation) -> RowTable:
     return RowTable(columns, call.client.rows("vhosts.list"))
 
 
-def trace_on(call: Invocation) -> Report:
-    call.client.call("vhosts.trace", name=call.vhost, on=True)
-    return Report([f"Trace enabled for vhost {call.vhost}"])
-
-
-def trace_off(call: Invocation) -> Report:
-    call.client.call("vhosts.trace", name=call.vhost, on=False)
-    return Report([f"Trace disabled for vhost {call.vhost}"])
+def trace(call: Invocation, *, on: bool) -> Report:
+    call.client.call("vhosts.trace", name=call.vhost, on=on)
+    return Report([f"Trace {'enabled' if on else 'disabled'} for vhost {call.vhost}"])
 
 
 MISSING = {NOT_FOUND: DATA}
@@ -88,7 +77,8 @@ MISSING = {NOT_FOUND: DATA}
 VERBS: Mapping[str, Verb] = {
     "add_vhost": Verb(add_vhost, "<vhost>", 'Adding vhost "{0}" ...', (1, 1), METADATA),
     "delete_vhost": Verb(
-        delete_vhost, "<vhost>", 'Deleting vhost "{0}" ...', (1, 1), failures=MISSING
+        calls("vhosts.delete", "name"), "<vhost>", 'Deleting vhost "{0}" ...', (1, 1),
+        failures=MISSING,
     ),
     "update_vhost_metadata": Verb(
         update_vhost_metadata, "<vhost>", 'Updating metadata of vhost "{0}" ...', (1, 1), METADATA,
@@ -101,16 +91,18 @@ VERBS: Mapping[str, Verb] = {
         (1, None), failures=MISSING,
     ),
     "enable_vhost_protection_from_deletion": Verb(
-        enable_protection, "<vhost>", "Protecting virtual host {0} from removal...", (1, 1),
+        partial(protect, is_protected=True), "<vhost>",
+        "Protecting virtual host {0} from removal...", (1, 1),
         failures=MISSING,
         note="not in RabbitMQ 4.0",
     ),
     "disable_vhost_protection_from_deletion": Verb(
-        disable_protection, "<vhost>", "Removing protection of virtual host {0}...", (1, 1),
+        partial(protect, is_protected=False), "<vhost>",
+        "Removing protection of virtual host {0}...", (1, 1),
         failures=MISSING,
         note="not in RabbitMQ 4.0",
     ),
     "list_vhosts": Verb(list_vhosts, "[<column> ...]", "Listing vhosts ...", (0, None)),
-    "trace_on": Verb(trace_on, "", 'Starting tracing for vhost "{vhost}" ...'),
-    "trace_off": Verb(trace_off, "", 'Stopping tracing for vhost "{vhost}" ...'),
+    "trace_on": Verb(partial(trace, on=True), "", 'Starting tracing for vhost "{vhost}" ...'),
+    "trace_off": Verb(partial(trace, on=False), "", 'Stopping tracing for vhost "{vhost}" ...'),
 }  # fmt: skip
