@@ -6,14 +6,20 @@ A parser raises ValueError, which says what to write.
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 from fluffle.broker.config.config import (
     AUTH_MECHANISMS,
     MQTT_PACKET_BYTES_MAX,
+    ClusterConfig,
+    Config,
+    InterceptorConfig,
+    Limits,
     ListenAddress,
+    MqttConfig,
+    QuorumConfig,
     UserRights,
     memory_bytes,
 )
@@ -42,9 +48,10 @@ class Option:
     name: str
     metavar: str
     help: str
-    parse: Callable[[str], object] = str
-    config_field: str | None = None
-    default: str = ""
+    parse: Callable[[str], object]
+    config_field: str
+    """Field of the `Config` with its group, as `mqtt_prefetch`."""
+    default: str
     """Default as a user would write it; the value itself is in `Config`."""
     collect: Callable[[list[Any]], object] | None = None
     """Makes one value of those of an option that may be given many times."""
@@ -67,6 +74,63 @@ class Option:
     def variable(self) -> str:
         """Name of the environment variable for the option."""
         return PREFIX + self.name.upper().replace("-", "_")
+
+
+def option(
+    name: str,
+    metavar: str,
+    says: str,
+    parse: Callable[[str], object],
+    config_field: str = "",
+    *,
+    default: str | None = None,
+    **more: Any,
+) -> Option:
+    """Return an option; its field is called as it is, and its default is the one of that field as
+    text, unless something else is said."""
+    field = config_field or name.replace("-", "_")
+    text = default_text(field, metavar) if default is None else default
+    return Option(name, metavar, says, parse, field, text, **more)
+
+
+def switch(name: str, says: str, config_field: str = "") -> Option:
+    """Return an option that is on or off."""
+    return option(name, "yes|no", says, parse_switch, config_field, is_switch=True)
+
+
+def one_of(name: str, words: Sequence[str], says: str, config_field: str = "") -> Option:
+    """Return an option for one of some words."""
+    return option(name, "|".join(words), says, choice(*words), config_field)
+
+
+def limit(name: str, says: str, config_field: str) -> Option:
+    """Return an option for a number, or for no limit."""
+    return option(name, "N|none", says, parse_limit, config_field)
+
+
+GROUPS: Mapping[str, object] = {
+    "cluster_": ClusterConfig({}, b""),
+    "limits_": Limits(),
+    "mqtt_": MqttConfig(),
+    "quorum_": QuorumConfig(),
+    "stamps_": InterceptorConfig(),
+}
+"""Groups of fields of a `Config`, by what their names begin with among options."""
+DEFAULTS: Mapping[str, object] = {each.name: each.default for each in fields(Config)}
+
+
+def default_text(field: str, metavar: str) -> str:
+    """Return the default of a field of the `Config`, as a user would write it; nothing for what is
+    not written in a word."""
+    value = DEFAULTS.get(field)
+    for prefix, group in GROUPS.items():
+        if field.startswith(prefix):
+            value = getattr(group, field.removeprefix(prefix), None)
+    if value is None:
+        return "none" if "none" in metavar.split("|") else ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value) if isinstance(value, int | str | Path) else ""
 
 
 class OptionError(Exception):

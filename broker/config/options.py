@@ -246,8 +246,7 @@ def _config_fields(given: Mapping[str, OptionTexts]) -> Iterator[tuple[str, Any]
     for name, value in given.items():
         option = OPTIONS[name]
         parsed = [_parsed(option, text, value.source) for text in value.texts]
-        if option.config_field is not None:
-            yield option.config_field, option.collect(parsed) if option.collect else parsed[0]
+        yield option.config_field, option.collect(parsed) if option.collect else parsed[0]
 
 
 def _parsed(option: Option, text: str, source: str) -> object:
