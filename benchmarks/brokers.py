@@ -47,6 +47,8 @@ class Broker:
     """Process ids of the other nodes."""
     mqtt_port: int = 0
     """Where it takes MQTT clients, if it does."""
+    mqtt_subscriber_port: int = 0
+    """Where it takes those that subscribe, if that is another node; 0 if it is the same."""
 
     def pids(self) -> list[int]:
         return [each for pid in (self.pid, *self.other_pids) for each in family(pid)]

@@ -45,6 +45,8 @@ class Member:
     log: Path
     find_pid: Callable[[int], int] = int
     """The process that is the node, from the one that was started."""
+    mqtt_port: int = 0
+    """Where it takes MQTT clients, if it does."""
     _process: "subprocess.Popen[bytes] | None" = field(default=None, init=False)
 
     @property
@@ -101,6 +103,8 @@ class Cluster:
             open_ms=0.0,
             consume_address=second.address,
             other_pids=tuple(pids[1:]),
+            mqtt_port=first.mqtt_port,
+            mqtt_subscriber_port=second.mqtt_port,
         )
 
     def start_again(self, member: Member) -> None:
@@ -124,12 +128,14 @@ def running(name: str, members: tuple[Member, ...], cores: Cores) -> Iterator[Cl
 
 
 @contextmanager
-def three_fluffles(folder: Path, cores: Cores, *, command: Path = OWN_COMMAND) -> Iterator[Cluster]:
-    """`fluffle serve`, three times."""
+def three_fluffles(
+    folder: Path, cores: Cores, *, command: Path = OWN_COMMAND, mqtt: bool = False
+) -> Iterator[Cluster]:
+    """`fluffle serve`, three times; `mqtt`: with ports for clients of MQTT."""
     if not command.exists():
         raise NotAvailable("fluffle is not installed beside this Python: pip install -e .")
-    ports = free_ports(2 * len(NODES))
-    amqp, links = ports[: len(NODES)], ports[len(NODES) :]
+    ports = free_ports(3 * len(NODES))
+    amqp, links, mqtt_ports = (ports[at :: len(NODES)] for at in range(3))
     peers = [f"{node}=127.0.0.1:{port}" for node, port in zip(NODES, links, strict=True)]
     environment = {name: value for name, value in os.environ.items() if "FLUFFLE_" not in name}
     secret = secrets.token_hex(16)
@@ -139,10 +145,12 @@ def three_fluffles(folder: Path, cores: Cores, *, command: Path = OWN_COMMAND) -
                 *(str(command), "serve", "--node", node, "--data-dir", str(folder / node)),
                 *("--listen", f"127.0.0.1:{amqp[number]}"),
                 *("--cluster-listen", f"127.0.0.1:{links[number]}", "--peers", ",".join(peers)),
+                *(("--mqtt", f"127.0.0.1:{mqtt_ports[number]}") if mqtt else ()),
             ],
             {**environment, "FLUFFLE_CLUSTER_SECRET": secret},
             Address("127.0.0.1", amqp[number]),
             folder / f"{node}.log",
+            mqtt_port=mqtt_ports[number] if mqtt else 0,
         )
         for number, node in enumerate(NODES)
     )

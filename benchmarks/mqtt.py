@@ -34,6 +34,7 @@ from benchmarks.brokers import (
     rabbitmq,
 )
 from benchmarks.client import Address
+from benchmarks.clusters import as_one, three_fluffles
 from benchmarks.load import LoadFailed, compiled
 from benchmarks.machine import Cores, pinned, placements
 
@@ -67,6 +68,15 @@ class Row:
     figure: str = "cpu_us"
     of_rabbitmq: bool = True
     """True if RabbitMQ can do it at all."""
+    in_cluster: bool = False
+    """True if it runs on three nodes of fluffle, publishers at one and subscribers at another; the
+    CPU is that of all three."""
+
+    def is_of(self, broker: str) -> bool:
+        """True if a broker runs this load."""
+        if self.in_cluster:
+            return broker == "fluffle"
+        return broker != "rabbitmq" or self.of_rabbitmq
 
 
 ROWS: Mapping[str, Row] = {
@@ -80,6 +90,8 @@ ROWS: Mapping[str, Row] = {
     "lasting2": Row(
         "pairs QoS 2, lasting sessions", "pairs -c 4 -q 2 -l", 50_000, of_rabbitmq=False
     ),
+    "cluster1": Row("lasting1, 3 nodes", "pairs -c 4 -q 1 -l", 50_000, in_cluster=True),
+    "cluster2": Row("lasting2, 3 nodes", "pairs -c 4 -q 2 -l", 20_000, in_cluster=True),
     "fanout": Row("1 to 100, 10 under way, a delivery", "fanout -c 100 -w 10", 10_000, 0.5),
     "lone": Row("1 to 100, lone, a delivery", "fanout -c 100 -w 1", 3_000, 1.0, 0.4),
     "single": Row("one QoS 1 at a time", "pairs -c 1 -q 1 -w 1", 20_000, 5.0),
@@ -134,14 +146,19 @@ def measure(row: Row, name: str, messages: int) -> float:
     """The figure of one run."""
     places = placements(pin_rabbitmq=False)
     place = places["rabbitmq" if name == "rabbitmq" else "fluffle"]
+    launch = LAUNCHERS[name]
+    if row.in_cluster:
+        place, launch = places["three-fluffles"], as_one(partial(three_fluffles, mqtt=True))
     with (
         tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
-        LAUNCHERS[name](Path(folder), place.broker) as broker,
+        launch(Path(folder), place.broker) as broker,
     ):
         if not broker.mqtt_port:
             raise NotAvailable(f"{name} does not take MQTT clients")
         command = [str(FOLDER / "mqttload"), *row.options.split(), "-p", str(broker.mqtt_port)]
         command += ["-I", ",".join(map(str, broker.pids())), "-T", str(TIMEOUT_S)]
+        if broker.mqtt_subscriber_port:
+            command += ["-S", str(broker.mqtt_subscriber_port)]
         if messages:
             command += ["-n", str(messages), "-W", str(messages // 10)]
         with pinned(place.load):
@@ -150,7 +167,10 @@ def measure(row: Row, name: str, messages: int) -> float:
             )
     if done.returncode:
         raise LoadFailed(f"{name}, {row.title}: {done.stderr.strip()}")
-    return float(json.loads(done.stdout)[row.figure])
+    found = json.loads(done.stdout)
+    if row.in_cluster:
+        print(f"{row.title}: {found['rate']} messages/s", file=sys.stderr, flush=True)
+    return float(found[row.figure])
 
 
 def table(figures: Mapping[str, Mapping[str, list[float]]]) -> str:
@@ -166,7 +186,7 @@ def table(figures: Mapping[str, Mapping[str, list[float]]]) -> str:
         cells = [shown(medians.get(broker)) for broker in LAUNCHERS]
         for other, aim in (
             ("mosquitto", row.mosquitto_ratio_max),
-            ("rabbitmq", row.rabbitmq_ratio_max if row.of_rabbitmq else None),
+            ("rabbitmq", row.rabbitmq_ratio_max if row.is_of("rabbitmq") else None),
         ):
             ours, theirs = medians.get("fluffle"), medians.get(other)
             cells += [shown(ours / theirs if ours is not None and theirs else None)]
@@ -202,7 +222,7 @@ def turns(chosen: argparse.Namespace) -> Iterator[tuple[str, str]]:
     for repetition in range(chosen.reps):
         for name in chosen.rows:
             for broker in chosen.only[:: -1 if repetition % 2 else 1]:
-                if broker != "rabbitmq" or ROWS[name].of_rabbitmq:
+                if ROWS[name].is_of(broker):
                     yield name, broker
 
 

@@ -23,7 +23,7 @@ enum { PUBLISHER, SUBSCRIBER, CONNECTING };
 
 static struct {
     const char *mode, *user, *password;
-    int port, clients, qos, size, window, version, lasting, retain, pids[64], pid_count;
+    int port, subscriber_port, clients, qos, size, window, version, lasting, retain, pids[64], pid_count;
     uint64_t messages, warm_up;
     double seconds;
 } opt = {.mode = "", .clients = 1, .qos = 0, .size = 64, .window = 100, .version = 5,
@@ -237,7 +237,8 @@ static void flush_some(client *c) {
 }
 
 static void open_socket(client *c) {
-    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)opt.port)};
+    int port = c->role == SUBSCRIBER && opt.subscriber_port ? opt.subscriber_port : opt.port;
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
     to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     int on = 1;
     c->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -593,9 +594,9 @@ static int mode_run(void) {
 
 static int usage(void) {
     fprintf(stderr,
-            "mqttload publish|pairs|fanout|connect|idle -p PORT [-I PID,...] [-n MESSAGES] [-W WARM-UP]\n"
+            "mqttload publish|pairs|fanout|connect|idle -p PORT [-S PORT] [-I PID,...] [-n MESSAGES] [-W WARM-UP]\n"
             "  [-c CLIENTS] [-q QOS] [-s BYTES] [-w WINDOW] [-v 4|5] [-l] [-r] [-T SECONDS] [-u USER -P PASSWORD]\n"
-            "  -l: sessions outlive their connections; -r: messages are retained; the broker is on 127.0.0.1\n");
+            "  -S: of subscribers; -l: sessions outlive their connections; -r: messages are retained; the broker is on 127.0.0.1\n");
     return 2;
 }
 
@@ -604,9 +605,10 @@ int main(int argc, char **argv) {
         return usage();
     opt.mode = argv[1];
     optind = 2;
-    for (int o; (o = getopt(argc, argv, "p:I:n:W:c:q:s:w:v:lrT:u:P:")) != -1;)
+    for (int o; (o = getopt(argc, argv, "p:S:I:n:W:c:q:s:w:v:lrT:u:P:")) != -1;)
         switch (o) {
         case 'p': opt.port = atoi(optarg); break;
+        case 'S': opt.subscriber_port = atoi(optarg); break;
         case 'I':
             for (char *t = strtok(optarg, ","); t && opt.pid_count < 64; t = strtok(0, ","))
                 opt.pids[opt.pid_count++] = atoi(t);

@@ -8,8 +8,16 @@ INCOMING, OUTGOING, SENT = "in", "out", "sent"
 """Stages of a packet that are kept: INCOMING, the broker has taken it from the client; OUTGOING,
 the client has confirmed its receipt; SENT, it was sent to the client, which may have it or not."""
 
-PacketNumber: TypeAlias = tuple[str, int]
-"""Direction and number."""
+PACKETS_PER_PAGE = 64
+"""Numbers that are kept in one fact: a client uses them in turn, so that a run of messages takes a
+fact or two."""
+
+PageName: TypeAlias = tuple[str, int]
+"""Stage, and the place of a page among all numbers."""
+
+PacketPage: TypeAlias = "dict[int, int | None]"
+"""Packets of one stage whose numbers are neighbours, with what is kept of each; never changed, but
+replaced by another."""
 
 
 class ClientSession(NamedTuple):
@@ -26,7 +34,7 @@ class ClientSession(NamedTuple):
     """Further state of the session, which only its protocol reads."""
 
 
-def packet_of(key: tuple[str | bytes, ...]) -> PacketNumber:
-    """Return the packet that the key of a fact names."""
-    _vhost, _client_id, direction, number = key
-    return str(direction), int(number)
+def page_of(key: tuple[str | bytes, ...]) -> PageName:
+    """Return the page of packets that the key of a fact names."""
+    _vhost, _client_id, stage, place = key
+    return str(stage), int(place)

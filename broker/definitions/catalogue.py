@@ -14,7 +14,7 @@ from operator import attrgetter
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from fluffle.broker.access.access import Access
-from fluffle.broker.base.client_session import packet_of
+from fluffle.broker.base.client_session import page_of
 from fluffle.broker.base.message import NEVER_EXPIRES_MS
 from fluffle.broker.definitions.policy_renewal import ImmediateRenewal
 from fluffle.broker.durability.definitions.image import DefinitionImage, VhostImage
@@ -414,13 +414,13 @@ def remove_client_session(catalogue: Catalogue, key: Any, _session: Any) -> Iter
     return [partial(listener, vhost, client_id) for listener in catalogue.session_listeners]
 
 
-def put_client_packet(catalogue: Catalogue, key: Any, message: Any) -> Iterable[Consequence]:
-    catalogue.holder(key[0]).client_sessions.put_packet(key[1], packet_of(key), message)
+def put_client_packets(catalogue: Catalogue, key: Any, page: Any) -> Iterable[Consequence]:
+    catalogue.holder(key[0]).client_sessions.put_page(key[1], page_of(key), page)
     return ()
 
 
-def remove_client_packet(catalogue: Catalogue, key: Any, _value: Any) -> Iterable[Consequence]:
-    catalogue.holder(key[0]).client_sessions.remove_packet(key[1], packet_of(key))
+def remove_client_packets(catalogue: Catalogue, key: Any, _value: Any) -> Iterable[Consequence]:
+    catalogue.holder(key[0]).client_sessions.remove_page(key[1], page_of(key))
     return ()
 
 
@@ -494,7 +494,7 @@ APPLIED: Mapping[Kind, FactActions] = {
     Kind.BINDING: FactActions(put_binding, remove_binding),
     Kind.RETAINED: FactActions(put_retained, remove_retained),
     Kind.CLIENT_SESSION: FactActions(put_client_session, remove_client_session),
-    Kind.CLIENT_PACKET: FactActions(put_client_packet, remove_client_packet),
+    Kind.CLIENT_PACKETS: FactActions(put_client_packets, remove_client_packets),
     Kind.POLICY: keeps_policies(Kind.POLICY),
     Kind.PARAMETER: keeps_policies(Kind.PARAMETER),
     Kind.GLOBAL_PARAMETER: keeps(Kind.GLOBAL_PARAMETER),

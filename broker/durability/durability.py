@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, TypeAlias
 
-from fluffle.broker.base.client_session import packet_of
+from fluffle.broker.base.client_session import page_of
 from fluffle.broker.durability.definitions.fact_codec import decode, encode, encode_key, encode_keys
 from fluffle.broker.durability.definitions.image import KEPT, DefinitionImage, VhostImage
 from fluffle.broker.durability.definitions.node_identity import (
@@ -125,12 +125,12 @@ def read_image(definitions: Definitions) -> DefinitionImage:
         _vhost(image, Kind.RETAINED, key).retained[key[1]] = message
     for key, session in _facts(definitions, Kind.CLIENT_SESSION):
         _vhost(image, Kind.CLIENT_SESSION, key).client_sessions[key[1]] = session
-    for key, message in _facts(definitions, Kind.CLIENT_PACKET):
-        vhost = _vhost(image, Kind.CLIENT_PACKET, key)
+    for key, page in _facts(definitions, Kind.CLIENT_PACKETS):
+        vhost = _vhost(image, Kind.CLIENT_PACKETS, key)
         if key[1] not in vhost.client_sessions:
-            raise Corrupt(f"catalog {Kind.CLIENT_PACKET} {key[1]!r}", "there is no such session")
+            raise Corrupt(f"catalog {Kind.CLIENT_PACKETS} {key[1]!r}", "there is no such session")
         packets = vhost.client_packets
-        packets.setdefault(key[1], {})[packet_of(key)] = message
+        packets.setdefault(key[1], {})[page_of(key)] = page
     for vhost in image.vhosts.values():
         _check_bindings(vhost)
     for kind in KEPT:

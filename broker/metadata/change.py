@@ -52,8 +52,8 @@ class Kind(StrEnum):
     """(vhost, topic)"""
     CLIENT_SESSION = "client_session"
     """(vhost, client)"""
-    CLIENT_PACKET = "client_packet"
-    """(vhost, client, direction, number)"""
+    CLIENT_PACKETS = "client_packets"
+    """(vhost, client, stage, page)"""
     NODE = "node"
     """(node): it is one of the cluster; there are none of these where a node is alone."""
 

@@ -51,7 +51,7 @@ STANDS_IN: Mapping[Kind, Callable[[Key], tuple[Name, ...]]] = {
     Kind.QUEUE: _vhost,
     Kind.RETAINED: _vhost,
     Kind.CLIENT_SESSION: _vhost,
-    Kind.CLIENT_PACKET: _client_session,
+    Kind.CLIENT_PACKETS: _client_session,
     Kind.BINDING: _ends,
 }
 """The other kinds stand alone."""
@@ -295,7 +295,7 @@ ORDER = (
     Kind.BINDING,
     Kind.RETAINED,
     Kind.CLIENT_SESSION,
-    Kind.CLIENT_PACKET,
+    Kind.CLIENT_PACKETS,
     Kind.DOOMED,
 )
 """In which facts can begin, and backwards end, one by one."""

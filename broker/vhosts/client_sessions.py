@@ -4,23 +4,28 @@ Beside a session stand the packets that its client and the broker are in the mid
 must not be taken twice, though the node ends in between.
 
     decide = partial(keep_session, vhost, "meter-7", ClientSession("guest", 3600, 0, record))
-    decide = partial(keep_packets, vhost, "meter-7", INCOMING, (1, 2))
     decide = partial(end_session, vhost, "meter-7")
+
+    changes = PacketChanges(vhost)          # packets of any number of sessions
+    changes.keep("meter-7", INCOMING, (1, 2))
+    change = changes.change()
 
 Pure: each returns a `Change`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from fluffle.broker.base.client_session import (
     INCOMING,
     OUTGOING,
+    PACKETS_PER_PAGE,
     SENT,
     ClientSession,
-    PacketNumber,
+    PacketPage,
+    PageName,
 )
 from fluffle.broker.metadata.change import NOTHING, Change, Fact, Kind, Name
 
@@ -33,48 +38,62 @@ class ClientSessions:
     def __init__(
         self,
         by_client: dict[str, ClientSession] | None = None,
-        packets: dict[str, dict[PacketNumber, int | None]] | None = None,
+        packets: dict[str, dict[PageName, PacketPage]] | None = None,
     ) -> None:
         self.by_client = {} if by_client is None else by_client
         self.packets = {} if packets is None else packets
-        """Packets by client, without empty ones; for sent packets, the number of the message in
-        its queue, for received ones the place of the receipt among all; for those of the client,
-        the number by which queues know the message, if they do."""
-        kept = (packet for of_client in self.packets.values() for packet in of_client.items())
-        self.last_receipt = max((at or 0 for (way, _), at in kept if way == OUTGOING), default=0)
+        """Packets by client and page, without empty ones; for sent packets, the number of the
+        message in its queue, for received ones the place of the receipt among all; for those of the
+        client, the number by which queues know the message, if they do."""
+        pages = (page for of_client in self.packets.values() for page in of_client.items())
+        receipts = (page.values() for (stage, _), page in pages if stage == OUTGOING)
+        self.last_receipt = max((at or 0 for kept in receipts for at in kept), default=0)
         """Place of the last receipt that was noted."""
 
     def __len__(self) -> int:
         return len(self.by_client)
 
-    def numbers(self, client_id: str, direction: str) -> list[int]:
-        """Return the packets of a client in one direction, those that it has received in the order
-        of their receipts."""
-        packets = self.packets.get(client_id, {})
-        found = [packet for packet in packets if packet[0] == direction]
-        if direction == OUTGOING:
-            found.sort(key=lambda packet: packets[packet] or 0)
-        return [number for _, number in found]
+    def page(self, client_id: str, name: PageName) -> PacketPage:
+        """Return a page, which is empty if there is none."""
+        return self.packets.get(client_id, {}).get(name, {})
 
-    def taken(self, client_id: str) -> dict[int, int | None]:
+    def has(self, client_id: str, stage: str, number: int) -> bool:
+        """True if a packet is kept."""
+        return number in self.page(client_id, (stage, number // PACKETS_PER_PAGE))
+
+    def kept(self, client_id: str, stage: str) -> PacketPage:
+        """Return all packets of a client in one stage."""
+        found: PacketPage = {}
+        for (of_stage, _), page in self.packets.get(client_id, {}).items():
+            if of_stage == stage:
+                found |= page
+        return found
+
+    def numbers(self, client_id: str, stage: str) -> list[int]:
+        """Return the packets of a client in one stage, those that it has received in the order of
+        their receipts."""
+        packets = self.kept(client_id, stage)
+        if stage == OUTGOING:
+            return sorted(packets, key=lambda number: packets[number] or 0)
+        return [*packets]
+
+    def taken(self, client_id: str) -> PacketPage:
         """Return what a client has published, by packet: the number of the message."""
-        packets = self.packets.get(client_id, {}).items()
-        return {number: message for (way, number), message in packets if way == INCOMING}
+        return self.kept(client_id, INCOMING)
 
     def sent(self, client_id: str) -> dict[int, int]:
         """Return what a client was sent, by packet: the number in its queue."""
-        packets = self.packets.get(client_id, {}).items()
-        return {number: message or 0 for (way, number), message in packets if way == SENT}
+        return {number: at or 0 for number, at in self.kept(client_id, SENT).items()}
 
-    def put_packet(self, client_id: str, packet: PacketNumber, message: int | None) -> None:
-        self.packets.setdefault(client_id, {})[packet] = message
-        if packet[0] == OUTGOING:
-            self.last_receipt = max(self.last_receipt, message or 0)
+    def put_page(self, client_id: str, name: PageName, page: PacketPage) -> None:
+        self.packets.setdefault(client_id, {})[name] = page
+        if name[0] == OUTGOING:
+            self.last_receipt = max(self.last_receipt, *(at or 0 for at in page.values()))
 
-    def remove_packet(self, client_id: str, packet: PacketNumber) -> None:
-        packets = self.packets.get(client_id, {})
-        packets.pop(packet, None)
-        if not packets:
+    def remove_page(self, client_id: str, name: PageName) -> None:
+        pages = self.packets.get(client_id, {})
+        pages.pop(name, None)
+        if not pages:
             self.packets.pop(client_id, None)
 
 
@@ -89,11 +108,9 @@ def session_name(vhost: str, client_id: str) -> Name:
     return Kind.CLIENT_SESSION, (vhost, client_id)
 
 
-def packet_fact(
-    vhost: str, client_id: str, packet: PacketNumber, message: int | None = None
-) -> Fact:
-    direction, number = packet
-    return Fact(Kind.CLIENT_PACKET, (vhost, client_id, direction, str(number)), message)
+def page_fact(vhost: str, client_id: str, name: PageName, page: PacketPage | None = None) -> Fact:
+    stage, place = name
+    return Fact(Kind.CLIENT_PACKETS, (vhost, client_id, stage, str(place)), page)
 
 
 def keep_session(vhost: SessionHost, client_id: str, session: ClientSession) -> Change:
@@ -103,60 +120,74 @@ def keep_session(vhost: SessionHost, client_id: str, session: ClientSession) -> 
     return Change(puts=(Fact(kind, key, session),), rests_on=(name,))
 
 
-def keep_packets(
-    vhost: SessionHost,
-    client_id: str,
-    direction: str,
-    numbers: Iterable[int],
-    *,
-    are_settled: bool = True,
-) -> Change:
-    """Note packets of a session; nothing if that has ended meanwhile.
+class PacketChanges:
+    """Changes of packets of the sessions of one virtual host, one on top of the other; of sessions
+    that have ended meanwhile nothing is changed."""
 
-    `are_settled`: messages that the client has received are not in its queue once this is so."""
-    sessions = vhost.client_sessions
-    if client_id not in sessions.by_client:
-        return NOTHING
-    there: Collection[PacketNumber] = sessions.packets.get(client_id, ())
-    new = [(direction, number) for number in numbers if (direction, number) not in there]
-    if direction != OUTGOING:
-        return Change(puts=tuple(packet_fact(vhost.name, client_id, packet) for packet in new))
-    puts = tuple(
-        packet_fact(vhost.name, client_id, packet, at)
-        for at, packet in enumerate(new, start=sessions.last_receipt + 1)
-    )
-    if not are_settled:
-        return Change(puts=puts)
-    sent = [(SENT, number) for _, number in new if (SENT, number) in there]
-    removes = tuple(packet_fact(vhost.name, client_id, packet) for packet in sent)
-    return Change(puts=puts, removes=removes)
+    __slots__ = ("_last_receipt", "_pages", "_sessions", "_vhost")
 
+    def __init__(self, vhost: SessionHost) -> None:
+        self._vhost = vhost
+        self._sessions = vhost.client_sessions
+        self._last_receipt = self._sessions.last_receipt
+        self._pages: dict[tuple[str, PageName], PacketPage] = {}
+        """Pages as they are to be, by client and name, of all that was looked at."""
 
-def keep_sent(
-    vhost: SessionHost, client_id: str, messages: Mapping[int, int], direction: str = SENT
-) -> Change:
-    """Note what a client is sent, or has published, by packet; nothing if its session has ended
-    meanwhile."""
-    sessions = vhost.client_sessions
-    if client_id not in sessions.by_client:
-        return NOTHING
-    there = sessions.packets.get(client_id, {})
-    puts = tuple(
-        packet_fact(vhost.name, client_id, (direction, number), message)
-        for number, message in messages.items()
-        if there.get((direction, number)) != message
-    )
-    return Change(puts=puts)
+    def keep(
+        self, client_id: str, stage: str, numbers: Iterable[int], *, are_settled: bool = True
+    ) -> None:
+        """Note packets.
 
+        `are_settled`: messages that the client has received are not in its queue once this is so.
+        """
+        if client_id not in self._sessions.by_client:
+            return
+        for number in numbers:
+            page = self._page(client_id, stage, number)
+            if number in page:
+                continue
+            if stage != OUTGOING:
+                page[number] = None
+                continue
+            self._last_receipt += 1
+            page[number] = self._last_receipt
+            if are_settled:
+                self._page(client_id, SENT, number).pop(number, None)
 
-def forget_packets(
-    vhost: SessionHost, client_id: str, direction: str, numbers: Iterable[int]
-) -> Change:
-    """Forget packets of a session; those that are not there need no change."""
-    there: Collection[PacketNumber] = vhost.client_sessions.packets.get(client_id, ())
-    ways = (OUTGOING, SENT) if direction == OUTGOING else (direction,)
-    gone = [(way, number) for number in numbers for way in ways if (way, number) in there]
-    return Change(removes=tuple(packet_fact(vhost.name, client_id, packet) for packet in gone))
+    def keep_messages(self, client_id: str, messages: Mapping[int, int], stage: str = SENT) -> None:
+        """Note what a client is sent, or has published, by packet."""
+        if client_id in self._sessions.by_client:
+            for number, message in messages.items():
+                self._page(client_id, stage, number)[number] = message
+
+    def forget(self, client_id: str, stage: str, numbers: Iterable[int]) -> None:
+        """Forget packets, those that were received as sent, too."""
+        stages = (OUTGOING, SENT) if stage == OUTGOING else (stage,)
+        for number in numbers:
+            for each in stages:
+                self._page(client_id, each, number).pop(number, None)
+
+    def change(self) -> Change:
+        """Return all of it as one change, which holds if nothing else has changed the packets or
+        their sessions."""
+        vhost, puts, removes = self._vhost.name, list[Fact](), list[Fact]()
+        for (client_id, name), page in self._pages.items():
+            before = self._sessions.page(client_id, name)
+            if page and page != before:
+                puts.append(page_fact(vhost, client_id, name, page))
+            elif before and not page:
+                removes.append(page_fact(vhost, client_id, name, before))
+        changed = [fact.name for fact in (*puts, *removes)]
+        sessions = {session_name(vhost, str(key[1])): None for _, key in changed}
+        return Change(tuple(removes), tuple(puts), (*sessions, *changed))
+
+    def _page(self, client_id: str, stage: str, number: int) -> PacketPage:
+        """Return the page of a packet, to be changed."""
+        name = stage, number // PACKETS_PER_PAGE
+        page = self._pages.get((client_id, name))
+        if page is None:
+            page = self._pages[client_id, name] = dict(self._sessions.page(client_id, name))
+        return page
 
 
 def end_session(vhost: SessionHost, client_id: str) -> Change:
@@ -165,7 +196,7 @@ def end_session(vhost: SessionHost, client_id: str) -> Change:
     session = sessions.by_client.get(client_id)
     if session is None:
         return NOTHING
-    packets = sessions.packets.get(client_id, ())
+    pages = sessions.packets.get(client_id, ())
     kind, key = name = session_name(vhost.name, client_id)
-    facts = [packet_fact(vhost.name, client_id, packet) for packet in packets]
+    facts = [page_fact(vhost.name, client_id, page) for page in pages]
     return Change(removes=(*facts, Fact(kind, key, session)), rests_on=(name,))

@@ -10,7 +10,8 @@ Queues are those of one engine, whoever uses them, as a leader's that outlives a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from copy import copy
 from dataclasses import replace
 
@@ -142,6 +143,15 @@ class MqttNodes:
             )
         )
         return client
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Have all that clients send meanwhile be in one turn."""
+        turn = self.edge.services.runtime.turn
+        assert turn.begin(), "a turn within a turn"
+        yield
+        turn.end()
+        self.edge.run()
 
     @property
     def has_work(self) -> bool:

@@ -18,7 +18,7 @@ import msgpack
 from fluffle.broker.access.limits import UserLimits, VhostLimits, VhostSettings
 from fluffle.broker.access.passwords import PasswordHash
 from fluffle.broker.access.users import Permission, TopicPermission, User
-from fluffle.broker.base.client_session import ClientSession
+from fluffle.broker.base.client_session import ClientSession, PacketPage
 from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.base.message import RetainedMessage
 from fluffle.broker.config.config import ListenAddress
@@ -379,8 +379,15 @@ def _decode_client_session(_key: tuple[str, str], fields: list[Any]) -> ClientSe
     return ClientSession(str(user), int(expiry_s), int(ended_at_ms), str(node), record)
 
 
-def _decode_client_packet(_key: Key, message: Any) -> int | None:
-    return None if message is None else int(message)
+def _encode_client_packets(page: PacketPage) -> list[object]:
+    return [list(page), list(page.values())]
+
+
+def _decode_client_packets(_key: Key, fields: list[Any]) -> PacketPage:
+    numbers, messages = fields
+    if any(type(each) is not int for each in (*numbers, *messages) if each is not None):
+        raise TypeError("packets have numbers")
+    return dict(zip(numbers, messages, strict=True))
 
 
 def _json_object(text: str) -> dict[str, Any]:
@@ -409,6 +416,6 @@ CODECS: Mapping[Kind, Codec] = {
     Kind.GLOBAL_PARAMETER: _KEPT,
     Kind.RETAINED: Codec(tuple, _decode_retained),
     Kind.CLIENT_SESSION: Codec(tuple, _decode_client_session),
-    Kind.CLIENT_PACKET: Codec(lambda message: message, _decode_client_packet),
+    Kind.CLIENT_PACKETS: Codec(_encode_client_packets, _decode_client_packets),
     Kind.NODE: Codec(_encode_node, _decode_node),
 }

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from fluffle.broker.access.access import AccessTables
 from fluffle.broker.access.limits import VhostSettings
-from fluffle.broker.base.client_session import ClientSession, PacketNumber
+from fluffle.broker.base.client_session import ClientSession, PacketPage, PageName
 from fluffle.broker.base.message import RetainedMessage
 from fluffle.broker.metadata.change import Entry, Key, Kind
 from fluffle.broker.queues.journal import QueueDefinition
@@ -43,7 +43,7 @@ class VhostImage:
     """Retained messages by topic."""
     client_sessions: dict[str, ClientSession] = field(default_factory=dict)
     """Sessions by client, as are the packets below."""
-    client_packets: dict[str, dict[PacketNumber, int | None]] = field(default_factory=dict)
+    client_packets: dict[str, dict[PageName, PacketPage]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

@@ -31,7 +31,7 @@ from fluffle.broker.protocols.mqtt.outgoing_publishes import (
     OutgoingPublishes,
     PublishWriter,
 )
-from fluffle.broker.protocols.mqtt.packet_keeper import PacketKeeper
+from fluffle.broker.protocols.mqtt.packet_keeper import PacketKeeper, PacketRequests
 from fluffle.broker.protocols.mqtt.prepared_runs import PublishTerms
 from fluffle.broker.protocols.mqtt.publish_runs import LastRun
 from fluffle.broker.protocols.mqtt.reasons import code_of
@@ -97,6 +97,7 @@ class ChannelServer(Protocol):
     config: MqttConfig
     converter: MessageConverter
     last_run: LastRun
+    packet_requests: PacketRequests
     retained: RetainedStore | None
     services: Services
     sys: SysTopics
@@ -167,8 +168,9 @@ class Channel:
         """Writers of these consumers."""
         self.groups = SharedQueues(self, server, connection)
         self.outgoing = OutgoingPublishes(self, state, delivery_terms)
-        is_lasting = state.is_lasting
-        self.packets = PacketKeeper(server.services, state.key, self) if is_lasting else None
+        self.packets: PacketKeeper | None = None
+        if state.is_lasting:
+            self.packets = PacketKeeper(server.packet_requests, state.key, self)
         self.incoming = IncomingPublishes(
             session,
             state,

@@ -1,28 +1,30 @@
 """Keeper of the packets of QoS 2 that an MQTT session is in the midst of, beside its messages.
 
-    keeper = PacketKeeper(services, ("/", "meter-7"), channel)
+    requests = PacketRequests(services)                        # of all sessions of this node
+    keeper = PacketKeeper(requests, ("/", "meter-7"), channel)
     keeper.keep(INCOMING, (7,), then)    # `then` is called once that is durable
     keeper.forget(INCOMING, (7,), then)
 
 On a node that is alone they are in the commit of the messages of the same turn, so that a message
-is there with its packet, or neither is.
+is there with its packet, or neither is.  In a cluster a change of definitions holds what all
+sessions of the node have asked for, and what they ask for while it is under way goes with the next.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
-from fluffle.broker.base.client_session import INCOMING, OUTGOING
+from fluffle.broker.base.client_session import INCOMING, OUTGOING, SENT
 from fluffle.broker.base.errors import ConnectionForced
 from fluffle.broker.metadata.change import NOTHING, Change
 from fluffle.broker.metadata.metadata import ignore_done
 from fluffle.broker.protocols.mqtt.topics import is_shared
 from fluffle.broker.queues.queue_api import Consumer
 from fluffle.broker.runtime.commits import when_safe
-from fluffle.broker.vhosts import client_sessions
+from fluffle.broker.vhosts.client_sessions import PacketChanges
 from fluffle.protocol.mqtt.codes import PacketType
 from fluffle.protocol.mqtt.hot import build_acks
 
@@ -38,6 +40,12 @@ if TYPE_CHECKING:
 NUMBER_BYTES = 7
 """Bytes of a number that is drawn: it fits the integers that are stored."""
 
+REQUESTS_MAX = 1024
+"""Most requests in one change of definitions."""
+
+PacketEdit: TypeAlias = "Callable[[PacketChanges], None]"
+"""Function that notes or forgets packets of one session."""
+
 
 class KeepingChannel(Protocol):
     """Channel of an MQTT client, as far as what is kept for it concerns it."""
@@ -51,14 +59,147 @@ class KeepingChannel(Protocol):
         """End the connection for something that its client did not ask for."""
 
 
+class PacketRequest(NamedTuple):
+    """Request of a session to have packets noted or forgotten."""
+
+    key: SessionKey
+    channel: KeepingChannel
+    edit: PacketEdit
+    then: Callable[[], None]
+    """Called once it is durable, if the session is still of this node."""
+
+
+class PacketRequests:
+    """Requests of all sessions of a node to have packets noted or forgotten."""
+
+    __slots__ = ("_changes_under_way", "_waiting", "services")
+
+    def __init__(self, services: Services) -> None:
+        self.services = services
+        self._waiting: list[PacketRequest] = []
+        """Requests that go with the next change; none on a node that is alone."""
+        self._changes_under_way = 0
+
+    @property
+    def goes_with_messages(self) -> bool:
+        """True if packets are in one commit with the messages of the turn: on a node that is
+        alone."""
+        return self.services.read_barrier.is_complete
+
+    def ask(self, request: PacketRequest) -> None:
+        """Have packets noted or forgotten, and what is to be done then; neither once another node
+        has the session: what the client is in the midst of goes on there."""
+        self.services.runtime.commits.keep_together()
+        if self.goes_with_messages:
+            self._change([request])
+            return
+        self._waiting.append(request)
+        self._flush_later()
+
+    def flush(self) -> None:
+        """Begin a change with what has been asked for in this turn and before."""
+        requests = self._waiting[:REQUESTS_MAX]
+        del self._waiting[:REQUESTS_MAX]
+        self._change(requests)
+
+    def ended(self) -> None:
+        """A change has been made: the next may be."""
+        self._changes_under_way -= 1
+        self._flush_later()
+
+    def _flush_later(self) -> None:
+        if self._waiting and not self._changes_under_way:  # mutant: MQ36
+            self.services.runtime.turn.touch_output_buffer(self)
+
+    def _change(self, requests: list[PacketRequest]) -> None:
+        self._changes_under_way += 1
+        change = PacketChange(self, requests)
+        self.services.metadata.settle(change.decide, change.done)
+
+    def split(self, requests: Iterable[PacketRequest]) -> None:
+        """Make a change a session: of one of them another node may have changed something."""
+        by_session: dict[SessionKey, list[PacketRequest]] = {}
+        for request in requests:
+            by_session.setdefault(request.key, []).append(request)
+        for of_session in by_session.values():
+            self._change(of_session)
+
+    def vhost(self, key: SessionKey) -> VirtualHost | None:
+        return self.services.vhosts.get(key[0])
+
+    def is_own(self, key: SessionKey) -> bool:
+        """True if no other node has a session, which in a cluster it may at any time."""
+        vhost = self.vhost(key)
+        session = None if vhost is None else vhost.client_sessions.by_client.get(key[1])
+        return session is not None and session.node == self.services.owners.node
+
+    def act(self, requests: list[PacketRequest]) -> None:
+        """Do what was to be done then; an error of it ends its connection, and not the commits."""
+        turn = self.services.runtime.turn
+        ends_turn = turn.begin()
+        for key, channel, _edit, then in requests:
+            if not (self.goes_with_messages or self.is_own(key)):
+                # the client must not wait here, if it still does
+                channel.refuse(ConnectionForced("the session is not on this node any more"))
+                continue
+            try:
+                then()
+            except Exception as error:  # noqa: BLE001 - a bug ends one connection
+                channel.give_up(error)
+        if ends_turn:
+            turn.end()
+
+
+class PacketChange:
+    """Change of definitions with requests of several sessions."""
+
+    __slots__ = ("_is_decided", "_is_stale", "_owner", "_requests")
+
+    def __init__(self, owner: PacketRequests, requests: list[PacketRequest]) -> None:
+        self._owner = owner
+        self._requests = requests
+        self._is_decided = False
+        self._is_stale = False
+        """True if it was for several sessions, and did not hold: each is changed by itself then,
+        for a client that comes and goes must not keep the others waiting."""
+
+    def decide(self) -> Change:
+        owner, requests = self._owner, self._requests
+        if self._is_decided and any(each.key != requests[0].key for each in requests):
+            self._is_stale = True  # mutant: MQ38
+            return NOTHING
+        self._is_decided = True
+        changes: dict[str, PacketChanges] = {}
+        for key, _channel, edit, _then in requests:
+            vhost = owner.vhost(key)
+            if vhost is None or not (owner.goes_with_messages or owner.is_own(key)):  # mutant: MQ37
+                continue
+            if vhost.name not in changes:
+                changes[vhost.name] = PacketChanges(vhost)
+            edit(changes[vhost.name])
+        decided = NOTHING
+        for each in changes.values():
+            decided = decided.joined(each.change())
+        return decided
+
+    def done(self) -> None:
+        """Go on: the change has been made, if it still could be."""
+        owner, requests = self._owner, self._requests
+        if self._is_stale:
+            owner.split(requests)
+        else:
+            when_safe(owner.services.runtime.commits, partial(owner.act, requests))  # mutant: MQ3
+        owner.ended()
+
+
 class PacketKeeper:
     """Keeper of the packets of QoS 2 of one session that lasts."""
 
-    __slots__ = ("_channel", "_key", "_services")
+    __slots__ = ("_channel", "_key", "_requests")
 
-    def __init__(self, services: Services, key: SessionKey, channel: KeepingChannel) -> None:
+    def __init__(self, requests: PacketRequests, key: SessionKey, channel: KeepingChannel) -> None:
         """`channel`: where it ends if what is done once packets are noted fails."""
-        self._services = services
+        self._requests = requests
         self._key = key
         self._channel = channel
 
@@ -66,46 +207,48 @@ class PacketKeeper:
     def goes_with_messages(self) -> bool:
         """True if packets are in one commit with the messages of the turn: on a node that is
         alone."""
-        return self._services.read_barrier.is_complete
+        return self._requests.goes_with_messages
 
-    def keep(self, direction: str, packet_ids: Sequence[int], then: Callable[[], None]) -> None:
+    def keep(self, stage: str, packet_ids: Sequence[int], then: Callable[[], None]) -> None:
         """Note packets, with the messages of this turn, and call `then` once that is durable."""
-        change = partial(
-            client_sessions.keep_packets,
-            direction=direction,
-            numbers=packet_ids,
-            are_settled=self.goes_with_messages,
+        client_id, are_settled = self._key[1], self.goes_with_messages
+        self._ask(
+            lambda changes: changes.keep(client_id, stage, packet_ids, are_settled=are_settled),
+            then,
         )
-        self._settle(change, then)
 
-    def forget(self, direction: str, packet_ids: Sequence[int], then: Callable[[], None]) -> None:
+    def forget(self, stage: str, packet_ids: Sequence[int], then: Callable[[], None]) -> None:
         """Forget packets, and call `then` once that is durable: before, their numbers must not be
         used again."""
-        change = partial(client_sessions.forget_packets, direction=direction, numbers=packet_ids)
-        self._settle(change, then)
+        client_id = self._key[1]
+        self._ask(lambda changes: changes.forget(client_id, stage, packet_ids), then)
 
     def new_number(self) -> int:
         """Draw the number by which queues know a message."""
-        name = self._services.random_name().encode()
+        name = self._requests.services.random_name().encode()
         return int.from_bytes(blake2b(name, digest_size=NUMBER_BYTES).digest())
 
     def begin(self, packets: Mapping[int, int], then: Callable[[], None]) -> None:
         """Note packets from the client before their messages are published, with the numbers by
         which queues know these, and call `then` once that is so."""
-        change = partial(client_sessions.keep_sent, messages=packets, direction=INCOMING)
-        self._settle(change, then)
+        client_id = self._key[1]
+        self._ask(lambda changes: changes.keep_messages(client_id, packets, INCOMING), then)
 
     def keep_sent(
         self, messages: Mapping[int, int], output: OutputBuffer, send: Callable[[], None]
     ) -> None:
         """Note under which packets messages are sent, and then `send` them to `output`: after the
         end of the node the client must be sent them under the same."""
-        change = partial(client_sessions.keep_sent, messages=messages)
+        client_id = self._key[1]
+
+        def note(changes: PacketChanges) -> None:
+            changes.keep_messages(client_id, messages, SENT)
+
         if not self.goes_with_messages:
-            self._settle(change, partial(self._send_if_open, send))
+            self._ask(note, partial(self._send_if_open, send))
             return
-        commits = self._services.runtime.commits
-        self._settle(change, ignore_done)
+        commits = self._requests.services.runtime.commits
+        self._ask(note, ignore_done)
         output.hold(commits.ticket)
         commits.wait(output, commits.ticket)
         send()
@@ -116,66 +259,20 @@ class PacketKeeper:
 
     def sent_under(self) -> dict[int, int]:
         """The packets that the client was sent, as far as that is noted."""
-        vhost = self._vhost
+        vhost = self._requests.vhost(self._key)
         return {} if vhost is None else vhost.client_sessions.sent(self._key[1])
 
     def is_received(self, packet_id: int) -> bool:
         """True if it is noted that the client has what it was sent under a packet."""
-        vhost = self._vhost
-        noted = {} if vhost is None else vhost.client_sessions.packets.get(self._key[1], {})
-        return (OUTGOING, packet_id) in noted
+        vhost = self._requests.vhost(self._key)
+        return vhost is not None and vhost.client_sessions.has(self._key[1], OUTGOING, packet_id)
 
     def refuse(self, error: BrokerError) -> None:
         """End the connection, where an error cannot be answered."""
         self._channel.refuse(error)
 
-    @property
-    def _vhost(self) -> VirtualHost | None:
-        return self._services.vhosts.get(self._key[0])
-
-    @property
-    def _is_own(self) -> bool:
-        """True if no other node has the session, which in a cluster it may at any time."""
-        vhost = self._vhost
-        session = None if vhost is None else vhost.client_sessions.by_client.get(self._key[1])
-        return session is not None and session.node == self._services.owners.node
-
-    def _settle(
-        self, change: Callable[[VirtualHost, str], Change], then: Callable[[], None]
-    ) -> None:
-        """Have packets noted or forgotten, and then call `then`; neither once another node has the
-        session: what the client is in the midst of goes on there."""
-        commits = self._services.runtime.commits
-        is_shared = not self.goes_with_messages
-
-        def decide() -> Change:
-            vhost, client_id = self._vhost, self._key[1]
-            if vhost is None or (is_shared and not self._is_own):
-                return NOTHING
-            decided = change(vhost, client_id)
-            if decided.changes_nothing or not is_shared:
-                return decided
-            session = client_sessions.session_name(vhost.name, client_id)
-            return decided._replace(rests_on=(*decided.rests_on, session))
-
-        commits.keep_together()
-        guarded = partial(self._guarded, then, is_shared=is_shared)
-        self._services.metadata.settle(decide, partial(when_safe, commits, guarded))  # mutant: MQ3
-
-    def _guarded(self, then: Callable[[], None], *, is_shared: bool) -> None:
-        """Do what was to be done then; an error of it ends its connection, and not the commits."""
-        if is_shared and not self._is_own:  # the client must not wait here, if it still does
-            self._channel.refuse(ConnectionForced("the session is not on this node any more"))
-            return
-        turn = self._services.runtime.turn
-        ends_turn = turn.begin()
-        try:
-            then()
-        except Exception as error:  # noqa: BLE001 - a bug ends one connection
-            self._channel.give_up(error)
-        finally:
-            if ends_turn:
-                turn.end()
+    def _ask(self, edit: PacketEdit, then: Callable[[], None]) -> None:
+        self._requests.ask(PacketRequest(self._key, self._channel, edit, then))
 
 
 class SendingChannel(Protocol):

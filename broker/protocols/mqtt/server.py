@@ -19,6 +19,7 @@ from fluffle.broker.events.event_publisher import INTERNAL
 from fluffle.broker.metadata.change import NOTHING, Change
 from fluffle.broker.metadata.metadata import ignore_done
 from fluffle.broker.protocols.mqtt.conversion import MessageConverter
+from fluffle.broker.protocols.mqtt.packet_keeper import PacketRequests
 from fluffle.broker.protocols.mqtt.publish_runs import LastRun
 from fluffle.broker.protocols.mqtt.session_adoption import SessionAdoption
 from fluffle.broker.protocols.mqtt.session_state import (
@@ -84,6 +85,7 @@ class MqttServer:
         "durable_queue_type",
         "keep_alives",
         "last_run",
+        "packet_requests",
         "retained",
         "services",
         "shared_subscriptions",
@@ -101,6 +103,7 @@ class MqttServer:
         topics = TopicTranslator(sparkplug=config.sparkplug)
         self.converter = MessageConverter(topics, services.runtime.clock.wall_ms)
         self.last_run = LastRun()
+        self.packet_requests = PacketRequests(services)
         self.states = SessionStates()
         self.connected: dict[SessionKey, ConnectedClient] = {}
         """Connected clients by session."""

@@ -411,8 +411,8 @@ QUEUE, EXCHANGE = DestinationKind.QUEUE, DestinationKind.EXCHANGE
             "catalog binding from 'amq.topic' to 'q': there is no exchange 'q'",
         ),
         (
-            [vhost("v"), (Kind.CLIENT_PACKET, ("v", "c", INCOMING, "7"), None)],
-            "catalog client_packet 'c': there is no such session",
+            [vhost("v"), (Kind.CLIENT_PACKETS, ("v", "c", INCOMING, "0"), {7: None})],
+            "catalog client_packets 'c': there is no such session",
         ),
     ],
 )

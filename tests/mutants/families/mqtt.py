@@ -7,7 +7,11 @@ MQTT = [
     # From the client
     Mutant("MQ1", "a packet of QoS 2 is not remembered", Remove()),
     Mutant("MQ2", "a packet is not noted with its message", Swap("A is not None", "False")),
-    Mutant("MQ3", "a packet is answered before it is durable", Swap("partial(A, B, C)", "C")),
+    Mutant(
+        "MQ3",
+        "a packet is answered before it is durable",
+        Swap("when_safe(A, partial(B, C))", "B(C)"),
+    ),
     Mutant(
         "MQ4", "a message is answered at once", Swap("A(B)", "self._answer_run(B, B.packet_ids)")
     ),
@@ -43,4 +47,12 @@ MQTT = [
     Mutant("MQ33", "packets to the client are forgotten by a restart", Remove()),
     Mutant("MQ34", "the messages of packets are forgotten by a restart", Remove()),
     Mutant("MQ35", "what a session has is not forgotten with it", Swap("A.joined(B)", "A")),
+    # In a cluster
+    Mutant("MQ36", "packets are noted in many changes at once", Swap("A and not B", "A")),
+    Mutant(
+        "MQ37",
+        "packets of a session of another node are noted",
+        Swap("A is None or not (B or C)", "A is None"),
+    ),
+    Mutant("MQ38", "one session has all others noted anew", Remove()),
 ]

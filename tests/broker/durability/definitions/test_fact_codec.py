@@ -95,7 +95,8 @@ def client_facts(draw: st.DrawFn, kind: Kind, first: str, second: str) -> tuple[
         )
         return kind, (first, second), session
     way = draw(st.sampled_from([INCOMING, OUTGOING, SENT]))
-    return kind, (first, second, way, "65535"), draw(st.none() | NUMBERS)
+    page = st.dictionaries(st.integers(65_472, 65_535), st.none() | NUMBERS)
+    return kind, (first, second, way, "1023"), draw(page)
 
 
 @st.composite
@@ -145,7 +146,7 @@ def facts(draw: st.DrawFn) -> tuple[Kind, Key, object]:
             successor = QueueDefinition(queue_spec(Declaration(second, durable=True), first))
             definition = definition._replace(successor=draw(st.none() | placed(successor)))
             return kind, (first, second), draw(st.just(definition) | placed(definition))
-        case Kind.RETAINED | Kind.CLIENT_SESSION | Kind.CLIENT_PACKET:
+        case Kind.RETAINED | Kind.CLIENT_SESSION | Kind.CLIENT_PACKETS:
             return draw(client_facts(kind, first, second))
         case Kind.NODE:
             address = ListenAddress(draw(st.text()), draw(st.integers(0, 65_535)))

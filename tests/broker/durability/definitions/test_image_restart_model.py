@@ -53,6 +53,7 @@ from fluffle.storage.disk import Disk, MemoryDisk
 from fluffle.storage.environment import open_environment
 from tests.storage.support import ManualWriter
 from tests.suite.seeds import machine_settings
+from tests.support.client_packets import forget_packets, keep_packets, keep_sent
 from tests.support.definitions import Editor, engines
 from tests.support.no_timeout import NoTimeoutSink
 from tests.support.queue_host import FakeTurn
@@ -320,12 +321,12 @@ class DefinitionsMachine(RestartMachine):
         if there is None:
             return
         if not kept:
-            change = client_sessions.forget_packets(there, client_id, direction, packet_ids)
+            change = forget_packets(there, client_id, direction, packet_ids)
         elif direction == SENT:
             messages = dict.fromkeys(packet_ids, len(packet_ids))
-            change = client_sessions.keep_sent(there, client_id, messages)
+            change = keep_sent(there, client_id, messages)
         else:
-            change = client_sessions.keep_packets(there, client_id, direction, packet_ids)
+            change = keep_packets(there, client_id, direction, packet_ids)
         self.editor.have(lambda: change)
 
 

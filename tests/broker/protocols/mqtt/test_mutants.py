@@ -9,7 +9,11 @@ from functools import partial
 import pytest
 
 from fluffle.protocol.mqtt.packets import Publish
-from tests.broker.protocols.mqtt import test_session_kills, test_session_machine
+from tests.broker.protocols.mqtt import (
+    test_packet_keeper,
+    test_session_kills,
+    test_session_machine,
+)
 from tests.mutants.mutant import Mutant
 from tests.mutants.registry import FAMILIES
 from tests.support.mqtt_edge import MqttEdge
@@ -85,6 +89,9 @@ SEEN_BY: dict[str, Callable[[], None]] = {
     "MQ29": come_back,
     "MQ30": take_leave,
     "MQ31": stay_away,
+    "MQ36": test_packet_keeper.test_a_change_has_all_that_was_asked_for_before_it,
+    "MQ37": test_packet_keeper.test_a_session_taken_elsewhere_keeps_no_other_waiting,
+    "MQ38": test_packet_keeper.test_a_session_taken_elsewhere_keeps_no_other_waiting,
 }
 """The test of what walks seldom do: in those a node is killed when all is durable."""
 

@@ -5,8 +5,9 @@ from unittest.mock import patch
 from fluffle.broker.base.client_session import INCOMING, OUTGOING
 from fluffle.broker.protocols.mqtt.incoming_publishes import IncomingPublishes
 from fluffle.protocol.mqtt.codes import PacketType, ReasonCode
-from fluffle.protocol.mqtt.packets import Disconnect, Publish
+from fluffle.protocol.mqtt.packets import Connack, Disconnect, Publish
 from tests.support.mqtt_edge import MqttClient, MqttEdge
+from tests.support.mqtt_nodes import MqttNodes
 
 
 def numbers(mqtt: MqttEdge, direction: str) -> list[int]:
@@ -69,3 +70,55 @@ def test_what_fails_once_a_packet_is_noted_ends_one_connection() -> None:
     assert client.packets() == [Disconnect(ReasonCode.UNSPECIFIED_ERROR)]
     other.send(Publish(b"a", b"x", 2, packet_id=1))
     assert other.acks() == [(PacketType.PUBREC, 1, ReasonCode.SUCCESS)]
+
+
+def publishing(nodes: MqttNodes, node: str, *client_ids: str) -> list[MqttClient]:
+    """Clients of sessions that last, at a node."""
+    clients = [nodes.begin(node, client_id) for client_id in client_ids]
+    nodes.settle()
+    for client in clients:
+        assert client.expect(Connack).code is ReasonCode.SUCCESS
+    return clients
+
+
+def taken(nodes: MqttNodes, client_id: str) -> list[int]:
+    return nodes.edge.vhost.client_sessions.numbers(client_id, INCOMING)
+
+
+def test_a_change_has_all_that_was_asked_for_before_it() -> None:
+    nodes = MqttNodes()
+    one, other = publishing(nodes, "a", "p", "q")
+    with nodes.reading():
+        one.send(Publish(b"a", b"x", 2, packet_id=1), Publish(b"b", b"x", 2, packet_id=2))
+        other.send(Publish(b"c", b"x", 2, packet_id=1))
+    assert len(nodes.metadata) == 1
+    one.send(*(Publish(b"t%d" % number, b"x", 2, packet_id=number) for number in range(3, 9)))
+    other.send(Publish(b"d", b"x", 2, packet_id=2))
+    assert len(nodes.metadata) == 1, "a change is under way"
+    nodes.commit()
+    assert (taken(nodes, "p"), taken(nodes, "q")) == ([1, 2], [1])
+    assert len(nodes.metadata) == 1
+    nodes.commit()
+    assert (taken(nodes, "p"), taken(nodes, "q")) == ([*range(1, 9)], [1, 2])
+    assert not nodes.has_work
+    assert [ack[1] for ack in one.acks()] == [*range(1, 9)]
+    assert [ack[1] for ack in other.acks()] == [1, 2]
+
+
+def test_a_session_taken_elsewhere_keeps_no_other_waiting() -> None:
+    nodes = MqttNodes()
+    moving, staying = publishing(nodes, "a", "p", "q")
+    come_back = nodes.begin("b", "p")
+    with nodes.reading():
+        moving.send(Publish(b"a", b"x", 2, packet_id=1))
+        staying.send(Publish(b"b", b"x", 2, packet_id=1))
+    nodes.commit()  # that of the other node, which had come first
+    nodes.commit()  # both: it does not hold
+    assert nodes.metadata.stale_count == 1
+    assert taken(nodes, "q") == []
+    nodes.settle()
+    assert nodes.metadata.stale_count == 1
+    assert (taken(nodes, "p"), taken(nodes, "q")) == ([], [1])
+    assert [ack[1] for ack in staying.acks()] == [1]
+    assert come_back.expect(Connack).code is ReasonCode.SUCCESS
+    assert moving.packets()[-1] == Disconnect(ReasonCode.SESSION_TAKEN_OVER)
