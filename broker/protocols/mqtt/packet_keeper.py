@@ -12,10 +12,10 @@ sessions of the node have asked for, and what they ask for while it is under way
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from hashlib import blake2b
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from fluffle.broker.base.client_session import INCOMING, OUTGOING, SENT
 from fluffle.broker.base.errors import ConnectionForced
@@ -43,9 +43,6 @@ NUMBER_BYTES = 7
 REQUESTS_MAX = 1024
 """Most requests in one change of definitions."""
 
-PacketEdit: TypeAlias = "Callable[[PacketChanges], None]"
-"""Function that notes or forgets packets of one session."""
-
 
 class KeepingChannel(Protocol):
     """Channel of an MQTT client, as far as what is kept for it concerns it."""
@@ -60,13 +57,27 @@ class KeepingChannel(Protocol):
 
 
 class PacketRequest(NamedTuple):
-    """Request of a session to have packets noted or forgotten."""
+    """Request of a session to have packets of one stage noted or forgotten."""
 
     key: SessionKey
     channel: KeepingChannel
-    edit: PacketEdit
+    stage: str
+    packets: Collection[int] | Mapping[int, int]
+    """Packet identifiers; with the numbers of their messages, where these are noted."""
     then: Callable[[], None]
     """Called once it is durable, if the session is still of this node."""
+    is_over: bool = False
+    """True if they are to be forgotten."""
+
+    def apply(self, changes: PacketChanges, *, are_settled: bool) -> None:
+        """Note or forget them.  `are_settled`: as `PacketChanges.keep`."""
+        client_id, packets = self.key[1], self.packets
+        if self.is_over:
+            changes.forget(client_id, self.stage, packets)
+        elif isinstance(packets, Mapping):
+            changes.keep_messages(client_id, packets, self.stage)
+        else:
+            changes.keep(client_id, self.stage, packets, are_settled=are_settled)
 
 
 class PacketRequests:
@@ -137,15 +148,16 @@ class PacketRequests:
         """Do what was to be done then; an error of it ends its connection, and not the commits."""
         turn = self.services.runtime.turn
         ends_turn = turn.begin()
-        for key, channel, _edit, then in requests:
-            if not (self.goes_with_messages or self.is_own(key)):
+        for request in requests:
+            if not (self.goes_with_messages or self.is_own(request.key)):
                 # the client must not wait here, if it still does
-                channel.refuse(ConnectionForced("the session is not on this node any more"))
+                error = ConnectionForced("the session is not on this node any more")
+                request.channel.refuse(error)
                 continue
             try:
-                then()
+                request.then()
             except Exception as error:  # noqa: BLE001 - a bug ends one connection
-                channel.give_up(error)
+                request.channel.give_up(error)
         if ends_turn:
             turn.end()
 
@@ -170,13 +182,15 @@ class PacketChange:
             return NOTHING
         self._is_decided = True
         changes: dict[str, PacketChanges] = {}
-        for key, _channel, edit, _then in requests:
+        goes_with_messages = owner.goes_with_messages
+        for request in requests:
+            key = request.key
             vhost = owner.vhost(key)
-            if vhost is None or not (owner.goes_with_messages or owner.is_own(key)):  # mutant: MQ37
+            if vhost is None or not (goes_with_messages or owner.is_own(key)):  # mutant: MQ37
                 continue
             if vhost.name not in changes:
                 changes[vhost.name] = PacketChanges(vhost)
-            edit(changes[vhost.name])
+            request.apply(changes[vhost.name], are_settled=goes_with_messages)
         decided = NOTHING
         for each in changes.values():
             decided = decided.joined(each.change())
@@ -211,17 +225,13 @@ class PacketKeeper:
 
     def keep(self, stage: str, packet_ids: Sequence[int], then: Callable[[], None]) -> None:
         """Note packets, with the messages of this turn, and call `then` once that is durable."""
-        client_id, are_settled = self._key[1], self.goes_with_messages
-        self._ask(
-            lambda changes: changes.keep(client_id, stage, packet_ids, are_settled=are_settled),
-            then,
-        )
+        self._requests.ask(PacketRequest(self._key, self._channel, stage, packet_ids, then))
 
     def forget(self, stage: str, packet_ids: Sequence[int], then: Callable[[], None]) -> None:
         """Forget packets, and call `then` once that is durable: before, their numbers must not be
         used again."""
-        client_id = self._key[1]
-        self._ask(lambda changes: changes.forget(client_id, stage, packet_ids), then)
+        over = PacketRequest(self._key, self._channel, stage, packet_ids, then, is_over=True)
+        self._requests.ask(over)
 
     def new_number(self) -> int:
         """Draw the number by which queues know a message."""
@@ -231,27 +241,20 @@ class PacketKeeper:
     def begin(self, packets: Mapping[int, int], then: Callable[[], None]) -> None:
         """Note packets from the client before their messages are published, with the numbers by
         which queues know these, and call `then` once that is so."""
-        client_id = self._key[1]
-        self._ask(lambda changes: changes.keep_messages(client_id, packets, INCOMING), then)
+        self._requests.ask(PacketRequest(self._key, self._channel, INCOMING, packets, then))
 
     def keep_sent(
         self, messages: Mapping[int, int], output: OutputBuffer, send: Callable[[], None]
     ) -> None:
         """Note under which packets messages are sent, and then `send` them to `output`: after the
         end of the node the client must be sent them under the same."""
-        client_id = self._key[1]
-
-        def note(changes: PacketChanges) -> None:
-            changes.keep_messages(client_id, messages, SENT)
-
-        if not self.goes_with_messages:
-            self._ask(note, partial(self._send_if_open, send))
-            return
-        commits = self._requests.services.runtime.commits
-        self._ask(note, ignore_done)
-        output.hold(commits.ticket)
-        commits.wait(output, commits.ticket)
-        send()
+        at_once, commits = self.goes_with_messages, self._requests.services.runtime.commits
+        then = ignore_done if at_once else partial(self._send_if_open, send)
+        self._requests.ask(PacketRequest(self._key, self._channel, SENT, messages, then))
+        if at_once:
+            output.hold(commits.ticket)
+            commits.wait(output, commits.ticket)
+            send()
 
     def _send_if_open(self, send: Callable[[], None]) -> None:
         if self._channel.is_open:
@@ -270,9 +273,6 @@ class PacketKeeper:
     def refuse(self, error: BrokerError) -> None:
         """End the connection, where an error cannot be answered."""
         self._channel.refuse(error)
-
-    def _ask(self, edit: PacketEdit, then: Callable[[], None]) -> None:
-        self._requests.ask(PacketRequest(self._key, self._channel, edit, then))
 
 
 class SendingChannel(Protocol):
