@@ -169,7 +169,8 @@ class Access:
         """Return the user as he is now; None if he was deleted or made anew since his login, or has
         another password."""
         found = self.users.get(user.name)
-        return found if found is not None and found.password == user.password else None
+        is_same = found is user or (found is not None and found.password == user.password)
+        return found if is_same else None
 
     # Facts, wherever they were decided
 

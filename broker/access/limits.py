@@ -81,7 +81,7 @@ class Usage:
     def in_all(self, what: LimitedResource, name: str) -> int:
         """Return the count of all nodes together."""
         others = sum(counts[what].get(name, 0) for counts in self.elsewhere.values())
-        return self.here[what][name] + others
+        return self.here[what].get(name, 0) + others
 
     def opened(self, user: str, vhost: str) -> None:
         """A connection has opened a virtual host."""
@@ -101,7 +101,9 @@ class Usage:
 
     def _count(self, what: LimitedResource, name: str, more: int) -> None:
         counts = self.here[what]
-        counts[name] += more
-        if not counts[name]:
-            del counts[name]
+        count = counts.get(name, 0) + more
+        if count:
+            counts[name] = count
+        else:
+            counts.pop(name, None)
         self.on_change(what, name)

@@ -10,6 +10,7 @@ import hashlib
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from hmac import compare_digest
 from typing import Any
 
@@ -79,7 +80,8 @@ def matches(stored: PasswordHash, password: bytes) -> bool:
     """True if this is the password.  UnusableHash when `stored` is none."""
     if stored.algorithm == ARGON2:
         return _argon2_matches(stored.hash, password)
-    salt, digest = _salt_and_digest(stored)  # first: it says whether the algorithm is known
+    # first, as it says whether the algorithm is known
+    salt, digest = _salt_and_digest(stored.hash, stored.algorithm)
     return compare_digest(DIGESTS[stored.algorithm](salt + password).digest(), digest)
 
 
@@ -100,7 +102,7 @@ def check_storable(stored: PasswordHash) -> None:
         _argon2()
         _check_argon2(stored.hash)
     else:
-        _octets(stored)
+        _octets(stored.hash)
 
 
 def why_unusable(stored: PasswordHash) -> str:
@@ -108,24 +110,25 @@ def why_unusable(stored: PasswordHash) -> str:
     try:
         check_storable(stored)
         if stored.algorithm != ARGON2:
-            _salt_and_digest(stored)
+            _salt_and_digest(stored.hash, stored.algorithm)
     except UnusableHash as error:
         return str(error)
     return ""
 
 
-def _octets(stored: PasswordHash) -> bytes:
+def _octets(encoded: str) -> bytes:
     try:
-        return base64.b64decode(stored.hash, validate=True)
+        return base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError) as error:
         raise UnusableHash("the password hash is not base64") from error
 
 
-def _salt_and_digest(stored: PasswordHash) -> tuple[bytes, bytes]:
-    if stored.algorithm not in DIGESTS:
-        raise UnusableHash(f"hashing algorithm {stored.algorithm} is not known")
-    octets = _octets(stored)
-    expected = SALT_BYTES + DIGESTS[stored.algorithm](b"").digest_size
+@lru_cache(maxsize=1024)
+def _salt_and_digest(encoded: str, algorithm: str) -> tuple[bytes, bytes]:
+    if algorithm not in DIGESTS:
+        raise UnusableHash(f"hashing algorithm {algorithm} is not known")
+    octets = _octets(encoded)
+    expected = SALT_BYTES + DIGESTS[algorithm](b"").digest_size
     if len(octets) != expected:
         raise UnusableHash(f"the password hash has {len(octets)} octets instead of {expected}")
     return octets[:SALT_BYTES], octets[SALT_BYTES:]

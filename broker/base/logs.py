@@ -8,6 +8,7 @@ No line holds a password: a field that is named like one is masked.
 import json
 import logging
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import TextIO
@@ -21,10 +22,47 @@ PLAIN_VALUE = re.compile(r"[!#-<>-~]+")
 """Values of ASCII that need no quotes: most of them."""
 
 
+QUOTED = json.JSONEncoder(ensure_ascii=False).encode
+
+
+WITHOUT_SOURCE: Mapping[str, object] = {
+    **dict.fromkeys(("exc_info", "exc_text", "funcName", "stack_info", "taskName")),
+    **dict.fromkeys(("filename", "module", "pathname", "processName", "threadName"), ""),
+    **dict.fromkeys(("lineno", "process", "relativeCreated", "thread"), 0),
+    "args": (),
+}
+"""Attributes of a record that formatters of others may ask for, and no line of ours shows."""
+
+
+class EventRecord(logging.LogRecord):
+    """Log record of an event.
+
+    It does not say which line of the source has logged it, nor in which thread: to find that out
+    takes as long as all the rest (benchmarks/mqtt, connect).
+    """
+
+    def __init__(
+        self, logger_name: str, level: int, name: str, fields: Mapping[str, object]
+    ) -> None:
+        self.__dict__.update(WITHOUT_SOURCE)
+        self.name, self.msg = logger_name, name
+        self.levelno, self.levelname = level, logging.getLevelName(level)
+        self.created = time.time()
+        self.msecs = self.created % 1 * 1000
+        setattr(self, FIELDS_ATTRIBUTE, fields)
+
+
+class LineHandler(logging.StreamHandler[TextIO]):
+    """Handler that writes each record at once."""
+
+    def flush(self) -> None:
+        self.stream.flush()  # the only caller that matters has the lock already
+
+
 def event(logger: logging.Logger, level: int, name: str, /, **fields: object) -> None:
     """Log that something happened.  `name` is some_words; fields that are None are left out."""
     if logger.isEnabledFor(level):
-        logger.log(level, "%s", name, extra={FIELDS_ATTRIBUTE: fields})
+        logger.handle(EventRecord(logger.name, level, name, fields))
 
 
 def reason_of(error: Exception) -> str:
@@ -43,7 +81,7 @@ def configure(format_name: str, level_name: str, stream: TextIO) -> None:
     """
     logging._srcfile = None  # as "Optimization" of its manual has it
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-    handler = logging.StreamHandler(stream)
+    handler = LineHandler(stream)
     handler.setFormatter(LineFormatter(FORMATS[format_name]))
     logging.getLogger().handlers[:] = [handler]
     set_level(level_of(level_name))
@@ -111,7 +149,7 @@ class LineFormatter(logging.Formatter):
 def text_line(values: Mapping[str, object]) -> str:
     """`2026-01-31T12:00:00.000Z info ready node=a amqp=127.0.0.1:5672`."""
     time, level, name, *fields = values.items()
-    shown = (f"{key}={_shown(value)}" for key, value in fields)
+    shown = [f"{key}={_shown(value)}" for key, value in fields]
     return " ".join((str(time[1]), str(level[1]), _one_line(str(name[1])), *shown))
 
 
@@ -131,11 +169,13 @@ def _as_text(value: object) -> str:
 
 
 def _shown(value: object) -> str:
-    text = _as_text(value)
+    text = value if isinstance(value, str) else _as_text(value)
     if PLAIN_VALUE.fullmatch(text):
         return text
-    is_word = text.isprintable() and text and not set(text) & set(' "=')
-    return text if is_word else json.dumps(text, ensure_ascii=not text.isprintable())
+    if not text.isprintable():
+        return json.dumps(text)
+    is_word = text and not set(text) & set(' "=')
+    return text if is_word else QUOTED(text)
 
 
 def _one_line(text: str) -> str:

@@ -39,29 +39,33 @@ def check_admission(services: Services, user: User, vhost_name: str) -> VirtualH
     """
     usage = services.access.usage
     node_limit = services.limits.connections_max
-    if is_reached(node_limit, usage.connection_count):
+    if node_limit is not None and is_reached(node_limit, usage.connection_count):
         raise ConnectionLimitReached(
             f"connection refused: node connection limit ({node_limit}) is reached"
         )
     vhost = services.vhosts.get(vhost_name)
     if vhost is None:
         raise VhostNotFound(f"vhost {vhost_name} not found")
-    refused = vhost_refused(user, vhost_name)
     current = services.access.current(user)
     if current is None:
-        raise refused
+        raise vhost_refused(user, vhost_name)
     limit = vhost.limits.max_connections
-    if is_reached(limit, usage.in_all(LimitedResource.CONNECTIONS_TO_VHOST, vhost_name)):
+    if limit is not None and is_reached(
+        limit, usage.in_all(LimitedResource.CONNECTIONS_TO_VHOST, vhost_name)
+    ):
+        refused = vhost_refused(user, vhost_name)
         raise ConnectionLimitReached(
             f"{refused.explanation}: connection limit ({limit}) is reached"
         )
     limit = current.limits.max_connections
-    if is_reached(limit, usage.in_all(LimitedResource.CONNECTIONS_OF_USER, user.name)):
+    if limit is not None and is_reached(
+        limit, usage.in_all(LimitedResource.CONNECTIONS_OF_USER, user.name)
+    ):
         raise ConnectionLimitReached(
             f"connection refused for user '{user.name}': user connection limit ({limit}) is reached"
         )
     if (user.name, vhost_name) not in services.access.permissions:
-        raise refused
+        raise vhost_refused(user, vhost_name)
     return vhost
 
 
@@ -100,7 +104,9 @@ def vhost_refused(user: User, vhost_name: str) -> NotAllowed:
 def check_channel_limit(access: Access, user: User) -> None:
     """NotAllowed when the user has all the channels he may have."""
     limit = user.limits.max_channels
-    if is_reached(limit, access.usage.in_all(LimitedResource.CHANNELS_OF_USER, user.name)):
+    if limit is not None and is_reached(
+        limit, access.usage.in_all(LimitedResource.CHANNELS_OF_USER, user.name)
+    ):
         raise NotAllowed(
             f"number of channels opened for user '{user.name}' has reached the maximum allowed "
             f"user limit of ({limit})"

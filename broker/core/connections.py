@@ -211,8 +211,9 @@ class Connections:
             oldest = next(iter(self._strangers))
             del self._strangers[oldest]
             oldest.drop(NOT_LOGGED_IN)
+        if not self._open:
+            self._empty.clear()
         self._open[connection] = self._strangers[connection] = None
-        self._empty.clear()
 
     def logged_in(self, connection: ClientConnection) -> None:
         """Count a connection as logged in: it is no longer closed in favour of newer ones."""

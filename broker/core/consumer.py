@@ -100,7 +100,10 @@ class SubscriptionChannel(ConsumerChannel["Subscription"], Protocol):
     """Channel of a client whose consumers are each a `Subscription`."""
 
     observer: ChannelObserver | None
-    publisher: Publisher
+
+    @property
+    def publisher(self) -> Publisher:
+        """The publisher under whose name tracers see it."""
 
     @property
     def unacked(self) -> Unacked:

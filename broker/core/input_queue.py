@@ -16,7 +16,6 @@ than that queue hands them out.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
@@ -107,26 +106,28 @@ class FullQueues:
 class ReadControl:
     """The input side of one connection's socket."""
 
-    __slots__ = ("_holds", "_transport")
+    __slots__ = ("_transport", "reasons")
 
     def __init__(self, transport: ReadTransport) -> None:
         self._transport = transport
-        self._holds: set[str] = set()
+        self.reasons: tuple[str, ...] = ()
+        """Reasons not to read it; none for as long as it is read."""
 
     def holds(self, reason: str) -> bool:
-        return reason in self._holds
+        return reason in self.reasons
 
     def hold(self, reason: str) -> None:
         """Do not read while `reason` lasts."""
-        if not self._holds:
+        if not self.reasons:
             self._transport.pause_reading()
-        self._holds.add(reason)
+        if reason not in self.reasons:
+            self.reasons += (reason,)
 
     def release(self, reason: str) -> None:
         """`reason` is over; read again if it was the last."""
-        if reason in self._holds:
-            self._holds.remove(reason)
-            if not self._holds:
+        if reason in self.reasons:
+            self.reasons = tuple(each for each in self.reasons if each != reason)
+            if not self.reasons:
                 self._transport.resume_reading()
 
 
@@ -217,6 +218,7 @@ class ReadHolds:
 
     __slots__ = (
         "_alarms",
+        "_call_later",
         "_commits",
         "_deadlines",
         "_debt",
@@ -242,8 +244,11 @@ class ReadHolds:
         self._deadlines = deadlines
         self._alarms = alarms
         self._commits = commits
-        self._debt = FlowCredit(read_control, call_later)
-        self._full = FullQueues(read_control)
+        self._call_later = call_later
+        self._debt: FlowCredit | None = None
+        """None for a client that owes nothing."""
+        self._full: FullQueues | None = None
+        """None for a client that has not waited for any."""
         self._is_ending = False
         """True if the connection is being closed, or gone: what it has begun may still go on."""
         self._on_blocked = on_blocked
@@ -265,10 +270,14 @@ class ReadHolds:
 
     def owe(self, queue: BackloggedQueue, count: int) -> None:
         """Note `count` messages of this client in `queue`, which is behind."""
+        if self._debt is None:
+            self._debt = FlowCredit(self._read_control, self._call_later)
         self._debt.owe(queue, count)
 
     def wait_for_room(self, queue: BackloggedQueue) -> None:
         """Wait for `queue`, which takes no more messages for now."""
+        if self._full is None:
+            self._full = FullQueues(self._read_control)
         self._full.wait(queue)
 
     def wait_for_disk(self) -> None:
@@ -301,18 +310,23 @@ class ReadHolds:
     def hear(self) -> None:
         """The connection is being closed, and the answer to that has to be read."""
         self._is_ending = True
-        self._debt.forgive()
-        self._full.forgive()
+        self._forgive()
         self._read_control.release("alarm")
 
     def end(self) -> None:
         """The connection is gone: nothing is sent to it, and nothing keeps it alive."""
         self._is_ending = True
         self._on_blocked = no_notification
-        self._debt.forgive()
-        self._full.forgive()
+        self._forgive()
         self._commits.forget(self._disk_caught_up)
         self._alarms.unlisten(self._on_alarm)
+
+    def _forgive(self) -> None:
+        """Read the client whatever it has put into queues that are behind."""
+        if self._debt is not None:
+            self._debt.forgive()
+        if self._full is not None:
+            self._full.forgive()
 
 
 TURN_COST_MAX = 2048
@@ -460,8 +474,8 @@ class InputQueue(Generic[E]):
         self._transport, self._output = transport, output
         self._read_control, self._read_holds = read_control, read_holds
         self._channels: InputChannels | None = None
-        self.events: deque[E | DeferredEvent[E]] = deque()
-        """Events that have been read and not acted on."""
+        self.events: list[E | DeferredEvent[E]] = []
+        """Events that have been read and not acted on: the next one is the last."""
         self.waiting: WaitingRequests[E] = WaitingRequests(
             handler.waiting_rules, self._go_on, services.connections.deferred
         )
@@ -510,12 +524,12 @@ class InputQueue(Generic[E]):
         """Act on these next; as on what has waited, if they were part of a `DeferredEvent` of that
         mark."""
         again = [DeferredEvent(event, mark) for event in events] if mark else events
-        self.events.extendleft(reversed(again))
+        self.events += reversed(again)
 
     def act_again(self, event: E | DeferredEvent[E]) -> None:
         """Act on an event anew: once what it waits for is there, or else next."""
         if not self.waiting.keeps(event):
-            self.events.appendleft(event)
+            self.events.append(event)
 
     # What came in
 
@@ -530,9 +544,9 @@ class InputQueue(Generic[E]):
             return
         until_s = shares.begin(handler, len(busy))
         if data:
-            self.events.extend(self._reader.feed(data))
-        has_enough = self._output.has_enough and self.is_asking
-        if self._read_control.holds("alarm") or has_enough or self.waiting.is_blocking:
+            self.events[:0] = reversed(self._reader.feed(data))
+        has_enough = self.is_asking and self._output.has_enough
+        if has_enough or self.waiting.is_blocking or "alarm" in self._read_control.reasons:
             self._read_control.hold("busy")
             self._wait_for_commit()
             return
@@ -556,7 +570,8 @@ class InputQueue(Generic[E]):
         if not (self.events or self._reader.is_waiting or is_used_up or self.work):
             if self._channels is not None:
                 self._channels.end_read(is_amid=self._reader.is_amid)
-            self._read_control.release("busy")
+            if self._read_control.reasons:
+                self._read_control.release("busy")
         elif not self.is_over:
             self._read_control.hold("busy")
             self.act_later()
@@ -584,7 +599,7 @@ class InputQueue(Generic[E]):
             if self.work is not None:
                 cost += self._work_on(handler, self.work, until_s)
             elif events:
-                event = events.popleft()
+                event = events.pop()
                 if waiting.kept and (wait_cost := self._wait(event)):
                     cost += wait_cost
                     continue
@@ -594,7 +609,7 @@ class InputQueue(Generic[E]):
                     cost += EVENT_COST
                     self._failed(handler, error, event)
             elif self._reader.is_waiting:
-                events.extend(self._reader.go_on())
+                events += reversed(self._reader.go_on())
             else:
                 break
             if now_s() >= until_s:
@@ -665,7 +680,7 @@ class InputQueue(Generic[E]):
         if not self.waiting.keeps(event):
             if not self.waiting.blocks(event):
                 return 0
-            self.events.appendleft(event)
+            self.events.append(event)
         return TURN_COST_MAX if self.waiting.is_blocking else EVENT_COST
 
     def _go_on(self, waiter: Waiter, event: E, act: Callable[[], None]) -> None:
@@ -682,7 +697,7 @@ class InputQueue(Generic[E]):
         except Exception as error:  # noqa: BLE001 - as in `_act_on_events`
             handler.give_up(error, event)
         if self.session is not None:
-            self.events.extendleft(reversed(kept))
+            self.events += reversed(kept)
         if self.events and not self.is_over:
             self._read_control.hold("busy")
         self.act_later()

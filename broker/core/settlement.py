@@ -300,6 +300,8 @@ class Settlements:
 
     def settle_all(self, outcome: Outcome) -> Steps[None]:
         """Settle all that is unacknowledged; if it is much, some at a time."""
+        if self.observer is None and self.unacked.next_tag == 1:
+            return  # nothing was given
         self.settle(self.unacked.take_up_to(0, SETTLED_AT_ONCE)[0], outcome)
         yield from self.settle_rest(outcome)
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from fluffle.broker.base.logs import event
 from fluffle.broker.core import admission
@@ -42,6 +42,29 @@ class SocketConnection(asyncio.Protocol, Generic[E]):
     Its subclass is a `ClientConnection`, a `LoginClient`, and the `InputHandler` of its input.
     """
 
+    __slots__ = (
+        "__weakref__",
+        "_forwarded",
+        "_transport",
+        "certificate",
+        "close_reason",
+        "deadlines",
+        "ends",
+        "handshake",
+        "heartbeat_s",
+        "input",
+        "is_from_loopback",
+        "name",
+        "on_disk_behind",
+        "output",
+        "read_bytes",
+        "read_control",
+        "read_holds",
+        "reader",
+        "reads",
+        "services",
+        "waiting",
+    )
     number = WHOLE_CONNECTION
     end_unasked = "closed by peer without close"
     """Why it is closed, where the client has not said that it goes."""
@@ -77,8 +100,10 @@ class SocketConnection(asyncio.Protocol, Generic[E]):
     # What the transport tells
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        services, runtime, me = self.services, self.services.runtime, cast(Any, self)
-        self._transport = cast(asyncio.Transport, transport)
+        services, runtime = self.services, self.services.runtime
+        me: Any = self
+        stream: Any = transport
+        self._transport: asyncio.Transport = stream
         self._transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES_MAX)
         next_number = services.connections.next_number
         self.ends = peer, here = ends_of(transport, self._forwarded, next_number)
@@ -108,7 +133,7 @@ class SocketConnection(asyncio.Protocol, Generic[E]):
         services.connections.add(me)
         self.handshake.connected_at_ms = runtime.clock.wall_ms()
         expect_login(me)
-        real_host, _port = address_of(transport, "peername")
+        real_host = peer[0] if self._forwarded is None else address_of(transport, "peername")[0]
         if not real_host and not is_unix(transport):
             self.drop("reset before it was accepted")  # its address is not known any more
             return
@@ -135,7 +160,8 @@ class SocketConnection(asyncio.Protocol, Generic[E]):
         self._end_input()
         self.deadlines.end()
         self.read_holds.end()
-        self.services.connections.discard(cast(Any, self))
+        me: Any = self
+        self.services.connections.discard(me)
         self.end_session()
         self.input.end()
         self.output.discard()
@@ -185,7 +211,8 @@ class SocketConnection(asyncio.Protocol, Generic[E]):
     def _on_access(self) -> None:
         """The user, his permissions or the virtual host have changed."""
         if self.session is not None:
-            admission.on_change(self.services, cast(Any, self), self.session)
+            me: Any = self
+            admission.on_change(self.services, me, self.session)
 
     def _on_blocked(self, reason: str) -> None:
         """An alarm holds the connection, or does no more."""

@@ -101,6 +101,9 @@ class LocalMetadata:
         """`done` is called before this returns, and before all other notifications."""
         del failed
         change = decide()
+        if not (change.puts or change.removes):
+            done()
+            return
         puts, removes = change.puts, in_groups(change.removes)
         with self._facts.together():
             for group in removes.groups:
@@ -112,7 +115,7 @@ class LocalMetadata:
             for kind, key, value, outlives in puts:
                 if outlives:
                     self._facts.put(kind, key, value)
-        consequences = self._apply(change) if removes or puts else ()
+        consequences = self._apply(change)
         done()
         for consequence in consequences:
             consequence()

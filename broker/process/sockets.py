@@ -182,7 +182,8 @@ def ends_of(
     """
     if forwarded is None:
         peer, here = address_of(transport, "peername"), address_of(transport, "sockname")
-        return (("", next_number()), here) if is_unix(transport) else (peer, here)
+        is_numbered = not peer[0] and is_unix(transport)
+        return (("", next_number()), here) if is_numbered else (peer, here)
     source, destination = forwarded.source, forwarded.destination
     return (plain_host(source[0]), source[1]), (plain_host(destination[0]), destination[1])
 

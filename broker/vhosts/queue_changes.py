@@ -209,7 +209,8 @@ def delete_disused(
 
 def delete_owned(vhost: VirtualHost, owner: Owner) -> Change:
     """Remove the exclusive queues of a connection that ends."""
-    return delete_queues(vhost, vhost.owned_by(owner))
+    owned = vhost.owned_by(owner)
+    return delete_queues(vhost, owned) if owned else NOTHING
 
 
 def bind(vhost: VirtualHost, binding: Binding, owner: Owner | None) -> Change:

@@ -11,6 +11,8 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import NamedTuple
 
+import pytest
+
 from tests.support.deadlines import DEADLINE_S
 
 PAUSE_S = 0.005
@@ -74,3 +76,23 @@ def nothing_left() -> Iterator[None]:
     while (left := held().beyond(before)) and monotonic() < end_s:
         sleep(PAUSE_S)
     assert not left, f"the test has left behind: {left}"
+
+
+@pytest.fixture
+def without_collector() -> Iterator[None]:
+    """Have nothing freed that only the garbage collector frees."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def garbage() -> list[str]:
+    """Objects of ours that only the collector can free."""
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    gc.collect()
+    gc.set_debug(0)
+    types = map(type, gc.garbage)
+    found = sorted({each.__name__ for each in types if each.__module__.startswith("fluffle.")})
+    gc.garbage.clear()
+    return found

@@ -90,7 +90,7 @@ class MqttClient:
 
     def __init__(self, mqtt: MqttEdge, version: int) -> None:
         edge = mqtt.edge
-        self.edge = edge
+        self.mqtt, self.edge = mqtt, edge
         self.version = version
         self.connack: Connack
         self.transport = FakeTransport(

@@ -343,6 +343,7 @@ class Connection(SocketConnection[Occurrence]):
     """A socket and everything that lives and dies with it: a `ClientConnection`, the
     `InputHandler` of its input, and the `Waiter` of what concerns all of it."""
 
+    __slots__ = ("_session", "_unheard_bytes", "event_handlers", "open_channels", "phase")
     waiting_rules = ChannelRules()
     client_errors = (BrokerError, ProtocolError)
     reader: Reader

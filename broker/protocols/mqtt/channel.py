@@ -112,19 +112,19 @@ class Channel:
     """State of the one channel of a client: a `SubscriptionChannel` and a `ClientChannel`."""
 
     __slots__ = (
+        "_incoming",
+        "_notes_packets",
+        "_outgoing",
+        "_retained",
         "_server",
         "connection",
         "converter",
-        "groups",
-        "incoming",
+        "delivery_terms",
         "is_open",
         "observer",
-        "outgoing",
         "output",
-        "packets",
         "prefetch",
-        "publisher",
-        "retained",
+        "publish_terms",
         "session",
         "settlements",
         "shared_credit",
@@ -153,7 +153,7 @@ class Channel:
         self.connection = connection
         self.session = session
         self.state = state
-        self.converter = converter = server.converter
+        self.converter = server.converter
         self._server = server
         self.output = connection.output
         self.is_open = True
@@ -166,34 +166,72 @@ class Channel:
         """Consumers of the session's queues, by consumer tag."""
         self.writers: dict[str, PublishWriter] = {}
         """Writers of these consumers."""
-        self.groups = SharedQueues(self, server, connection)
-        self.outgoing = OutgoingPublishes(self, state, delivery_terms)
-        self.packets: PacketKeeper | None = None
-        if state.is_lasting:
-            self.packets = PacketKeeper(server.packet_requests, state.key, self)
-        self.incoming = IncomingPublishes(
-            session,
-            state,
-            self.output,
-            converter,
-            terms=publish_terms,
-            retained=server.retained,
-            packets=self.packets,
-            read_control=connection.read_control,
-        )
-        runtime = server.services.runtime
-        self.turn = runtime.turn
-        self.retained = RetainedSender(self, server.sys, server.services.retained.now_ms)
-        self.publisher: Publisher = self.incoming.traced
-        """Under whose name tracers see it."""
+        self.publish_terms, self.delivery_terms = publish_terms, delivery_terms
+        self._incoming: IncomingPublishes | None = None
+        """None until the client publishes."""
+        self._outgoing: OutgoingPublishes | None = None
+        """None until the client is to be given messages."""
+        self._notes_packets = state.is_lasting
+        self.turn = server.services.runtime.turn
+        self._retained: RetainedSender | None = None
+        """None until something that is retained may have to be sent."""
         self.observer: ChannelObserver | None = None
 
     def open(self) -> None:
         """Have observers see it."""
         self.observer = self.session.open_channel(self)
         self.settlements.observer = self.observer
-        for publisher in self.incoming.publishers:
-            publisher.observer = self.observer
+
+    @property
+    def incoming(self) -> IncomingPublishes:
+        """Messages that the client publishes."""
+        if self._incoming is None:
+            self._incoming = IncomingPublishes(
+                self.session,
+                self.state,
+                self.output,
+                self.converter,
+                terms=self.publish_terms,
+                retained=self._server.retained,
+                packets=self.packets,
+                read_control=self.connection.read_control,
+            )
+            for publisher in self._incoming.publishers:
+                publisher.observer = self.observer
+        return self._incoming
+
+    @property
+    def outgoing(self) -> OutgoingPublishes:
+        """Messages that the client is sent."""
+        if self._outgoing is None:
+            self._outgoing = OutgoingPublishes(self, self.state, self.delivery_terms)
+        return self._outgoing
+
+    @property
+    def packets(self) -> PacketKeeper | None:
+        """Keeper of its packets of QoS 2, if the session has outlived connections from the start
+        of this one on."""
+        if not self._notes_packets:
+            return None
+        return PacketKeeper(self._server.packet_requests, self.state.key, self)
+
+    @property
+    def retained(self) -> RetainedSender:
+        """Retained messages that the client is sent."""
+        if self._retained is None:
+            server = self._server
+            self._retained = RetainedSender(self, server.sys, server.services.retained.now_ms)
+        return self._retained
+
+    @property
+    def groups(self) -> SharedQueues:
+        """Queues that the client shares."""
+        return SharedQueues(self, self._server, self.connection)
+
+    @property
+    def publisher(self) -> Publisher:
+        """The publisher under whose name tracers see it."""
+        return self.incoming.traced
 
     @property
     def unacked(self) -> Unacked:
@@ -201,7 +239,7 @@ class Channel:
 
     @property
     def confirms(self) -> Confirms | None:
-        return self.incoming.publishers[1].mode.confirms
+        return None if self._incoming is None else self._incoming.publishers[1].mode.confirms
 
     def credit_of(self, queue: QueueHandle) -> SharedCredit:
         """All consumers have the window of the client together, but for the queue of QoS 0, which
@@ -328,10 +366,14 @@ class Channel:
         consumer_count = len(self.subscriptions)
         end_consumers(self)
         self.groups.end()
-        self.outgoing.end()
+        if self._outgoing is not None:
+            self._outgoing.end()
         steps = self.settlements.settle_all(Outcome.LOST)
         for _ in steps:
             self.session.background_tasks.finish(steps)
             break
-        self.incoming.end()
+        if self._incoming is not None:
+            self._incoming.end()
         self.session.end_channel(self, consumer_count)
+        self.writers.clear()
+        self._incoming = self._outgoing = self._retained = None  # no cycle is left to the collector

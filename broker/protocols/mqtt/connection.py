@@ -117,6 +117,18 @@ RESPONSE_RULES = ResponseRules()
 class Connection(SocketConnection[Event]):
     """A socket and everything that lives and dies with it: a `ClientConnection`."""
 
+    __slots__ = (
+        "_counted_bytes",
+        "authentication",
+        "channel",
+        "event_handlers",
+        "phase",
+        "server",
+        "terms",
+        "user_properties",
+        "will",
+        "will_key",
+    )
     kind = ""
     """RabbitMQ names none."""
     client_errors = (BrokerError, InvalidPacket)
@@ -234,11 +246,12 @@ class Connection(SocketConnection[Event]):
         channel.vouch()
         self.send(self._connack(accepted))
         self._keep_alive(packet.keep_alive_s)
-        if any(map(is_reserved, state.subscriptions)):
-            self.server.sys.watch(channel)
-        channel.outgoing.resume()
-        channel.retained.go_on()
-        channel.groups.resume()
+        if accepted.is_present:  # else there is nothing to go on with
+            if any(map(is_reserved, state.subscriptions)):
+                self.server.sys.watch(channel)
+            channel.outgoing.resume()
+            channel.retained.go_on()
+            channel.groups.resume()
         event(
             logger,
             logging.INFO,
@@ -252,9 +265,10 @@ class Connection(SocketConnection[Event]):
 
     def _connack(self, accepted: Accepted) -> Connack:
         """CONNACK for a client that is let in; version 5 gets the limits."""
-        config, packet, told = self.server.config, accepted.packet, Properties()
+        config, packet = self.server.config, accepted.packet
         if packet.version < MQTT_5:
             return Connack(ReasonCode.SUCCESS, accepted.is_present)
+        told = Properties()
         values, asked = told.values, packet.properties
         values[PropertyId.RECEIVE_MAXIMUM] = config.receive_max
         values[PropertyId.MAXIMUM_PACKET_SIZE] = config.packet_bytes_max
@@ -347,7 +361,7 @@ class Connection(SocketConnection[Event]):
         reference, channel = self.server.config.server_reference, self.channel
         if reference is None or channel is None:
             return reference is not None
-        limit_bytes = channel.outgoing.terms.packet_bytes_max
+        limit_bytes = channel.delivery_terms.packet_bytes_max
         packet = Disconnect(properties=self._reference_with(ReasonCode.USE_ANOTHER_SERVER))
         return not 0 < limit_bytes < len(encode(packet, MQTT_5))
 

@@ -72,11 +72,14 @@ class DeliveryChannel(Protocol):
 
     settlements: Settlements
     output: OutputBuffer
-    packets: PacketKeeper | None
     prefetch: int
     """How many messages of QoS 1 and 2 may be under way."""
     shared_credit: SharedCredit
     """Count of those under way, for all consumers that need the window."""
+
+    @property
+    def packets(self) -> PacketKeeper | None:
+        """Keeper of its packets of QoS 2; None if its session does not last."""
 
     @property
     def session(self) -> Session: ...

@@ -279,7 +279,10 @@ class SendingChannel(Protocol):
     """Channel of an MQTT client, as far as packets are sent over it."""
 
     output: OutputBuffer
-    packets: PacketKeeper | None
+
+    @property
+    def packets(self) -> PacketKeeper | None:
+        """Keeper of its packets of QoS 2; None if its session does not last."""
 
     @property
     def window_consumer(self) -> Consumer | None:

@@ -294,6 +294,8 @@ class MqttServer:
             self._forget(state)
         elif state.is_lasting:
             self._begin_waiting(state, user, pending)
+        elif pending is None and self.kept(state.key) is None:
+            self.end_state(state)
         else:
             with self._together():
                 if pending is not None:
@@ -428,8 +430,11 @@ class MqttServer:
 
 def queues_of(vhost: VirtualHost, client_id: str) -> tuple[QueueHandle, ...]:
     """The queues of a session that are there."""
-    names = (subscription_queue(client_id, qos) for qos in (0, 1))
-    return tuple(vhost.queues[name] for name in names if name in vhost.queues)
+    found: tuple[QueueHandle, ...] = ()
+    for qos in (0, 1):
+        queue = vhost.queues.get(subscription_queue(client_id, qos))
+        found = found if queue is None else (*found, queue)
+    return found
 
 
 def lasting_queues_of(vhost: VirtualHost, client_id: str) -> tuple[QueueHandle, ...]:

@@ -205,6 +205,8 @@ class SharedQueues:
 
     def end(self) -> None:
         """The connection ends, and its consumers have."""
+        if not self._channel.state.subscriptions:
+            return
         names = {each.queue("") for each in self._channel.state.shared}
         for name in names & self._channel.writers.keys():
             del self._channel.writers[name]

@@ -138,13 +138,16 @@ class WatchingChannel(Protocol):
     """Channel of a client that may subscribe to figures."""
 
     output: OutputBuffer
-    outgoing: OutgoingPublishes
     state: SessionState
     turn: Turn
     is_open: bool
 
     @property
     def connection(self) -> WatchingConnection: ...
+
+    @property
+    def outgoing(self) -> OutgoingPublishes:
+        """Messages that the client is sent."""
 
     @property
     def session(self) -> Session: ...

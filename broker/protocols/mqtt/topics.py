@@ -14,6 +14,7 @@ Source: rabbit_mqtt_util of RabbitMQ 4.0.5.  Queue names have at most 255 bytes 
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from hashlib import sha256
 
 from fluffle.protocol.spec import SHORTSTR_BYTES_MAX
@@ -75,6 +76,7 @@ def is_reserved(topic: str) -> bool:
     return topic.startswith(SYS) and topic[len(SYS) : len(SYS) + 1] in ("", "/")
 
 
+@lru_cache(maxsize=64)
 def subscription_queue(client_id: str, qos: int) -> str:
     """Return the name of the queue for a session's subscriptions of QoS 0, or for all others."""
     ending = f"qos{min(qos, 1)}"

@@ -1,8 +1,9 @@
 """connections.*, channels.list and consumers.list at the desk."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -178,12 +179,19 @@ def test_a_change_costs_a_turn_little_for_each_connection(
     assert turns[1] - turns[0] < 25 * (many - few)
 
 
-def test_one_that_cannot_be_closed_in_order_is_cut_off(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+class CannotClose(Connection):
+    """Connection that cannot be closed in order."""
+
+    __slots__ = ()
+
+    def close(self, *_arguments: object) -> None:
+        raise ValueError("it has no order")
+
+
+def test_one_that_cannot_be_closed_in_order_is_cut_off(caplog: pytest.LogCaptureFixture) -> None:
     desk = VerbHarness()
     broken, other = desk.edge.connect(), desk.edge.connect()
-    monkeypatch.setattr(broken.connection, "close", lambda: None)  # which takes no arguments
+    broken.connection.__class__ = CannotClose
     assert desk.ask("users.delete", name="guest", force=True) == {}
     assert broken.transport.was_aborted
     assert "could not be closed in order" in caplog.text
@@ -192,12 +200,12 @@ def test_one_that_cannot_be_closed_in_order_is_cut_off(
 
 def test_one_whose_end_is_impossible_ends_the_node(monkeypatch: pytest.MonkeyPatch) -> None:
     desk = VerbHarness()
-    client = desk.edge.connect()
+    desk.edge.connect()
 
     def close(*_arguments: object) -> None:
         raise AssertionError("it is not open")
 
-    monkeypatch.setattr(client.connection, "close", close)
+    monkeypatch.setattr(Connection, "close", close)
     with pytest.raises(AssertionError, match="it is not open"):
         desk.ask("users.delete", name="guest", force=True)
 
@@ -386,6 +394,15 @@ def test_what_is_counted_is_told_with_the_past_that_is_asked_for() -> None:
     assert refusal == "SYNTAX_ERROR: Invalid range parameters: age 9999, incr 5"
 
 
+class WithoutChannels(Connection):
+    """Connection of a protocol that has no channels."""
+
+    __slots__ = ()
+    kind = ""
+    protocol = "MQTT 5-0"
+    protocol_row: Mapping[str, Any] = MappingProxyType({"client_id": "meter"})
+
+
 def without_channels(desk: VerbHarness) -> Connection:
     """Client of a protocol that has no channels: one consumer of one queue."""
     client = desk.edge.connect()
@@ -395,12 +412,7 @@ def without_channels(desk: VerbHarness) -> Connection:
     assert isinstance(connection, Connection)
     (channel,) = connection.channels
     channel.number = WITHOUT_CHANNELS
-    for name, value in {
-        "kind": "",
-        "protocol": "MQTT 5-0",
-        "protocol_row": {"client_id": "meter"},
-    }.items():
-        setattr(connection, name, value)
+    connection.__class__ = WithoutChannels
     return connection
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from weakref import ref
 
@@ -23,6 +23,7 @@ from fluffle.broker.queues.queue_api import Consumer
 from fluffle.broker.vhosts.queue_changes import delete_queue
 from fluffle.protocol.methods import Basic, Connection, Queue, Tx, encode_method, make
 from tests.support.edge import Client, Edge, publish_frames
+from tests.support.leaks import garbage, without_collector
 
 PARTS = (
     Session,
@@ -38,12 +39,7 @@ MINUTES_S = 120
 """Longer than anything waits for a client, or is kept to be counted."""
 
 
-@pytest.fixture(autouse=True)
-def _without_collector() -> Iterator[None]:
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
+pytestmark = pytest.mark.usefixtures(without_collector.__name__)
 
 
 def edge_that_counts() -> Edge:
@@ -80,17 +76,6 @@ def work(client: Client) -> None:
 def parts_there() -> Counter[str]:
     """How many there are of what a connection is made of."""
     return Counter(type(each).__name__ for each in gc.get_objects() if isinstance(each, PARTS))
-
-
-def garbage() -> list[str]:
-    """Objects of ours that only the collector can free."""
-    gc.set_debug(gc.DEBUG_SAVEALL)
-    gc.collect()
-    gc.set_debug(0)
-    types = map(type, gc.garbage)
-    found = sorted({each.__name__ for each in types if each.__module__.startswith("fluffle.")})
-    gc.garbage.clear()
-    return found
 
 
 def close(client: Client) -> None:

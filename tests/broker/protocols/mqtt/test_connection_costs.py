@@ -1,0 +1,91 @@
+"""Costs of a connection: calls of Python, and nothing once it has ended, without the collector.
+
+Clients of MQTT come and go by the thousand, and most of them say little.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from types import FrameType
+from weakref import ref
+
+import pytest
+
+from fluffle.protocol.mqtt.codes import MQTT_3_1_1
+from fluffle.protocol.mqtt.packets import Connect, Disconnect, Pingreq, encode
+from tests.house.publish_path import FOLDERS
+from tests.support.leaks import garbage, without_collector
+from tests.support.mqtt_edge import MqttClient, MqttEdge
+
+MINUTES_S = 120
+"""Longer than anything waits for a client."""
+
+pytestmark = pytest.mark.usefixtures(without_collector.__name__)
+
+
+CONNECT_CALLS_MAX = 320
+"""Most calls of a client that connects, pings and leaves, without lines of the log."""
+
+
+def calls_of_product(act: Callable[[], object]) -> int:
+    """How many functions of the product `act` calls."""
+    count = 0
+
+    def notice(frame: FrameType, kind: str, _argument: object) -> None:
+        nonlocal count
+        count += kind == "call" and frame.f_code.co_filename.startswith(FOLDERS)
+
+    sys.setprofile(notice)
+    try:
+        act()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+def leave(client: MqttClient) -> None:
+    client.send(Disconnect())
+
+
+def lose(client: MqttClient) -> None:
+    client.transport.lose()
+
+
+def come_back(client: MqttClient) -> None:
+    """Take the session over."""
+    client.mqtt.connect("meter").send(Disconnect())
+
+
+@pytest.mark.parametrize("expiry_s", [0, 60])
+@pytest.mark.parametrize("end", [leave, lose, come_back])
+def test_nothing_keeps_a_connection_alive_that_has_ended(
+    end: Callable[[MqttClient], None], expiry_s: int
+) -> None:
+    mqtt = MqttEdge()
+    client = mqtt.connect("meter", expiry_s=expiry_s)
+    garbage()
+    left = ref(client.connection)
+    end(client)
+    if not client.transport.is_lost:
+        lose(client)
+    mqtt.edge.advance(MINUTES_S)
+    del client
+    assert left() is None
+    assert garbage() == []
+
+
+def test_a_client_that_comes_and_goes_costs_few_calls() -> None:
+    mqtt = MqttEdge()
+    connect = Connect(MQTT_3_1_1, "meter", True, 60, user="guest", password=b"guest")
+    said = [encode(each, MQTT_3_1_1) for each in (connect, Pingreq(), Disconnect())]
+
+    def come_and_go() -> None:
+        client = mqtt.accept(MQTT_3_1_1)
+        for octets in said:
+            client.send(octets)
+        assert len(client.transport.writes) == 2
+        assert client.transport.is_lost
+
+    come_and_go()
+    assert calls_of_product(come_and_go) <= CONNECT_CALLS_MAX
