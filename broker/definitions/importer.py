@@ -36,6 +36,7 @@ from fluffle.broker.definitions.file_format import (
     table_of,
 )
 from fluffle.broker.definitions.parameters import VHOST_LIMITS, set_operator_policy, set_policy
+from fluffle.broker.durability.definitions.fact_codec import guarantee_by_name
 from fluffle.broker.metadata.change import NOTHING, Change, Entry, Kind
 from fluffle.broker.metadata.metadata import Decide, Metadata
 from fluffle.broker.patterns.patterns import UnusablePattern
@@ -272,6 +273,7 @@ def put_queue(catalogue: Catalogue, entry: Entry) -> Change:
         durable=entry.get("durable", True),
         auto_delete=entry.get("auto_delete", False),
         arguments=table_of(mapping_of(entry.get("arguments", {}))),
+        guarantee=guarantee_by_name(name),
     )
     declared = with_type(declared, vhost.metadata.get(DEFAULT_QUEUE_TYPE))
     return declare_queue(vhost, declared, NO_OWNER)

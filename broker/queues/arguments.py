@@ -78,6 +78,22 @@ class QueueType(StrEnum):
         return f"rabbit_{self.value}_queue"
 
 
+class DeliveryGuarantee(StrEnum):
+    """Guarantees of a queue for its messages: the protocol that declares it names one."""
+
+    AT_LEAST_ONCE = "at-least-once"
+    """A message that is published again is in it again."""
+    EXACTLY_ONCE = "exactly-once"
+    """A message that has a key is in it once."""
+    AT_MOST_ONCE = "at-most-once"
+    """Likewise; and a publisher does not hear of what is lost with the queue's node."""
+
+    @property
+    def takes_keys(self) -> bool:
+        """True if the queue knows messages by the keys that their protocol has given them."""
+        return self is not DeliveryGuarantee.AT_LEAST_ONCE
+
+
 DECLARED_TYPES = (QueueType.CLASSIC, QueueType.QUORUM, QueueType.STREAM)
 """Queue types that x-queue-type may name."""
 
@@ -94,6 +110,7 @@ class Declaration:
     mailbox_limit: int | None = None
     """If it is to be of the type `MQTT_QOS0`: how many messages may wait for a client that takes
     none; 0: as many as come."""
+    guarantee: DeliveryGuarantee = DeliveryGuarantee.AT_LEAST_ONCE
 
     @property
     def is_durable(self) -> bool:
@@ -117,6 +134,7 @@ class QueueSpec:
     single_active_consumer: bool = False
     mailbox_limit: int = 0
     """While no consumer has room what comes is dropped if more messages wait; 0: it is not."""
+    guarantee: DeliveryGuarantee = DeliveryGuarantee.AT_LEAST_ONCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -371,6 +389,7 @@ def queue_spec(declared: Declaration, vhost: str) -> QueueSpec:
         queue_type=queue_type,
         arguments=table,
         mailbox_limit=declared.mailbox_limit or 0,
+        guarantee=declared.guarantee,
         **values,
     )
 

@@ -32,16 +32,12 @@ from fluffle.broker.queues.settings import DeduplicationCache
 from fluffle.protocol.properties import headers_of
 from fluffle.protocol.wire import FieldValue
 
-SESSION_QUEUES = "mqtt-"
-"""Begin of the names of queues in which a message that has a key must not be twice: those of
-sessions, and of groups of them."""
-
 KEYED_TTL_MS = 600_000
-"""Time for which they know a key: that long a client may take to publish a message again that was
-not confirmed."""
+"""Time for which a queue that takes keys knows one: a client may take so long to publish again what
+was not confirmed."""
 
 KEYED_MAX = 1024
-"""Keys that each of them knows: as many messages as a client may have unanswered."""
+"""Keys that such a queue knows: as many messages as a client may have unanswered."""
 
 KEY_HEADER = "x-deduplication-header"
 TTL_HEADER = "x-cache-ttl"
@@ -85,11 +81,6 @@ def _said(value: FieldValue) -> bytes | None:
 
 
 KEYED_CACHE = DeduplicationCache(KEYED_MAX, KEYED_TTL_MS, reads_headers=False)
-
-
-def takes_keys(queue: str) -> bool:
-    """True if a queue knows messages by the keys that the protocol has given them."""
-    return queue.startswith(SESSION_QUEUES)
 
 
 class DuplicateFilter:

@@ -17,7 +17,7 @@ from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.consumers import ConsumerTimeouts, schedule_of
 from fluffle.broker.queues.conversion_buffer import ConversionHold
 from fluffle.broker.queues.dead_letters import AtMostOnceDeadLettering, Bury, RepublishDeadLetters
-from fluffle.broker.queues.deduplication import DuplicateFilter, EnqueueFilter, takes_keys
+from fluffle.broker.queues.deduplication import DuplicateFilter, EnqueueFilter
 from fluffle.broker.queues.delayed_ready_list import DelayedReadyList
 from fluffle.broker.queues.delivery_counts import DeliveryCountIndex
 from fluffle.broker.queues.expiry_times import (
@@ -256,7 +256,7 @@ class Queue:
         self._length_limit: LengthLimit | None = None
         self._direct: DirectWriter | None = None
         """That of the only consumer, in a queue whose messages need no place in it."""
-        keyed = self.enqueue if takes_keys(spec.name) else None
+        keyed = self.enqueue if spec.guarantee.takes_keys else None
         self._entrance = EnqueueFilter(host.duplicate_filter, keyed)
         self._turns = schedule_of(spec)
         self._is_fed = False

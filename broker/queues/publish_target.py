@@ -119,14 +119,6 @@ class OnPublishResult(Protocol):
     def __call__(self, start: int, stop: int, *, is_accepted: bool) -> None: ...
 
 
-def is_at_most_once(queue: str) -> bool:
-    """True if a queue is that of a session's subscriptions of QoS 0, by its name.
-
-    It is at one node, and what is lost with that is nothing that a publisher has to hear of.
-    """
-    return queue.startswith("mqtt-subscription-") and queue.endswith("qos0")
-
-
 class PublishReceipt:
     """Messages of a run that a queue elsewhere was asked to take.
 

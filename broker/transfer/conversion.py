@@ -134,7 +134,8 @@ def as_quorum(spec: QueueSpec, settings_from: SettingsFrom, vhost: str) -> Queue
             raise PreconditionFailed(f"{where} {why}")
     arguments = {name: each for name, each in spec.arguments.items() if name not in MEANINGLESS}
     arguments[QUEUE_TYPE] = ("S", QueueType.QUORUM.encode())
-    quorum = queue_spec(Declaration(spec.name, durable=True, arguments=arguments), vhost)
+    declared = Declaration(spec.name, durable=True, arguments=arguments, guarantee=spec.guarantee)
+    quorum = queue_spec(declared, vhost)
     if settings_from(vhost, quorum).cache is not None:
         raise PreconditionFailed(
             f"{where} would take each message once as a quorum queue (x-message-deduplication, by "

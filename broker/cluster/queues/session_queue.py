@@ -48,7 +48,7 @@ from fluffle.broker.cluster.queues.session_consumers import (
     losers_of,
     terms_of,
 )
-from fluffle.broker.queues.arguments import QueueSpec
+from fluffle.broker.queues.arguments import DeliveryGuarantee, QueueSpec
 from fluffle.broker.queues.conversion_buffer import conversion_in_progress
 from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.expiry_times import Lifetimes, lifetimes_in
@@ -60,7 +60,6 @@ from fluffle.broker.queues.publish_target import (
     PublishReceipt,
     QueueTarget,
     enqueue_again,
-    is_at_most_once,
 )
 from fluffle.broker.queues.queue_api import (
     Consumer,
@@ -356,7 +355,7 @@ class SessionQueue:
         *, persistent: bool, expiration_ms: Lifetimes = None, posted: DeadLetterIds | None = None,
         counts: Counts = NEW,
     ) -> EnqueueResult | PublishReceipt:  # fmt: skip
-        is_lossy = is_at_most_once(self.name)
+        is_lossy = self.definition.spec.guarantee is DeliveryGuarantee.AT_MOST_ONCE
         if self._port.is_away or self._is_over:
             return EnqueueResult.ACCEPTED if is_lossy else EnqueueResult.REJECTED
         receipt = self._receipts.ask(

@@ -25,7 +25,7 @@ from fluffle.broker.config.config import ListenAddress
 from fluffle.broker.durability.definitions.image import FirstStart
 from fluffle.broker.metadata.change import Fact, Key, Kind
 from fluffle.broker.metadata.nodes import RegisteredNode
-from fluffle.broker.queues.arguments import Declaration, QueueType, queue_spec
+from fluffle.broker.queues.arguments import Declaration, DeliveryGuarantee, QueueType, queue_spec
 from fluffle.broker.queues.journal import Owner, QueueDefinition
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import EXCHANGE_TYPES, ExchangeSpec
@@ -286,6 +286,16 @@ PLACED = ("id", "home", "founders", "members", "lives", "wanted", "leader", "boo
 """Where in a cluster a queue lives; a lone node says nothing of it."""
 
 
+def guarantee_by_name(queue: str) -> DeliveryGuarantee:
+    """Return the guarantee of a queue for which none was written: queues of MQTT's sessions and
+    groups have names of their own, and had no other mark in what was written before, nor have they
+    in what RabbitMQ exports."""
+    if not queue.startswith("mqtt-"):
+        return DeliveryGuarantee.AT_LEAST_ONCE
+    is_qos_0 = queue.startswith("mqtt-subscription-") and queue.endswith("qos0")
+    return DeliveryGuarantee.AT_MOST_ONCE if is_qos_0 else DeliveryGuarantee.EXACTLY_ONCE
+
+
 def _encode_queue(queue: QueueDefinition) -> Fields:
     """Encode a queue; the rest of its specification follows from the arguments."""
     fields = {
@@ -299,6 +309,8 @@ def _encode_queue(queue: QueueDefinition) -> Fields:
         fields["owner"] = queue.owner
     if queue.spec.queue_type is QueueType.MQTT_QOS0:
         fields["mailbox_limit"] = queue.spec.mailbox_limit
+    if queue.spec.guarantee is not guarantee_by_name(queue.spec.name):
+        fields["guarantee"] = queue.spec.guarantee.value
     if queue.id:
         fields |= {name: getattr(queue, name) for name in PLACED}
     if queue.successor is not None:
@@ -315,6 +327,7 @@ def _decode_queue(key: tuple[str, str], fields: Fields) -> QueueDefinition:
         auto_delete=fields["auto_delete"],
         arguments=_table(fields["arguments"]),
         mailbox_limit=fields.get("mailbox_limit"),
+        guarantee=DeliveryGuarantee(fields.get("guarantee", guarantee_by_name(name))),
     )
     owner = Owner(*fields["owner"]) if declared.exclusive else None
     successor = _decode_queue(key, fields["successor"]) if "successor" in fields else None

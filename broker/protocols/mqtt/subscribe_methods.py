@@ -23,7 +23,7 @@ from fluffle.broker.protocols.mqtt.session_state import QOS_MASK, TopicSubscript
 from fluffle.broker.protocols.mqtt.shared_queues import memberships
 from fluffle.broker.protocols.mqtt.sys_topics import check_may_read
 from fluffle.broker.protocols.mqtt.topics import is_reserved
-from fluffle.broker.queues.arguments import Declaration
+from fluffle.broker.queues.arguments import Declaration, DeliveryGuarantee
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.topic_filter import FilterBinding, arguments_of
 from fluffle.broker.vhosts import queue_changes
@@ -41,6 +41,9 @@ FILTERS_AT_ONCE = 128
 
 QUEUE_QOS = (0, 1, 1)
 """The QoS in the name of the queue for subscriptions of each QoS."""
+
+GUARANTEES = (DeliveryGuarantee.AT_MOST_ONCE, *2 * (DeliveryGuarantee.EXACTLY_ONCE,))
+"""Guarantee of the queue for subscriptions of each QoS."""
 
 
 class SubscriptionTerms:
@@ -70,6 +73,7 @@ def declaration_of(channel: Channel, qos: int, terms: SubscriptionTerms) -> Decl
         auto_delete=False,
         arguments=lasting_arguments(terms, is_sure=qos > 0) if is_lasting else {},
         mailbox_limit=terms.mailbox_limit if qos == 0 and not is_lasting else None,
+        guarantee=GUARANTEES[qos],
     )
 
 
@@ -96,6 +100,7 @@ def shared_declaration(name: str, terms: SubscriptionTerms) -> Declaration:
         exclusive=False,
         auto_delete=False,
         arguments=lasting_arguments(terms, is_sure=True),
+        guarantee=DeliveryGuarantee.EXACTLY_ONCE,
     )
 
 

@@ -369,6 +369,14 @@ def test_queues_keep_their_type_where_another_one_is_the_default() -> None:
     assert again.vhosts["v"].queues["early"].spec.queue_type == "classic"
 
 
+def test_the_queue_of_an_mqtt_session_takes_each_message_once() -> None:
+    catalogue = imported(
+        vhosts=[{"name": "v"}], queues=[queue("mqtt-subscription-cqos1"), queue("orders")]
+    )
+    guarantees = {q.name: q.spec.guarantee.value for q in catalogue.vhosts["v"].queues.values()}
+    assert guarantees == {"mqtt-subscription-cqos1": "exactly-once", "orders": "at-least-once"}
+
+
 async def test_others_have_their_turn_in_between() -> None:
     catalogue, others = empty(), TurnCounter()
     Editor(catalogue).vhost("v")

@@ -1,6 +1,7 @@
 """Checks and comparison of arguments, with the texts of RabbitMQ 4.0.5."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -302,9 +303,7 @@ def test_without_a_default_nothing_is_written_into_arguments(default: object) ->
         ("stream", {}, "non-durable"),
     ],
 )
-def test_what_only_classic_queues_can_be(
-    queue_type: str, flags: dict[str, bool], name: str
-) -> None:
+def test_what_only_classic_queues_can_be(queue_type: str, flags: dict[str, Any], name: str) -> None:
     declared = Declaration("q", arguments={"x-queue-type": text(queue_type)}, **flags)
     with pytest.raises(PreconditionFailed) as refused:
         queue_spec(declared, "/")

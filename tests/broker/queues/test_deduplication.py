@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
 from fluffle.broker.base.message import KEY_BYTES, MessageAnnotations, Origin, with_key
-from fluffle.broker.queues.arguments import QueueSpec, QueueType
+from fluffle.broker.queues.arguments import DeliveryGuarantee, QueueSpec, QueueType
 from fluffle.broker.queues.deduplication import KEYED_TTL_MS, DuplicateFilter, key_of
 from fluffle.broker.queues.deduplication_window import DeduplicationWindow
 from fluffle.broker.queues.engine import Queue
@@ -54,10 +54,14 @@ class Time:
 class Deduplicating:
     """A queue, and how many messages it has dropped."""
 
-    def __init__(self, settings: QueueSettings, name: str = "q") -> None:
+    def __init__(
+        self,
+        settings: QueueSettings,
+        guarantee: DeliveryGuarantee = DeliveryGuarantee.AT_LEAST_ONCE,
+    ) -> None:
         self.time, self.dropped = Time(), 0
         ports = FakeQueueHost(ignore, self.time, duplicate_filter=self.sieve)
-        self.queue = Queue(QueueSpec(name), ports, settings=settings)
+        self.queue = Queue(QueueSpec("q", guarantee=guarantee), ports, settings=settings)
 
     def sieve(self, cache: DeduplicationCache, enqueue: Enqueue) -> DuplicateFilter:
         return DuplicateFilter(
@@ -99,9 +103,12 @@ def test_what_is_left_of_a_batch_keeps_its_lifetimes() -> None:
     assert (one.bodies, seen) == ([b"0", b"2"], [10, 30])
 
 
-@pytest.mark.parametrize("name", ["mqtt-subscription-cqos1", "q"])
-def test_the_queue_of_a_session_takes_a_message_that_has_a_key_once(name: str) -> None:
-    one = Deduplicating(QueueSettings(), name)
+@pytest.mark.parametrize("guarantee", DeliveryGuarantee)
+def test_the_queue_of_a_session_takes_a_message_that_has_a_key_once(
+    guarantee: DeliveryGuarantee,
+) -> None:
+    one = Deduplicating(QueueSettings(), guarantee)
+    is_once = guarantee is not DeliveryGuarantee.AT_LEAST_ONCE
     with_keys = [
         Origin("ex", "key", annotations=with_key(b"\x01", bytes([number]) * KEY_BYTES))
         for number in range(2)
@@ -111,12 +118,10 @@ def test_the_queue_of_a_session_takes_a_message_that_has_a_key_once(name: str) -
     fates += one.put(contents[1:], with_keys[1])
     fates += one.put(contents[:1], with_keys[0])
     fates += one.put(contents[:1])
-    assert one.bodies == [b"0", b"1"] + [b"0"] * (1 if name.startswith("mqtt-") else 2)
-    assert fates[2] is (
-        MessageResult.DUPLICATE if name.startswith("mqtt-") else MessageResult.ACCEPTED
-    )
+    assert one.bodies == [b"0", b"1"] + [b"0"] * (1 if is_once else 2)
+    assert fates[2] is (MessageResult.DUPLICATE if is_once else MessageResult.ACCEPTED)
     one.queue.settings = QueueSettings(max_length=9)
-    assert one.dropped == (1 if name.startswith("mqtt-") else 0)
+    assert one.dropped == (1 if is_once else 0)
     one.put(
         contents[:1], Origin("ex", "key", MessageAnnotations.DIED, (), with_keys[0].annotations)
     )

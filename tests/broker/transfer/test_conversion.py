@@ -15,11 +15,11 @@ from aiormq.exceptions import ChannelPreconditionFailed
 from fluffle.broker.base.errors import BrokerError, NotFound, PreconditionFailed
 from fluffle.broker.cluster.queues.quorum_member import QuorumQueueMember
 from fluffle.broker.node import NodeFailed
-from fluffle.broker.queues.arguments import QueueType
+from fluffle.broker.queues.arguments import DeliveryGuarantee, QueueSpec, QueueType
 from fluffle.broker.queues.queue_api import QueueHandle
-from fluffle.broker.queues.settings import QueueSettings
+from fluffle.broker.queues.settings import DEFAULTS, QueueSettings
 from fluffle.broker.transfer import conversion
-from fluffle.broker.transfer.conversion import Conversion
+from fluffle.broker.transfer.conversion import Conversion, as_quorum
 from tests.broker.cluster.queues.test_quorum_queues import Inbox, publish
 from tests.broker.composition.test_single_node import Scene, scene
 from tests.support.cluster_nodes import ClusterNode, Killed, until
@@ -484,3 +484,10 @@ async def test_it_is_killed_at_each_step(scene: Scene, steps: Steps) -> None:
         await publish(channel, published[-1])
     assert seen == {QueueType.CLASSIC, QueueType.QUORUM}
     assert len(scene.node.node.parts.cluster_view.groups) == 1, "nothing is left of the tries"
+
+
+def test_the_queue_of_an_mqtt_session_takes_each_message_once_as_a_quorum_queue() -> None:
+    spec = QueueSpec("q", durable=True, guarantee=DeliveryGuarantee.EXACTLY_ONCE)
+    quorum = as_quorum(spec, lambda _vhost, _spec: DEFAULTS, "/")
+    assert quorum.queue_type is QueueType.QUORUM
+    assert quorum.guarantee is DeliveryGuarantee.EXACTLY_ONCE

@@ -26,11 +26,11 @@ from fluffle.broker.durability.definitions.fact_codec import (
 from fluffle.broker.durability.definitions.image import FirstStart
 from fluffle.broker.metadata.change import Key, Kind
 from fluffle.broker.metadata.nodes import RegisteredNode
-from fluffle.broker.queues.arguments import Declaration, queue_spec
+from fluffle.broker.queues.arguments import Declaration, DeliveryGuarantee, queue_spec
 from fluffle.broker.queues.journal import Owner, QueueDefinition
 from fluffle.broker.routing.bindings import Binding, DestinationKind, binding_key
 from fluffle.broker.routing.exchange import ExchangeSpec
-from fluffle.protocol.wire import Field, FieldTable
+from fluffle.protocol.wire import Field, FieldTable, encode_table
 from fluffle.storage.errors import Corrupt, StorageError
 
 OCTETS = st.binary(max_size=8).map(lambda raw: raw.decode(errors="surrogateescape"))
@@ -140,6 +140,7 @@ def facts(draw: st.DrawFn) -> tuple[Kind, Key, object]:
                 auto_delete=draw(st.booleans()),
                 arguments=draw(TABLES),
                 mailbox_limit=draw(st.sampled_from([None, 0, 200])),
+                guarantee=draw(st.sampled_from(DeliveryGuarantee)),
             )
             spec = queue_spec(declared, first)
             definition = QueueDefinition(spec, (3, 2**63), owner)
@@ -167,6 +168,25 @@ def test_a_fact_comes_back_as_it_was(fact: tuple[Kind, Key, object]) -> None:
     assert (found_key, found) == (key, value)
     arguments = getattr(found, "arguments", {})
     assert list(arguments) == list(getattr(value, "arguments", {}))
+
+
+@pytest.mark.parametrize(
+    ("name", "guarantee"),
+    [
+        ("mqtt-subscription-cqos0", DeliveryGuarantee.AT_MOST_ONCE),
+        ("mqtt-subscription-cqos1", DeliveryGuarantee.EXACTLY_ONCE),
+        ("mqtt-shared-g", DeliveryGuarantee.EXACTLY_ONCE),
+        ("orders.qos0", DeliveryGuarantee.AT_LEAST_ONCE),
+    ],
+)
+def test_a_queue_that_was_written_without_a_guarantee_has_that_of_its_name(
+    name: str, guarantee: DeliveryGuarantee
+) -> None:
+    old = fields(auto_delete=False, arguments=encode_table({}), groups=[])
+    _key, queue = decode(Kind.QUEUE, encode_key(("v", name)), old)
+    assert isinstance(queue, QueueDefinition)
+    assert queue.spec.guarantee is guarantee
+    assert encode(Kind.QUEUE, queue) == old, "so that an older version of the broker reads it"
 
 
 @given(facts(), st.integers(1, 20), st.binary(max_size=8))

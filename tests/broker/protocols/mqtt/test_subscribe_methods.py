@@ -6,6 +6,7 @@ import pytest
 
 from fluffle.broker.access.users import TopicPermission
 from fluffle.broker.config.config import MqttConfig
+from fluffle.broker.queues.arguments import DeliveryGuarantee
 from fluffle.broker.routing.bindings import DestinationKind
 from fluffle.protocol.mqtt.codes import MQTT_3_1_1, MQTT_5, ReasonCode
 from fluffle.protocol.mqtt.packets import (
@@ -61,6 +62,8 @@ def test_queues_are_as_with_rabbitmq(version: int) -> None:
     specs = {name: mqtt.edge.vhost.queues[name].spec for name in (QOS_0, QOS_1)}
     assert specs[QOS_0].queue_type.shown == "rabbit_mqtt_qos0_queue"
     assert specs[QOS_1].queue_type.shown == "classic"
+    assert specs[QOS_0].guarantee is DeliveryGuarantee.AT_MOST_ONCE
+    assert specs[QOS_1].guarantee is DeliveryGuarantee.EXACTLY_ONCE
     assert client.connection.session is not None
     assert mqtt.edge.vhost.queues[QOS_1].owner == client.connection.session.owner
 
