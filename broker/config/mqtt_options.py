@@ -25,7 +25,6 @@ from fluffle.broker.config.option_values import (
     parse_path,
     parse_size,
     parse_vhost,
-    present,
     switch,
 )
 
@@ -36,7 +35,7 @@ _16_BITS = between(1, 65_535)
 
 def _address(name: str, says: str, field: str) -> Option:
     """Return an option for addresses to listen at; RabbitMQ's file says `none` of some."""
-    return option(name, "HOST:PORT", says, parse_optional_address, field, collect=present)
+    return option(name, "HOST:PORT", says, parse_optional_address, field, collect=tuple)
 
 
 LISTENERS: tuple[Option, ...] = (

@@ -4,7 +4,7 @@ A parser raises ValueError, which says what to write.
 """
 
 import shlex
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -48,13 +48,13 @@ class Option:
     name: str
     metavar: str
     help: str
-    parse: Callable[[str], object]
+    parse: Callable[[str], Any]
     config_field: str
     """Field of the `Config` with its group, as `mqtt_prefetch`."""
     default: str
     """Default as a user would write it; the value itself is in `Config`."""
-    collect: Callable[[list[Any]], object] | None = None
-    """Makes one value of those of an option that may be given many times."""
+    collect: type[dict[Any, Any]] | type[tuple[Any, ...]] | None = None
+    """Type of the value if the option may be given many times; a None among them is left out."""
     is_secret: bool = False
     """True if its value must not be shown, not even in an error."""
     is_switch: bool = False
@@ -360,11 +360,6 @@ def parse_limit(text: str) -> int | None:
 def parse_optional_address(text: str) -> ListenAddress | None:
     """Parse an address to listen for clients on, or `none`."""
     return None if text == "none" else parse_client_address(text)
-
-
-def present(addresses: Iterable[ListenAddress | None]) -> tuple[ListenAddress, ...]:
-    """Return the addresses that were given, without the word for none."""
-    return tuple(address for address in addresses if address is not None)
 
 
 def parse_path(text: str) -> str:

@@ -246,10 +246,11 @@ def _config_fields(given: Mapping[str, OptionTexts]) -> Iterator[tuple[str, Any]
     for name, value in given.items():
         option = OPTIONS[name]
         parsed = [_parsed(option, text, value.source) for text in value.texts]
-        yield option.config_field, option.collect(parsed) if option.collect else parsed[0]
+        present = (each for each in parsed if each is not None)
+        yield option.config_field, option.collect(present) if option.collect else parsed[0]
 
 
-def _parsed(option: Option, text: str, source: str) -> object:
+def _parsed(option: Option, text: str, source: str) -> Any:
     try:
         return option.parse(text)
     except ValueError as error:
