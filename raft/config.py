@@ -145,29 +145,26 @@ class ConfigHistory:
     The first is at or below the floor of the log; the others may not be committed yet.
     """
 
-    __slots__ = ("_history", "active")
+    __slots__ = ("_history", "active", "last_index")
 
     def __init__(self, index: int, config: Configuration) -> None:
         self._history = [(index, config)]
         self.active = config
         """The latest, committed or not."""
-
-    @property
-    def last_index(self) -> int:
-        """Index of the active configuration."""
-        return self._history[-1][0]
+        self.last_index = index
+        """Index of that."""
 
     def append(self, index: int, config: Configuration) -> None:
         """Make a configuration active from now on."""
         self._history.append((index, config))
-        self.active = config
+        self.last_index, self.active = index, config
 
     def roll_back(self, first: int) -> None:
         """Drop configurations in entries from `first` on, which are gone: none of them was ever
         active."""
         while len(self._history) > 1 and self._history[-1][0] >= first:  # mutant: M19
             self._history.pop()
-        self.active = self._history[-1][1]
+        self.last_index, self.active = self._history[-1]
 
     def prune(self, floor: int) -> None:
         """Forget configurations that were replaced at or below the floor."""
@@ -185,8 +182,6 @@ class ConfigHistory:
 
     def between(self, after: int, through: int) -> list[tuple[int, Configuration]]:
         """Return the configurations behind one index, up to another, with their indexes."""
-        if self._history[-1][0] <= after:
-            return []
         return [(at, config) for at, config in self._history if after < at <= through]
 
 

@@ -17,7 +17,7 @@ whatever was not on its disk.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from fluffle.raft.config import NodeId
 from fluffle.raft.messages import Ping
@@ -35,6 +35,15 @@ MISTAKE_MS = 30_000
 
 MISTAKES_MAX = 3
 """More are not remembered, for the cap is reached."""
+
+
+TimesOfDay = Callable[[int], tuple[int, int]]
+"""Times of day at a moment of `now_ms`, for pings: `Ping.wall_ms` and `Ping.common_ms`."""
+
+
+def no_times(_now_ms: int) -> tuple[int, int]:
+    """Times of day of a node that knows none."""
+    return 0, 0
 
 
 class SuspicionTimeout:
@@ -126,17 +135,17 @@ class PeerLiveness:
 class FailureDetector:
     """Failure detector of a node: takes time, links and pings, and gives pings and verdicts."""
 
-    def __init__(self, boot: int, tuning: Tuning) -> None:
+    def __init__(self, boot: int, tuning: Tuning, times_of_day: TimesOfDay = no_times) -> None:
         self._boot = boot
         self._tuning = tuning
-        self._now_ms = 0
+        self._times_of_day = times_of_day
+        self.now_ms = 0
+        """Time of this turn."""
         self._peers: dict[NodeId, PeerLiveness] = {}
-        self._recheck_at_ms = 0
+        self.recheck_at_ms = 0
         """No live node can have been silent, or deaf, for too long before."""
         self.deadline_ms: int | None = None
         """When `tick` is wanted: when the next ping is due, over any link that is up."""
-        self.day_ms = 0, 0
-        """Time of day in pings, two numbers: see `Ping.wall_ms`."""
         self.pings: list[tuple[NodeId, Ping]] = []
         """Pings to be sent; the caller that takes them empties the list."""
         self.echoes: list[Echo] = []
@@ -180,10 +189,11 @@ class FailureDetector:
             self._update_deadline()
 
     def tick(self, now_ms: int) -> None:
-        """Take the time of this turn, and ping the nodes that are due.  `suspect` is for its
-        end."""
-        lost_ms = self._lost_ms(now_ms)
-        self._now_ms = now_ms
+        """Take the time of a turn, and ping the nodes that are due; nothing before `deadline_ms`.
+        `suspect` is for its end."""
+        # How much of the time since the last turn was lost by our own fault: this turn is so late.
+        lost_ms = 0 if self.deadline_ms is None else max(0, now_ms - self.deadline_ms)
+        self.now_ms = now_ms
         if lost_ms:
             for peer in self._peers.values():
                 peer.confirmed_ms = min(now_ms, peer.confirmed_ms + lost_ms)
@@ -195,41 +205,36 @@ class FailureDetector:
                 peer.replies = 0
                 self._ping(node, peer)
 
-    def _lost_ms(self, now_ms: int) -> int:
-        """Return how much of the time since the last turn was lost by our own fault: by how much
-        this turn is late."""
-        return 0 if self.deadline_ms is None else max(0, now_ms - self.deadline_ms)
-
     def suspect(self, unread: Collection[NodeId] = ()) -> None:
         """Suspect nodes that have not answered for too long; what came in meanwhile counts, but of
         those that are `unread`."""
-        if self._now_ms < self._recheck_at_ms:
+        if self.now_ms < self.recheck_at_ms:
             return
         for node, peer in self._peers.items():
             if node in unread:
                 continue
-            is_silent = self._now_ms - peer.last_ping_ms >= peer.timeout.limit_ms(self._now_ms)
+            is_silent = self.now_ms - peer.last_ping_ms >= peer.timeout.limit_ms(self.now_ms)
             if peer.is_alive and (is_silent or self._is_deaf(peer)):
-                peer.suspected_ms = self._now_ms
+                peer.suspected_ms = self.now_ms
                 self._set_alive(node, peer, is_alive=False)
-        self._recheck_at_ms = min(
+        self.recheck_at_ms = min(
             (self._suspect_at_ms(peer) for peer in self._peers.values() if peer.is_alive),
-            default=self._now_ms,
+            default=self.now_ms,
         )
 
     def _suspect_at_ms(self, peer: PeerLiveness) -> int:
         """Return when a node will have been silent or deaf for too long, if nothing more comes."""
-        silent_at_ms = peer.last_ping_ms + peer.timeout.limit_ms(self._now_ms)
+        silent_at_ms = peer.last_ping_ms + peer.timeout.limit_ms(self.now_ms)
         return min(silent_at_ms, peer.confirmed_ms + self._deaf_after_ms(peer))
 
     def _is_deaf(self, peer: PeerLiveness) -> bool:
         """True if a node has heard nothing of ours for too long."""
-        return self._now_ms - peer.confirmed_ms >= self._deaf_after_ms(peer)
+        return self.now_ms - peer.confirmed_ms >= self._deaf_after_ms(peer)
 
     def _deaf_after_ms(self, peer: PeerLiveness) -> int:
         tuning = self._tuning
         later_ms = tuning.deaf_after_ms - tuning.suspect_after_ms
-        return peer.timeout.limit_ms(self._now_ms) + later_ms
+        return peer.timeout.limit_ms(self.now_ms) + later_ms
 
     def on_ping(self, node: NodeId, ping: Ping) -> None:
         """Note that a node is alive; its echo says whether it has heard us."""
@@ -242,14 +247,14 @@ class FailureDetector:
             peer.reset_timing()
         peer.last_ping_sequence = max(peer.last_ping_sequence, ping.sequence)
         if peer.is_timed:
-            peer.timeout.observe_gap(self._now_ms - peer.last_ping_ms, self._now_ms)
+            peer.timeout.observe_gap(self.now_ms - peer.last_ping_ms, self.now_ms)
         peer.is_timed = True
-        peer.last_ping_ms = self._now_ms
+        peer.last_ping_ms = self.now_ms
         sent_ms = peer.sent.get(ping.echo_sequence) if self._is_ours(ping) else None
         if sent_ms is not None and peer.is_linked:
             peer.confirmed_ms = max(peer.confirmed_ms, sent_ms)
-            round_trip_ms = max(0, self._now_ms - sent_ms - ping.echo_age_ms)
-            self.echoes.append(Echo(node, ping, round_trip_ms, self._now_ms))
+            round_trip_ms = max(0, self.now_ms - sent_ms - ping.echo_age_ms)
+            self.echoes.append(Echo(node, ping, round_trip_ms, self.now_ms))
             peer.is_link_new = False
             for sequence in [sequence for sequence in peer.sent if sequence < ping.echo_sequence]:
                 del peer.sent[sequence]
@@ -263,8 +268,8 @@ class FailureDetector:
         """Count a mistake if a node that is alive was just suspected for its silence."""
         suspected_ms, peer.suspected_ms = peer.suspected_ms, None
         soon_ms = self._tuning.suspect_after_ms_max
-        if suspected_ms is not None and self._now_ms - suspected_ms <= soon_ms:
-            peer.timeout.mistaken(self._now_ms)
+        if suspected_ms is not None and self.now_ms - suspected_ms <= soon_ms:
+            peer.timeout.mistaken(self.now_ms)
             self.mistakes[node] += 1
 
     def _reply(self, node: NodeId, peer: PeerLiveness) -> None:
@@ -279,15 +284,15 @@ class FailureDetector:
 
     def _ping(self, node: NodeId, peer: PeerLiveness) -> None:
         peer.sequence += 1
-        peer.sent[peer.sequence] = self._now_ms
-        peer.ping_at_ms = self._now_ms + self._tuning.ping_interval_ms
+        peer.sent[peer.sequence] = self.now_ms
+        peer.ping_at_ms = self.now_ms + self._tuning.ping_interval_ms
         oldest = peer.sequence - SENT_MAX
         peer.sent.pop(oldest, None)
         is_fresh = not peer.is_alive or peer.is_link_new
-        age_ms = self._now_ms - peer.last_ping_ms if peer.last_ping_sequence else 0
+        age_ms = self.now_ms - peer.last_ping_ms if peer.last_ping_sequence else 0
         ping = Ping(
             self._boot, peer.sequence, peer.boot, peer.last_ping_sequence, is_fresh,
-            self._now_ms, age_ms, *self.day_ms,
+            self.now_ms, age_ms, *self._times_of_day(self.now_ms),
         )  # fmt: skip
         self.pings.append((node, ping))
         self._update_deadline()
@@ -299,7 +304,7 @@ class FailureDetector:
     def _set_alive(self, node: NodeId, peer: PeerLiveness, *, is_alive: bool) -> None:
         if is_alive != peer.is_alive:
             peer.is_alive = is_alive
-            self._recheck_at_ms = min(self._recheck_at_ms, self._suspect_at_ms(peer))
+            self.recheck_at_ms = min(self.recheck_at_ms, self._suspect_at_ms(peer))
             self.verdicts.append(LivenessVerdict(node, is_alive, peer.boot))
 
 

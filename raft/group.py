@@ -166,14 +166,16 @@ def end_turn(state: GroupState) -> None:
     """Decide what to send; what is to be written follows in `take_write`."""
     if state.quarantine is not None:
         corruption.flush(state)
-    election.flush(state)
+    if state.grant_due or state.role is Role.CANDIDATE:
+        election.flush(state)
     if state.leading is not None:
         leader.flush(state)
     else:
         replication.acknowledge(state)
         if state.receiver is not None:
             snapshots.report_progress(state, state.receiver)
-        election.update_deadline(state)
+        if state.deadline_ms is not None or state.leader not in state.node.alive:
+            election.update_deadline(state)  # else it sees its leader, and waits for nothing
         if state.repair is not None:
             corruption.request_repair(state, state.repair)
     restore_and_apply(state)
@@ -188,8 +190,10 @@ def restore_and_apply(state: GroupState) -> None:
         if state.restore_due:
             return
     log = state.log
+    if log.commit <= log.handed or log.applied < log.handed or state.apply_read is not None:
+        return
     first, stop = log.handed + 1, applicable_index(state) + 1
-    if first >= stop or log.applied < log.handed or state.apply_read is not None:
+    if first >= stop:
         return
     bytes_max = state.apply_bytes_max
     if log.is_in_memory(first):
@@ -211,7 +215,8 @@ def applicable_index(state: GroupState) -> int:
 
 def waits_for_applied(state: GroupState) -> bool:
     """True if anything can be done now that what was handed out is applied."""
-    if state.restore_due or applicable_index(state) > state.log.handed:
+    log = state.log
+    if state.restore_due or (log.commit > log.handed and applicable_index(state) > log.handed):
         return True
     return state.leading is not None and leader.waits_for_applied(state, state.leading)
 
@@ -281,7 +286,8 @@ def on_write_durable(state: GroupState, token: int) -> None:
         state.touch()
     if state.receiver is not None:
         snapshots.on_durable(state, state.receiver, token)
-    if state.leading is None or applicable_index(state) > state.log.handed:
+    log = state.log
+    if state.leading is None or (log.commit > log.handed and applicable_index(state) > log.handed):
         state.touch()
 
 

@@ -150,8 +150,13 @@ def waits_for_applied(state: GroupState, leading: LeaderState) -> bool:
 
 def next_deadline(state: GroupState, leading: LeaderState) -> int | None:
     """Return when something is to be done next if nothing comes in; None if nothing is."""
-    retry_times = [peer.retry_at_ms for peer in leading.peers.values() if peer.is_alive]
-    times = [at_ms for at_ms in (*retry_times, leading.send_commit_at_ms) if at_ms is not None]
+    times = [
+        peer.retry_at_ms
+        for peer in leading.peers.values()
+        if peer.is_alive and peer.retry_at_ms is not None
+    ]
+    if leading.send_commit_at_ms is not None:
+        times.append(leading.send_commit_at_ms)
     if leading.transfer is not None:
         times.append(leading.transfer.ends_at_ms)
     if leading.quorum_lost_at_ms is not None:

@@ -26,7 +26,7 @@ from typing import NamedTuple, TypeVar
 from fluffle.raft import corruption, election, leader, snapshots
 from fluffle.raft.config import Configuration, Member, NodeId
 from fluffle.raft.election import become_single_member, may_become_single_member
-from fluffle.raft.failure_detector import FailureDetector
+from fluffle.raft.failure_detector import FailureDetector, TimesOfDay, no_times
 from fluffle.raft.group import (
     Group,
     NodeNews,
@@ -91,51 +91,46 @@ class GroupScheduler:
         """`groups`: all that are here, as they change."""
         self._node = node
         self._groups = groups
-        self._asleep: dict[GroupState, None] = {}
+        self.asleep: dict[GroupState, None] = {}
         """Groups that have not started: each does once a message for it comes."""
-        self._news: PendingNews[GroupState, NodeNews | LinkNews | None] = PendingNews()
+        self.news: PendingNews[GroupState, NodeNews | LinkNews | None] = PendingNews()
         """News that groups have not received yet; None: that the node has started."""
-
-    @property
-    def is_waiting(self) -> bool:
-        """True if any group has news to take."""
-        return bool(self._news)
 
     def found(self) -> None:
         """Put all groups that were found on the disk to sleep."""
-        self._asleep = dict.fromkeys(self._groups.values())
+        self.asleep = dict.fromkeys(self._groups.values())
 
     def wake(self) -> None:
         """Begin all groups that are still asleep."""
-        self._news.add(self._asleep, None)
-        self._asleep = {}
+        self.news.add(self.asleep, None)
+        self.asleep = {}
 
     def forget(self, state: GroupState) -> None:
         """Forget a group that is deleted."""
-        self._news.take(state)
-        self._asleep.pop(state, None)
+        self.news.take(state)
+        self.asleep.pop(state, None)
 
     def add_node_news(self, news: NodeNews) -> None:
         """Add news about a node for all groups, first for those that have lost their leader.
 
         Those that are asleep see who is alive when they begin.
         """
-        groups = [state for state in self._groups.values() if state not in self._asleep]
-        self._news.add([state for state in groups if state.leader == news.node], news)
-        self._news.add([state for state in groups if state.leader != news.node], news)
+        groups = [state for state in self._groups.values() if state not in self.asleep]
+        self.news.add([state for state in groups if state.leader == news.node], news)
+        self.news.add([state for state in groups if state.leader != news.node], news)
 
     def add_link_news(self, node: NodeId) -> None:
         """Add news of a new link with a node, for groups that wait for its answers."""
         groups = self._groups.values()
         awaiting = [state for state in groups if leader.awaits_answer_of(state, node)]
-        self._news.add(awaiting, LinkNews(node))
+        self.news.add(awaiting, LinkNews(node))
 
     def deliver_news(self, state: GroupState) -> None:
         """Deliver all pending news to one group."""
-        if state in self._asleep:
-            del self._asleep[state]
+        if state in self.asleep:
+            del self.asleep[state]
             state.touch()
-        for news in self._news.take(state):
+        for news in self.news.take(state):
             if news is None:
                 state.touch()
             elif isinstance(news, LinkNews):
@@ -158,14 +153,15 @@ class GroupScheduler:
         What has come in meanwhile counts first, as in `FailureDetector.suspect`: after a long turn
         many would else stand again whose votes are there already.
         """
-        if self._node.is_alarm_due:
+        alarm_ms = self._node.next_alarm_ms
+        if alarm_ms is not None and alarm_ms <= self._node.now_ms:
             for group in self._node.due(self._left):
                 state = self._groups.get(group)
                 if state is not None:
                     self.deliver_news(state)
                     on_alarm(state)
-        if self._news:
-            for state in self._news.first(self._left):
+        if self.news:
+            for state in self.news.first(self._left):
                 self.deliver_news(state)
 
     @property
@@ -186,10 +182,17 @@ class MultiRaft:
     matter of time.
     """
 
-    def __init__(self, name: NodeId, boot: int, tuning: Tuning, chance: Chance) -> None:
+    def __init__(
+        self,
+        name: NodeId,
+        boot: int,
+        tuning: Tuning,
+        chance: Chance,
+        times_of_day: TimesOfDay = no_times,
+    ) -> None:
         """`boot` is greater than at any earlier start of this node, and on its disk."""
         self._node = RaftNode(name, tuning, chance)
-        self._failure_detector = FailureDetector(boot, tuning)
+        self._failure_detector = FailureDetector(boot, tuning, times_of_day)
         self._groups: dict[GroupId, GroupState] = {}
         self._boots: dict[NodeId, int] = {}
         """In which life a node was alive last."""
@@ -280,15 +283,13 @@ class MultiRaft:
 
     # What comes in
 
-    def tick(self, now_ms: int, day_ms: tuple[int, int] = (0, 0)) -> None:
-        """Take the time, which holds as long as this turn lasts; it never goes back.
-
-        `day_ms`: what pings say of the time of day: `Ping.wall_ms` and `Ping.common_ms`.
-        """
-        self._failure_detector.day_ms = day_ms
-        self._node.now_ms = max(now_ms, self._node.now_ms)
-        self._failure_detector.tick(self._node.now_ms)
-        self._apply_verdicts()
+    def tick(self, now_ms: int) -> None:
+        """Take the time, which holds as long as this turn lasts; it never goes back."""
+        node, liveness = self._node, self._failure_detector
+        node.now_ms = liveness.now_ms = max(now_ms, node.now_ms)
+        if liveness.deadline_ms is not None and liveness.deadline_ms <= node.now_ms:
+            liveness.tick(node.now_ms)
+            self._apply_verdicts()
 
     def receive(self, node: NodeId, messages: Sequence[Message]) -> None:
         """Take messages from another node, in the order they came."""
@@ -303,7 +304,7 @@ class MultiRaft:
 
     def _step(self, node: NodeId, message: GroupMessage) -> None:
         state = self._groups.get(message.group)
-        if state is not None:
+        if state is not None and (self.scheduler.news or self.scheduler.asleep):
             self.scheduler.deliver_news(state)
         known = state.me.incarnation if state is not None else 0
         if message.receiver > known:
@@ -377,7 +378,7 @@ class MultiRaft:
     @property
     def deadline_ms(self) -> int | None:
         """Return when `tick` is wanted at the latest, if nothing else comes in before."""
-        if self.scheduler.is_waiting:
+        if self.scheduler.news:
             return self._node.now_ms  # there was too much for one turn
         ping_ms, alarm_ms = self._failure_detector.deadline_ms, self._node.next_alarm_ms
         if ping_ms is None or alarm_ms is None:
@@ -396,10 +397,13 @@ class MultiRaft:
 
         `unread`: nodes from which something has come that was not received; they are not silent.
         """
-        node = self._node
-        self._failure_detector.suspect(unread)
-        self._apply_verdicts()
-        self.scheduler.run_some()
+        node, liveness, scheduler = self._node, self._failure_detector, self.scheduler
+        if liveness.recheck_at_ms <= node.now_ms:
+            liveness.suspect(unread)
+            self._apply_verdicts()
+        alarm_ms = node.next_alarm_ms
+        if scheduler.news or (alarm_ms is not None and alarm_ms <= node.now_ms):
+            scheduler.run_some()
         persist = Persist(node.token, self._drops)
         self._drops = []
         writers: list[GroupState] = []

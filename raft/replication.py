@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fluffle.raft import corruption, leadership_transfer, snapshots
-from fluffle.raft.config import Member, NodeId, committed_index
+from fluffle.raft.config import NodeId, committed_index
 from fluffle.raft.log import Entry, Log, size_of
 from fluffle.raft.messages import AppendAccepted, AppendRejected, AppendRequest, RepairRequest
 from fluffle.raft.output import ReadEntries, Role
@@ -110,14 +110,13 @@ def send(state: GroupState, leading: LeaderState, peer: Progress, entries: Seque
 def schedule_commit(state: GroupState, leading: LeaderState) -> None:
     """See to it that followers hear of the commit index, even if nothing else is to be sent."""
     commit = state.log.commit
-    unaware = [
-        peer
-        for peer in leading.peers.values()
-        if peer.sent_commit < commit and peer.is_alive and peer.flow is ProgressState.REPLICATE
-    ]
-    if not unaware:
+    for peer in leading.peers.values():
+        if peer.sent_commit < commit and peer.is_alive and peer.flow is ProgressState.REPLICATE:
+            break
+    else:
         leading.send_commit_at_ms = None
-    elif leading.send_commit_at_ms is None and state.commit_delay_ms:
+        return
+    if leading.send_commit_at_ms is None and state.commit_delay_ms:
         delay_ms = state.commit_delay_ms
         at_ms = state.node.now_ms + delay_ms
         leading.send_commit_at_ms = at_ms + -at_ms % delay_ms  # many groups tell in one turn
@@ -359,14 +358,14 @@ def advance_commit(state: GroupState, leading: LeaderState) -> None:
 def index_of_majority(state: GroupState, leading: LeaderState) -> int:
     """Return the index up to which a majority of the active voters has everything on disk."""
     voters = state.voters  # mutant: M22
-    return committed_index([durable_of(state, leading, voter) for voter in voters])
-
-
-def durable_of(state: GroupState, leading: LeaderState, voter: Member) -> int:
-    """Return a voter's durable index.  The leader's own vote is its disk too: thesis §10.2.1."""
-    if voter == state.me:
-        return state.durable.index if state.quarantine is None else 0  # mutant: M2
-    return leading.peers[voter.node].match
+    durable: list[int] = []
+    for voter in voters:
+        if voter != state.me:
+            durable.append(leading.peers[voter.node].match)
+        else:  # the leader's own vote is its disk, too: thesis §10.2.1
+            # mutant: M2
+            durable.append(state.durable.index if state.quarantine is None else 0)
+    return committed_index(durable)
 
 
 def is_committable(state: GroupState, index: int) -> bool:

@@ -246,6 +246,8 @@ class RaftNode:
         """Number of the next read."""
         self._alarms: list[tuple[int, GroupId]] = []
         """A heap; some are no longer meant."""
+        self.next_alarm_ms: int | None = None
+        """Time of the first of them."""
         self._quorums: dict[Sequence[Member], bool] = {}
         """Cached results, by voters: True if a majority of them is alive."""
 
@@ -276,21 +278,13 @@ class RaftNode:
     def set_alarm(self, group: GroupId, at_ms: int) -> None:
         """Have the group looked at by then."""
         heappush(self._alarms, (at_ms, group))
+        self.next_alarm_ms = self._alarms[0][0]
 
     @property
     def backlog_ms(self) -> int:
         """Return how much longer whatever a group waits for may take, since many have something to
         do."""
         return min(len(self._alarms) // ALARMS_PER_MS, self.tuning.retry_ms_max)
-
-    @property
-    def next_alarm_ms(self) -> int | None:
-        return self._alarms[0][0] if self._alarms else None
-
-    @property
-    def is_alarm_due(self) -> bool:
-        """True if the time of any group has come."""
-        return bool(self._alarms) and self._alarms[0][0] <= self.now_ms
 
     def due(self, most: int) -> list[GroupId]:
         """Return groups whose alarm has come: not too many at once, the others are for the next
@@ -299,6 +293,7 @@ class RaftNode:
         alarms = self._alarms
         while alarms and alarms[0][0] <= self.now_ms and len(found) < most:
             found[heappop(alarms)[1]] = None
+        self.next_alarm_ms = alarms[0][0] if alarms else None
         return list(found)
 
 
@@ -554,6 +549,7 @@ class GroupState:
         "role",
         "round",
         "submitted_hard_state",
+        "term",
         "tries",
         "truncate_due",
         "write",
@@ -571,7 +567,7 @@ class GroupState:
         """Term and vote.  What is not on disk is under way, or written at the end of this turn."""
         self.submitted_hard_state = hard
         """Hard state last given to the disk."""
-        self.role = Role.FOLLOWER
+        self.role, self.term = Role.FOLLOWER, hard.term
         self.leader: NodeId | None = None
         """Leader of this term, if known."""
         self.leader_incarnation = 0
@@ -619,10 +615,6 @@ class GroupState:
         self.campaign: Campaign | None = None
         self.leading: LeaderState | None = None
         self.receiver: SnapshotReceiver | None = None
-
-    @property
-    def term(self) -> int:
-        return self.hard_state.term
 
     @property
     def voters(self) -> tuple[Member, ...]:
@@ -675,6 +667,7 @@ class GroupState:
     def set_hard_state(self, term: int, vote: Member | None) -> None:
         """Set term and vote; the flush of this turn writes them."""
         self.hard_state = HardState(term, vote)
+        self.term = term
         self.touch()
 
     def set_deadline(self, at_ms: int | None) -> None:
@@ -713,7 +706,8 @@ class GroupState:
         assert index <= log.last_index, f"commit {index} behind {log.last_index}"
         log.commit = index
         self.touch()
-        self._report_configs()
+        if self.configs.last_index > self.reported_config:
+            self._report_configs()
 
     def _report_configs(self) -> None:
         """Report configurations that were committed."""

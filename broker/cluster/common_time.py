@@ -98,6 +98,7 @@ class CommonTime:
         for, as it has to be there for anything to be agreed on."""
         self._name = name
         self._clock = clock
+        self.now_ms = clock.now_ms
         self._deciding = deciding
         self._others: dict[NodeId, PeerClock] = {}
         """All that were ever heard in this life: clocks go on when a node is away."""
@@ -125,9 +126,6 @@ class CommonTime:
 
     # As a clock
 
-    def now_ms(self) -> int:
-        return self._clock.now_ms()
-
     def wall_ms(self) -> int:
         """The common time of day; that of this node alone until that is known."""
         now_ms = self._clock.now_ms()
@@ -139,9 +137,10 @@ class CommonTime:
 
     # As a `ClockExchange`
 
-    def ping_times_ms(self) -> tuple[int, int]:
-        common_ms = self.wall_ms() if self.is_known else 0
-        return max(0, self._clock.wall_ms()), max(0, common_ms)
+    def ping_times_ms(self, now_ms: int) -> tuple[int, int]:
+        late_ms = self._clock.now_ms() - now_ms
+        common_ms = self.wall_ms() - late_ms if self.is_known else 0
+        return max(0, self._clock.wall_ms() - late_ms), max(0, common_ms)
 
     def heard(self, echo: Echo) -> None:
         other = self._others.get(echo.node)

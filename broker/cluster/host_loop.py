@@ -102,15 +102,12 @@ class LoopSchedule:
     def __init__(self, turn: Turn, loop: EventLoop, clock: CommonTime) -> None:
         self._turn = turn
         self._loop = loop
-        self._clock = clock
+        self.now_ms = clock.now_ms
         self.host: RaftHost | None = None
         """Set before anything is asked for; None again when it has stopped."""
         self.is_turn_due = False
         self.is_turn_coming = False
         """True if it is taken in this turn of the node, if it is due."""
-
-    def now_ms(self) -> int:
-        return self._clock.now_ms()
 
     def turn_soon(self) -> None:
         self.is_turn_due = True
@@ -158,7 +155,7 @@ class RunningHost:
         self._turn = turn
         self._schedule = schedule = LoopSchedule(turn, loop, clock)
         self._multi = multi = MultiRaft(
-            identity.node, identity.boot, tuning or Tuning(), identity.chance
+            identity.node, identity.boot, tuning or Tuning(), identity.chance, clock.ping_times_ms
         )
         log = RaftLog(store, flush=turn.touch_record)
         ports = RaftHostEnvironment(log, links, schedule, owner, clock, on_fatal)

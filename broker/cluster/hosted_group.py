@@ -138,12 +138,15 @@ class HostedGroup:
         "is_restored",
         "machine",
         "misfit",
+        "raft",
     )  # fmt: skip
 
     def __init__(
         self, group: GroupId, incarnation: int, machine: Machine, multi: MultiRaft, ask: NextTurn
     ) -> None:
         self.group = group
+        self.raft = multi.group(group)
+        """The group itself, to be looked at, and asked from within a turn."""
         self.incarnation = incarnation
         self.machine = machine
         self.applied = 0
@@ -176,13 +179,13 @@ class HostedGroup:
 
     @property
     def status(self) -> Status:
-        """Current status.  Raises `KeyError` if it is gone."""
-        return self._multi.group(self.group).status
+        """Current status; the last one if it is gone."""
+        return self.raft.status
 
     @property
     def configs(self) -> list[Configuration]:
-        """Configurations, as `Group.configs`.  Raises `KeyError` if it is gone."""
-        return self._multi.group(self.group).configs
+        """Configurations, as `Group.configs`."""
+        return self.raft.configs
 
     @property
     def followed(self) -> tuple[int, NodeId | None]:
@@ -208,11 +211,6 @@ class HostedGroup:
     def transfer(self, target: NodeId, on_refused: OnRefused) -> None:
         """Have another voter lead.  That it does, or does not, `Machine.followed` says."""
         self._ask(self._transfer, target, on_refused)
-
-    @property
-    def raft(self) -> Group:
-        """The group itself, to be looked at, and asked from within a turn.  As `status`."""
-        return self._multi.group(self.group)
 
     # The same, from within a turn
 
@@ -261,7 +259,7 @@ class HostedGroup:
     def _here(self) -> Group:
         if self.is_gone:
             raise ProposalRefused(RefusalReason.NOT_LEADER, detail="the group is not here any more")
-        return self._multi.group(self.group)
+        return self.raft
 
     # What the host passes on
 
@@ -333,5 +331,5 @@ class HostedGroup:
         live, state = self.machine.snapshot()
         if bytes_max is not None and len(state) > bytes_max:
             return len(state)
-        self._multi.group(self.group).compact(self.applied, live, state)
+        self.raft.compact(self.applied, live, state)
         return len(state)

@@ -182,8 +182,8 @@ class Schedule(Protocol):
 class ClockExchange(Protocol):
     """Exchange of the time of day between nodes, carried by pings."""
 
-    def ping_times_ms(self) -> tuple[int, int]:
-        """Times in pings of this turn: `Ping.wall_ms` and `Ping.common_ms`."""
+    def ping_times_ms(self, now_ms: int) -> tuple[int, int]:
+        """Times of day at a moment of this machine, for pings: see `TimesOfDay`."""
 
     def heard(self, echo: Echo) -> None:
         """Handle the times in another node's echo; called within a turn."""

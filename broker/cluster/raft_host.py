@@ -322,10 +322,11 @@ class RaftHost:
         self.snapshots.is_short = not space.has_room
         self.snapshots.is_full = not space.takes_entries
         now_ms = self._schedule.now_ms()
-        multi.tick(now_ms, self._clock_exchange.ping_times_ms())
+        multi.tick(now_ms)
         unread: Collection[NodeId] = ()
         if self._inbox:
             self._take(self._inbox)
+        if self._inbox:
             unread = {str(args[0]) for call, args in self._inbox if call == self._receive}
         if self._asked:
             self._take(self._asked)
@@ -463,7 +464,7 @@ class RaftHost:
             return
         hosted.on_applied(apply.entries)
         self.snapshots.applied(apply.group, sum(map(size_of, apply.entries)))
-        if self._multi.group(apply.group).applied(hosted.applied):
+        if hosted.raft.applied(hosted.applied):
             self.feed(_nothing)
 
     def _lose_image(self, hosted: HostedGroup) -> None:
@@ -490,8 +491,8 @@ class RaftHost:
             self._begin_repair(group, index)
 
     def _begin_repair(self, group: GroupId, index: int) -> None:
-        if group in self._groups:
-            self._multi.group(group).damaged(max(1, index))
+        if (hosted := self._groups.get(group)) is not None:
+            hosted.raft.damaged(max(1, index))
 
 
 def _nothing() -> None:

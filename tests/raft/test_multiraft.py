@@ -164,7 +164,7 @@ def test_the_loss_of_a_node_is_told_to_few_groups_in_each_turn(
     turns.until_done()
     assert max(turns.flushed) == FEW
     assert len(turns.flushed) >= len(MANY) / FEW
-    assert not b.raft.scheduler._news
+    assert not b.raft.scheduler.news
     cluster["c"].do(partial(cluster["c"].raft.link_down, "a"))
     cluster.advance(2_000)
     assert not leaders(cluster, MANY)["a"]
@@ -176,7 +176,7 @@ def test_those_that_have_lost_their_leader_hear_of_it_first() -> None:
     lost = {group for group in MANY if cluster.led(group).name == "a"}
     b = cluster["b"]
     b.do(partial(b.raft.link_down, "a"))
-    left = {state.group for state in b.raft.scheduler._news.first(len(MANY))}
+    left = {state.group for state in b.raft.scheduler.news.first(len(MANY))}
     assert len(left) == len(MANY) - FEW
     assert left >= {*MANY} - lost
 
@@ -220,9 +220,9 @@ def test_a_group_for_which_something_comes_does_not_wait_for_the_others() -> Non
     assert last in a.applied
     b = cluster["b"]
     b.do(partial(b.raft.link_down, "a"))
-    waiting = b.raft.scheduler._news.first(len(MANY))[-1].group
+    waiting = b.raft.scheduler.news.first(len(MANY))[-1].group
     b.do(partial(b.raft.scheduler.attend, waiting))
-    assert waiting not in {state.group for state in b.raft.scheduler._news.first(len(MANY))}
+    assert waiting not in {state.group for state in b.raft.scheduler.news.first(len(MANY))}
 
 
 def test_groups_that_are_asleep_answer_and_do_nothing_else() -> None:
@@ -241,7 +241,7 @@ def test_groups_that_are_asleep_answer_and_do_nothing_else() -> None:
     assert a.applied.keys() == {MANY[-1], MANY[7]}
     assert [type(each) for *_, each in cluster.network if isinstance(each, PreVoteResponse)]
     a.do(a.raft.scheduler.wake)
-    while a.raft.scheduler._news:
+    while a.raft.scheduler.news:
         a.do()
     assert a.applied.keys() == {*MANY}
 

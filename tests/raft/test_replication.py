@@ -106,7 +106,7 @@ def test_nothing_is_sent_over_a_new_link_to_whom_nothing_is_owed() -> None:
     cluster.advance(1_000)
     output = a.do(partial(a.raft.scheduler.add_link_news, "b"))
     assert not output.messages
-    assert not a.raft.scheduler.is_waiting
+    assert not a.raft.scheduler.news
 
 
 def test_what_was_read_is_not_sent_past_the_window() -> None:

@@ -26,6 +26,7 @@ from fluffle.broker.cluster.ports import (
 )
 from fluffle.broker.cluster.raft_host import RaftHost, RaftHostEnvironment
 from fluffle.raft.config import Configuration, NodeId
+from fluffle.raft.failure_detector import TimesOfDay
 from fluffle.raft.leader import ProposalRefused
 from fluffle.raft.log import Entry, GroupId, SnapshotMeta
 from fluffle.raft.log_store import DamagedLog, LogStore
@@ -104,8 +105,10 @@ class ObservedMultiRaft(MultiRaft):
 
     __slots__ = ("_process",)
 
-    def __init__(self, identity: Identity, process: "Process") -> None:
-        super().__init__(identity.node, identity.boot, identity.tuning, identity.chance)
+    def __init__(self, identity: Identity, process: "Process", times_of_day: TimesOfDay) -> None:
+        super().__init__(
+            identity.node, identity.boot, identity.tuning, identity.chance, times_of_day
+        )
         self._process = process
 
     def create(
@@ -290,9 +293,9 @@ class HostEnvironment:
 
     # As day
 
-    def ping_times_ms(self) -> tuple[int, int]:
+    def ping_times_ms(self, now_ms: int) -> tuple[int, int]:
         day = self._process.services.day
-        return (0, 0) if day is None else day.ping_times_ms()
+        return (0, 0) if day is None else day.ping_times_ms(now_ms)
 
     def heard(self, echo: Echo) -> None:
         day = self._process.services.day
@@ -355,9 +358,9 @@ class Process:
         self.boot = identity.boot
         self.store = store
         self.world = world
-        self.multi = ObservedMultiRaft(identity, self)
-        self.is_alive = True
         around = HostEnvironment(self)
+        self.multi = ObservedMultiRaft(identity, self, around.ping_times_ms)
+        self.is_alive = True
         self.host = RaftHost(
             self.multi, RaftHostEnvironment(store, around, around, around, around, _raise), SETTINGS
         )

@@ -256,8 +256,14 @@ class Node:
         self.store = RecordingRaftLog(self.image)
         self.told = RecordingOwner(self.cluster.make)
         self.links = self.cluster.network.join(self.name)
-        multi = MultiRaft(self.name, self.boot, self.cluster.tuning, Random(self.name))
         self.common_time = CommonTime(self.name, self.clock, lambda: self.cluster.nodes)
+        multi = MultiRaft(
+            self.name,
+            self.boot,
+            self.cluster.tuning,
+            Random(self.name),
+            self.common_time.ping_times_ms,
+        )
         owner = self.make_owner()
         ports = RaftHostEnvironment(
             self.store, self.links, self, owner, self.common_time, self.fatal.append

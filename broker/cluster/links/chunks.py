@@ -171,6 +171,8 @@ class ChunkDecoder:
         """Bytes of a chunk's head that has not arrived whole."""
         self._unsaid = [0 for _ in TrafficClass]
         """Bytes of each class that were read and not acknowledged."""
+        self.is_ack_due = False
+        """True if `acknowledge` has enough to say."""
         self.acknowledged = [0 for _ in TrafficClass]
         """Bytes that the peer has acknowledged, by class; the caller that handles them resets them
         to 0."""
@@ -199,8 +201,7 @@ class ChunkDecoder:
     def acknowledge(self) -> bytes:
         """Acknowledgements to send for what was read, if it is enough."""
         said = b""
-        if max(self._unsaid) < ACK_BYTES:
-            return said
+        self.is_ack_due = False
         for traffic, size in enumerate(self._unsaid):
             if size >= ACK_BYTES:
                 said += _short.pack(ACK | traffic, 0, size)
@@ -225,12 +226,15 @@ class ChunkDecoder:
             if shape in _SIGNS:
                 self._on_sign(shape, traffic, kind, size)
                 continue
-            self._check(shape, traffic, kind, size, *number)
+            is_simple = shape == WHOLE and not self._unfinished and size <= CHUNK_BYTES_MAX
+            if not is_simple or kind not in self._kinds:
+                self._check(shape, traffic, kind, size, *number)
             if shape == WHOLE and size <= end - at:
                 # Most frames are whole in a read: a slice of it, because that is faster than to
                 # keep them first (benchmarks.links).
                 frames.append((kind, data[at : at + size]))
                 self._unsaid[traffic] += size
+                self.is_ack_due |= self._unsaid[traffic] >= ACK_BYTES
                 at += size
                 continue
             if shape != MORE:
@@ -277,6 +281,7 @@ class ChunkDecoder:
         stop = min(at + self._missing, len(data))
         self._missing -= stop - at
         self._unsaid[self._traffic] += stop - at
+        self.is_ack_due |= self._unsaid[self._traffic] >= ACK_BYTES
         frame.add(data, at, stop)
         if frame.have == frame.total:
             frames.append((frame.kind, frame.payload()))
@@ -316,8 +321,27 @@ class LinkSendQueue:
         """
         taken: list[bytes | memoryview] = []
         taken_bytes = 0
-        while taken_bytes < enough_bytes and (traffic := self._next_class()) is not None:
-            taken_bytes += self._take_piece(traffic, taken)
+        while (
+            taken_bytes < enough_bytes
+            and any(self._frames)
+            and (traffic := self._next_class()) is not None
+        ):
+            frames = self._frames[traffic]
+            frame = frames[0]
+            before = frame.gone
+            piece = frame.piece(traffic)
+            taken += piece
+            size = frame.gone - before
+            taken_bytes += len(piece[0]) + size
+            self._under_way[traffic] += size
+            self.waiting_bytes[traffic] -= size
+            if frame.gone == frame.total:
+                frames.popleft()
+                self.waiting_bytes[traffic] -= FRAME_COST_BYTES
+            if traffic is NORMAL:
+                self._normal_bytes += size
+            elif traffic is BULK:
+                self._normal_bytes = 0
         return taken
 
     def acknowledge(self, traffic: TrafficClass, size: int) -> None:
@@ -346,21 +370,3 @@ class LinkSendQueue:
         ):
             return NORMAL
         return BULK if may_bulk else None
-
-    def _take_piece(self, traffic: TrafficClass, taken: list[bytes | memoryview]) -> int:
-        frames = self._frames[traffic]
-        frame = frames[0]
-        before = frame.gone
-        piece = frame.piece(traffic)
-        taken += piece
-        size = frame.gone - before
-        self._under_way[traffic] += size
-        self.waiting_bytes[traffic] -= size
-        if frame.gone == frame.total:
-            frames.popleft()
-            self.waiting_bytes[traffic] -= FRAME_COST_BYTES
-        if traffic is NORMAL:
-            self._normal_bytes += size
-        elif traffic is BULK:
-            self._normal_bytes = 0
-        return len(piece[0]) + size

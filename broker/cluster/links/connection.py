@@ -273,7 +273,7 @@ class LinkConnection(asyncio.Protocol):
         self._context.counters.frames_out += 1
         if not self._is_flush_due:
             self._is_flush_due = True
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self._fill)
         return True
 
     def waiting_bytes(self, traffic: TrafficClass) -> int:
@@ -372,7 +372,7 @@ class LinkConnection(asyncio.Protocol):
         self._is_full = False
         self._keepalive.has_moved = True
         self._fill()
-        if self._takes_frames:
+        if self._decoder.is_ack_due:
             self._acknowledge()
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -413,7 +413,8 @@ class LinkConnection(asyncio.Protocol):
             refused = refusal_in(data)
             self.reset(str(refused or f"it sent what is no frame: {self._decoder.fault}"))
         elif self._takes_frames:
-            self._acknowledge()
+            if self._decoder.is_ack_due:
+                self._acknowledge()
         else:
             self._on_acknowledged()
 
@@ -433,19 +434,17 @@ class LinkConnection(asyncio.Protocol):
                     self.reset(f"it says what cannot be: {error}")
         self._fill()
 
-    def _flush(self) -> None:
-        self._is_flush_due = False
-        self._fill()
-
     def _fill(self) -> None:
+        """Give the transport what may go now."""
+        self._is_flush_due = False
         if self._transport.is_closing():
             return
         while self.is_open and not self._is_full and (parts := self._send_queue.take(WRITE_BYTES)):
             size = sum(map(len, parts))
+            self._note_sent(size)
             if size <= JOINED_BYTES_MAX:
-                self._write(b"".join(parts))
+                self._transport.write(b"".join(parts))
             else:
-                self._note_sent(size)
                 self._transport.writelines(parts)
             if size < WRITE_BYTES:
                 return  # nothing else may go now

@@ -48,7 +48,14 @@ from fluffle.broker.cluster.links.identity import (
 )
 from fluffle.broker.cluster.links.keepalive import LinkLimits, ReconnectBackoff
 from fluffle.broker.cluster.links.tls import LinkCertificates, accept, binding_seen
-from fluffle.broker.cluster.ports import FrameKind, OnFrame, OnLink, Payload, TrafficClass
+from fluffle.broker.cluster.ports import (
+    FrameKind,
+    Links,
+    OnFrame,
+    OnLink,
+    Payload,
+    TrafficClass,
+)
 from fluffle.broker.config.config import ListenAddress
 from fluffle.broker.process.sockets import Acceptor, listening_socket
 from fluffle.raft.config import NodeId
@@ -134,9 +141,7 @@ class ClusterLinks:
             draw=secrets.token_bytes,
             certificates=certificates,
         )
-        self._inbound = InboundLinks(
-            self._context, on_open=self._on_accepted, on_frame=self._on_received
-        )
+        self._inbound = InboundLinks(self._context, self, on_open=self._on_accepted)
         self._loop = asyncio.get_running_loop()
         self._ending: set[asyncio.Task[None]] = set()
         """Once they are done nothing is dialled or let in any more."""
@@ -184,11 +189,12 @@ class ClusterLinks:
         size = len(payload) if isinstance(payload, bytes) else sum(map(len, payload))
         if size > self._context.limits.frame_bytes_max:
             raise ValueError(f"a frame of {size} bytes is too large for a link")
-        peer = self._peers.get(node)
-        if peer is None:
-            self.counters.frames_dropped += 1
-        else:
-            peer.send(kind, payload, traffic)
+        peer, counters = self._peers.get(node), self._context.counters
+        connection = None if peer is None else peer.latest
+        if connection is None or not connection.is_open:
+            counters.frames_dropped += 1
+        elif not connection.send(kind, payload, traffic):
+            counters.frames_without_room += 1
 
     def is_up(self, node: NodeId) -> bool:
         peer = self._peers.get(node)
@@ -196,7 +202,8 @@ class ClusterLinks:
 
     def waiting_bytes(self, node: NodeId, traffic: TrafficClass) -> int:
         peer = self._peers.get(node)
-        return 0 if peer is None else peer.waiting_bytes(traffic)
+        connection = None if peer is None else peer.latest
+        return 0 if connection is None else connection.waiting_bytes(traffic)
 
     def is_not_running(self, node: NodeId) -> bool:
         """True if the host of a node has said, when it was dialled last, that it does not run."""
@@ -334,11 +341,6 @@ class ClusterLinks:
         if identity.node in self._peers:
             self._peers[identity.node].heard_from(identity)
 
-    def _on_received(self, node: NodeId, kind: FrameKind, payload: bytes) -> None:
-        """Pass on a frame of a peer; a node that asks for a cluster, or is asked, is none yet."""
-        if node in self._peers or kind is FrameKind.FORMATION:
-            self.on_frame(node, kind, payload)
-
     def _on_dialled(self, identity: Identity) -> None:
         self.reads[identity.node] = identity.reads
         self.speaks[identity.node] = identity.speaks
@@ -416,8 +418,8 @@ class PeerLink:
         self._on_up = on_up
         self._on_down = on_down
         self._redial = ReconnectBackoff(context.limits, context.chance.random)
-        self._connection: LinkConnection | None = None
-        """The last that was open."""
+        self.latest: LinkConnection | None = None
+        """The last connection that was open."""
         self._hurry = asyncio.Event()
         """Set when there is a reason to dial now."""
         self.is_up = False
@@ -428,27 +430,15 @@ class PeerLink:
         """Failure of the last dial, or None."""
         self._dialling = self._start(context.limits.handshake_ms)
 
-    def send(self, kind: FrameKind, payload: Payload, traffic: TrafficClass) -> None:
-        """Send a frame, as `Links.send`."""
-        connection, counters = self._connection, self._context.counters
-        if connection is None or not connection.is_open:
-            counters.frames_dropped += 1
-        elif not connection.send(kind, payload, traffic):
-            counters.frames_without_room += 1
-
     @property
     def connection(self) -> LinkConnection | None:
         """Open connection, or None."""
-        connection = self._connection
+        connection = self.latest
         return connection if connection is not None and connection.is_open else None
 
-    def waiting_bytes(self, traffic: TrafficClass) -> int:
-        """Bytes that wait in a class, as `Links.waiting_bytes`."""
-        return 0 if self._connection is None else self._connection.waiting_bytes(traffic)
-
     def tick(self) -> None:
-        if self._connection is not None and self._connection.is_open:
-            self._connection.tick()
+        if self.latest is not None and self.latest.is_open:
+            self.latest.tick()
 
     def move(self, address: ListenAddress) -> None:
         """Dial another address from now on."""
@@ -462,7 +452,7 @@ class PeerLink:
 
     def heard_from(self, identity: Identity) -> None:
         """React to a connection from the node: it can be reached, perhaps in a new boot."""
-        connection = self._connection
+        connection = self.latest
         if connection is None or not connection.is_open:
             self._hurry.set()
         elif connection.identity != identity:
@@ -470,21 +460,21 @@ class PeerLink:
 
     def reset(self, reason: str) -> None:
         """End the link, if there is one; another is dialled."""
-        if self._connection is not None:
-            self._connection.reset(reason)
+        if self.latest is not None:
+            self.latest.reset(reason)
 
     def stop(self, reason: str) -> asyncio.Task[None]:
         """Dial no more, once this is done; what was sent goes as far as the network takes it."""
         self._dialling.cancel()
         self._context.refusals.forget(self._node)
-        if self._connection is not None:
-            self._connection.close(reason)
+        if self.latest is not None:
+            self.latest.close(reason)
         return self._dialling
 
     # As the owner of connections
 
     def on_open(self, connection: LinkConnection, identity: Identity) -> None:
-        self._connection = connection
+        self.latest = connection
         self._redial.opened(self._context.clock.now_ms())
         self._context.counters.opened += 1
         self._context.refusals.forget(self._node)
@@ -568,11 +558,11 @@ class InboundLinks:
     """Accepts, lets in, and hands on what comes."""
 
     def __init__(
-        self, context: LinkContext, *, on_open: Callable[[Identity], None], on_frame: OnFrame
+        self, context: LinkContext, links: Links, *, on_open: Callable[[Identity], None]
     ) -> None:
         self._context = context
+        self._links = links
         self._on_open = on_open
-        self._on_frame = on_frame
         self._strangers = Acceptor(self._let_in, clients_max=context.limits.strangers_max)
         self._connections: dict[NodeId, LinkConnection] = {}
         """Open connections by node."""
@@ -625,8 +615,11 @@ class InboundLinks:
         self._on_open(identity)
 
     def on_frame(self, connection: LinkConnection, kind: FrameKind, payload: bytes) -> None:
+        """Pass on a frame of a peer; a node that asks for a cluster, or is asked, is none yet."""
         assert connection.identity is not None
-        self._on_frame(connection.identity.node, kind, payload)
+        node = connection.identity.node
+        if node in self._context.credentials.peers or kind is FrameKind.FORMATION:
+            self._links.on_frame(node, kind, payload)
 
     # Within
 

@@ -363,7 +363,7 @@ def test_nothing_is_said_over_a_socket_that_has_failed_before_that_is_told(run: 
             connection._keepalive.has_sent = False
             connection.tick()
             assert connection.send(FrameKind.METADATA, b"x", TrafficClass.NORMAL)
-            connection._flush()
+            connection._fill()
             assert connection.waiting_bytes(TrafficClass.NORMAL)
             connection.connection_lost(None)
 
