@@ -156,14 +156,14 @@ def leaving(queue: str) -> Role:
     return consume
 
 
-def polled(queue: str) -> Role:
+def polled(queue: str, empty_pause_s: float = EMPTY_PAUSE_S) -> Role:
     """Consume by basic.get; the next answer vouches for the acknowledgement of the one before."""
 
     async def consume(client: RecordingClient, random: Random) -> None:
         while True:
             tag = await client.unacked.get(queue)
             if tag is None:
-                await client.connection.listen(EMPTY_PAUSE_S)
+                await client.connection.listen(empty_pause_s)
             elif random.random() < 0.1:
                 client.unacked.requeue(tag)
             else:
@@ -212,13 +212,13 @@ def publishing(names: QueueNames, rate: float, nodes: int) -> dict[str, Role]:
     }
 
 
-def consuming(names: QueueNames) -> dict[str, Role]:
+def consuming(names: QueueNames, slowness: float = 1.0) -> dict[str, Role]:
     return {
         "in-order": in_order(names.busy),
         "multiple": multiple(names.busy),
         "shuffled": shuffled(names.mixed),
         "leaving": leaving(names.mixed),
-        "polled": polled(names.polled),
+        "polled": polled(names.polled, EMPTY_PAUSE_S * slowness),
         "large-reader": in_order(names.large),
     }
 

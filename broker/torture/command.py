@@ -74,7 +74,7 @@ def with_commands(command: Callable[..., None]) -> Callable[..., None]:
     type=click.FloatRange(min=0.0, min_open=True),
     default=300.0,
     show_default=True,
-    help="Messages a second.",
+    help="Messages a second; with fewer than 300, definitions change more slowly, too.",
 )
 @click.option(
     "--queue-type", default="quorum", show_default=True, help="quorum, classic, or both in turn."

@@ -96,9 +96,11 @@ class Thing:
 class Definitions:
     """The knowledge that clients of one run have of each other: the names that are in use."""
 
-    def __init__(self, prefix: str, queue_type: str) -> None:
+    def __init__(self, prefix: str, queue_type: str, slowness: float = 1.0) -> None:
+        """`slowness`: factor of the pauses of its clients."""
         self.prefix = prefix
         self.queue_type = queue_type
+        self.slowness = slowness
         self.sink = f"{prefix}.sink"
         """Where bindings lead; what is in it is of no interest."""
         self.kept: deque[str] = deque()
@@ -179,6 +181,10 @@ class Definitions:
         self.kept.clear()
         self.posting.clear()
 
+    def pause_s(self, random: Random, shortest_s: float, longest_s: float) -> float:
+        """Return how long a client is to wait now."""
+        return self.slowness * random.uniform(shortest_s, longest_s)
+
     def declare(self, queue: str, **arguments: int) -> Queue.Declare:
         """Return the method that declares a queue."""
         table = pamqp_table(to_table({"x-queue-type": self.queue_type, **arguments}))
@@ -226,7 +232,7 @@ def defining(definitions: Definitions) -> Role:
     async def define(client: RecordingClient, random: Random) -> None:
         definer = Definer(client.connection, definitions)
         while True:
-            await client.connection.listen(random.uniform(*DEFINING_PAUSE_S))
+            await client.connection.listen(definitions.pause_s(random, *DEFINING_PAUSE_S))
             thing = definitions.choose(random)
             operation = random.choice((Operation.DECLARE, Operation.DELETE))
             if thing.changes > CHANGES_MAX:
@@ -247,7 +253,7 @@ def looking(definitions: Definitions, *, by_publish: bool) -> Role:
             await client.connection.call(Confirm.Select())
         while True:
             await definer.look(definitions.choose(random), by_publish=by_publish)
-            await client.connection.listen(random.uniform(*PAUSE_S))
+            await client.connection.listen(definitions.pause_s(random, *PAUSE_S))
 
     return look
 
@@ -355,7 +361,7 @@ def keeping(definitions: Definitions) -> Role:
                 kept = definitions.kept
                 queue = kept[-1] if random.random() < 0.5 else random.choice(kept)
                 await publish_to_kept(client, definitions, queue, random)
-            await client.connection.listen(random.uniform(*PAUSE_S))
+            await client.connection.listen(definitions.pause_s(random, *PAUSE_S))
 
     return keep
 
@@ -367,7 +373,7 @@ def following(definitions: Definitions) -> Role:
         seen = definitions.renewals
         await client.publisher.confirm_select()
         while True:
-            await client.connection.listen(EMPTY_PAUSE_S)
+            await client.connection.listen(EMPTY_PAUSE_S * definitions.slowness)
             if definitions.renewals > seen and definitions.kept:
                 seen = definitions.renewals
                 await publish_to_kept(client, definitions, definitions.kept[-1], random)
@@ -441,7 +447,7 @@ def emptying(definitions: Definitions) -> Role:
         while True:
             queue = definitions.next_full()
             if queue is None:
-                await client.connection.listen(EMPTY_PAUSE_S)
+                await client.connection.listen(EMPTY_PAUSE_S * definitions.slowness)
                 continue
             definitions.full.remove(queue)
             try:
@@ -451,7 +457,7 @@ def emptying(definitions: Definitions) -> Role:
                 raise
             if not definitions.may_go(queue):
                 definitions.full.append(queue)
-                await client.connection.listen(EMPTY_PAUSE_S)
+                await client.connection.listen(EMPTY_PAUSE_S * definitions.slowness)
                 continue
             if random.random() < RENEWED_EMPTY_SHARE:
                 await renew(client.connection, definitions, queue)
@@ -496,7 +502,7 @@ def owning(definitions: Definitions) -> Role:
 
     async def own(client: RecordingClient, random: Random) -> None:
         connection = client.connection
-        await connection.listen(random.uniform(*OWNING_PAUSE_S))
+        await connection.listen(definitions.pause_s(random, *OWNING_PAUSE_S))
         queue = f"{definitions.prefix}.own.{connection.name}"
         definitions.owned.append(queue)
         connection.note(Owned(queue, connection.name))

@@ -37,6 +37,7 @@ from fluffle.broker.torture.recording_client import RecordingClient
 from fluffle.broker.torture.stalls import NOTABLE_NS, TESTER_LATE, Stall, StallChecker
 from fluffle.broker.torture.system import NodeActionFailed, NodeAddress, System
 
+FULL_RATE = 300.0
 READY_S = 120.0
 """How long a node may take until it serves, after its start or after everything was healed."""
 LOOK_S = 0.2
@@ -63,13 +64,18 @@ class RunOptions:
     seed: int
     kinds: tuple[str, ...]
     """Names of the faults to choose from."""
-    rate: float = 300.0
+    rate: float = FULL_RATE
     """Messages a second, of all clients together, when nothing is wrong."""
     prefix: str = "torture"
     """Prefix of the names of all queues."""
     client_options: ClientOptions = field(default_factory=ClientOptions)
     keep: bool = False
     """Leave the queues behind."""
+
+    @property
+    def slowness(self) -> float:
+        """Factor of the pauses of clients whose work is not counted in messages."""
+        return max(1.0, FULL_RATE / self.rate)
 
 
 @dataclass(slots=True)
@@ -105,7 +111,9 @@ class Run:
         self._members = system.nodes
         """Members of the cluster; they change."""
         queue_type = type_of_definitions(system.queue_type, len(system.nodes))
-        self._definitions = Definitions(order.prefix, queue_type) if queue_type else None
+        self._definitions = (
+            Definitions(order.prefix, queue_type, order.slowness) if queue_type else None
+        )
 
     async def run(self) -> RunResult:
         """`NodeActionFailed` where the system does not serve at first, or not such queues."""
@@ -162,7 +170,7 @@ class Run:
         no_more, leave = asyncio.Event(), asyncio.Event()
         self.outcome.faults = plan(self._random, order.seconds, nodes, order.kinds, spares)
         roles = publishing(self._names, order.rate, len(nodes))
-        others = consuming(self._names)
+        others = consuming(self._names, order.slowness)
         if self._definitions is not None:
             roles |= declaring(self._definitions)
             others |= {"emptier": emptying(self._definitions)}

@@ -44,7 +44,8 @@ from tests.support.deadlines import DEADLINE_S
 Address = tuple[str, int]
 
 WINDOW = 10
-"""Messages of a publisher that are under way."""
+"""Messages that a client takes at most before it has answered, and that a publisher sends at once
+if it is not told otherwise."""
 CUT_SHARE = 0.01
 """Reads of a client, of all, after which it cuts its own connection."""
 AGAIN_S = 0.2
@@ -217,7 +218,7 @@ class Publisher(Member):
         if time.monotonic() < self._due_s:
             return
         self._due_s = time.monotonic() + self.load.pause_s
-        for packet_id in range(1, WINDOW + 1):
+        for packet_id in range(1, self.load.window + 1):
             self.under_way[packet_id] = self.sent
             self.send(self._packet(packet_id, self.sent))
             self.sent += 1
@@ -366,13 +367,21 @@ class RetainedReader(Member):
 class MqttLoad:
     """The clients, whichever node they are at."""
 
-    def __init__(self, report: Findings, *, is_exact: bool = True, pause_s: float = 0.05) -> None:
+    def __init__(
+        self,
+        report: Findings,
+        *,
+        is_exact: bool = True,
+        pause_s: float = 0.05,
+        window: int = WINDOW,
+    ) -> None:
         """`is_exact`: whether QoS 2 is exactly once, and all in order: not where nodes of a cluster
         go, or are cut off, while they have messages under way.  `pause_s`: shortest time
-        of a publisher between two batches."""
+        of a publisher between two batches, each of `window` messages."""
         self.report = report
         self.is_exact = is_exact
         self.pause_s = pause_s
+        self.window = window
         self.is_over = False
         self.is_busy = asyncio.Event()
         """Set once a message is acknowledged, since `plays`."""

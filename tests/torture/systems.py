@@ -64,7 +64,9 @@ raft.wal_max_size_bytes = 64000000
 """Configuration of RabbitMQ, whose default log of half a gigabyte has no room on a disk that can be
 filled."""
 MQTT_PAUSE_S = 0.3
-"""Shortest time of an MQTT publisher between two batches of ten."""
+"""Shortest time of an MQTT publisher between two batches."""
+MQTT_SHARE = 1 / 30
+"""Messages of such a batch, by the messages a second of a run."""
 MQTT_FINISH_S = 120.0
 """How long MQTT clients may take for what is left in the end."""
 TICK_S = 15
@@ -213,7 +215,9 @@ async def torture(
     if not isinstance(system, MqttSystem):
         return await run_in_loop(system, order, history_writer, echo)
     over, findings = asyncio.Event(), Findings()
-    load = MqttLoad(findings, is_exact=len(system.mqtt) == 1, pause_s=MQTT_PAUSE_S)
+    window = max(1, round(order.rate * MQTT_SHARE))
+    is_exact = len(system.mqtt) == 1
+    load = MqttLoad(findings, is_exact=is_exact, pause_s=MQTT_PAUSE_S, window=window)
     work = asyncio.create_task(load.roam(system.mqtt, Random(order.seed), over))
     try:
         code = await run_in_loop(system, order, history_writer, echo)

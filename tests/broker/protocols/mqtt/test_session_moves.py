@@ -1,30 +1,25 @@
 """Messages of QoS 1 and 2 from a client to another in a cluster, while nodes are killed and clients
-move between any two steps: definitions and messages come true one after the other.
-
-Both clients behave as in `test_session_kills`.
-"""
+move between any two steps: definitions and messages come true one after the other."""
 
 from __future__ import annotations
 
 from random import Random
+from typing import Any
 
 import pytest
 
 from fluffle.protocol.mqtt.codes import ReasonCode
 from fluffle.protocol.mqtt.packets import Connack, Disconnect, Suback, Subscribe
-from tests.broker.protocols.mqtt.test_session_kills import (
-    MESSAGES,
-    STEPS_MAX,
-    Peer,
-    Publisher,
-    Subscriber,
-)
 from tests.suite.seeds import seeds
 from tests.support.mqtt_edge import MqttClient
 from tests.support.mqtt_nodes import MqttNodes
-
-NOT_THE_LAST = {ReasonCode.SESSION_TAKEN_OVER, ReasonCode.SERVER_UNAVAILABLE}
-"""Answers to a client that has come elsewhere later, and is let in there before."""
+from tests.support.mqtt_peers import (
+    MovingPublisher,
+    MovingSubscriber,
+    Peer,
+    StepByStep,
+    at_each_step,
+)
 
 
 class Home:
@@ -34,40 +29,19 @@ class Home:
         self.nodes = nodes
         self.name = name
 
-    def begin(self, client_id: str, **terms: object) -> MqttClient:
+    def begin(self, client_id: str, **terms: Any) -> MqttClient:
         del terms
         return self.nodes.begin(self.name, client_id, receive_max=2)
 
 
-class MovingPeer(Peer):
-    """Client that connects again when a connection of its own that was on its way is let in
-    later."""
-
-    def act(self) -> None:
-        packet = self.inbox[0] if self.inbox else None
-        is_answer = isinstance(packet, Disconnect | Connack)
-        if is_answer and getattr(packet, "code", None) in NOT_THE_LAST:
-            self.lose()
-        else:
-            super().act()
-
-
-class MovingPublisher(MovingPeer, Publisher):
-    """Publisher that moves."""
-
-
-class MovingSubscriber(MovingPeer, Subscriber):
-    """Subscriber that moves."""
-
-
-class Exchange:
+class Exchange(StepByStep):
     """A publisher, a subscriber, and two nodes between them, moved step by step."""
 
     def __init__(self, qos: int) -> None:
         self.nodes = nodes = MqttNodes()
         self.homes = {"p": Home(nodes, "a"), "s": Home(nodes, "b")}
-        self.publisher = MovingPublisher(self.homes["p"], qos)  # type: ignore[arg-type]
-        self.subscriber = MovingSubscriber(self.homes["s"], qos)  # type: ignore[arg-type]
+        self.publisher = MovingPublisher(self.homes["p"], qos)
+        self.subscriber = MovingSubscriber(self.homes["s"], qos)
         line = nodes.begin("b", "s", receive_max=2)
         nodes.settle()
         line.packets()
@@ -82,26 +56,12 @@ class Exchange:
     def peers(self) -> tuple[Peer, Peer]:
         return self.publisher, self.subscriber
 
-    def steps(self) -> list[str]:
-        """Name the steps that may be next."""
-        return [
-            name
-            for name, may in {
-                "commit": self.nodes.has_work,
-                "subscriber": self.subscriber.can_act,
-                "publisher": self.publisher.can_act,
-                "publish": self.publisher.can_publish,
-            }.items()
-            if may
-        ]
+    def node_steps(self) -> dict[str, bool]:
+        return {"commit": self.nodes.has_work}
 
-    def step(self, name: str) -> None:
-        if name == "commit":
-            self.nodes.commit()
-        elif name == "publish":
-            self.publisher.publish()
-        else:
-            (self.subscriber if name == "subscriber" else self.publisher).act()
+    def node_step(self, name: str) -> None:
+        assert name == "commit"
+        self.nodes.commit()
 
     def kill(self, node: str) -> None:
         """Kill a node; its clients come back at the other."""
@@ -117,16 +77,7 @@ class Exchange:
         home.name = "ab".replace(home.name, "")
         peer.lose()
 
-    def finish(self) -> None:
-        """Let all that happens come to an end, and see that all is well."""
-        for _ in range(STEPS_MAX):
-            steps = self.steps()
-            if not steps:
-                break
-            self.step(steps[0])
-        assert not self.steps(), "it comes to no end"
-        assert self.publisher.is_done
-        expected = [b"%d" % number for number in range(MESSAGES)]
+    def check(self, expected: list[bytes]) -> None:
         taken = self.subscriber.taken
         if self.publisher.qos == 2:
             assert sorted(taken) == expected
@@ -167,24 +118,11 @@ FAULTS = ("kill a", "kill b", "move p", "move s")
 @pytest.mark.parametrize("qos", [1, 2])
 @pytest.mark.parametrize("is_lazy", [False, True], ids=["commits first", "commits last"])
 def test_one_fault_at_each_step(fault: str, qos: int, is_lazy: bool) -> None:
-    at = 0
-    while True:
-        exchange = Exchange(qos)
-        for _ in range(at):
-            steps = exchange.steps()
-            if not steps:
-                break
-            exchange.step(steps[-1] if is_lazy else steps[0])
-        else:
-            print(f"{fault} at {at}")
-            act, name = fault.split()
-            getattr(exchange, act)(name)
-            exchange.finish()
-            at += 1
-            continue
-        break
-    assert at > 15
-    exchange.finish()
+    act, name = fault.split()
+    steps = at_each_step(
+        lambda: Exchange(qos), lambda exchange: getattr(exchange, act)(name), is_lazy=is_lazy
+    )
+    assert steps > 15
 
 
 @pytest.mark.parametrize("qos", [1, 2])
