@@ -39,6 +39,8 @@ PERIOD_S = 0.05
 PREPARED_WITHIN_S = 120
 ENDS_WITHIN_S = 30
 QUIET = "nobody"
+WITH_MQTT = ("--mqtt", "127.0.0.1:0")
+"""Messages are retained by a node that listens for MQTT."""
 
 
 class NotPrepared(Exception):
@@ -174,7 +176,10 @@ def run_fluffle(name: str, secs: float) -> Waited:
         folder, turns = Path(place), Path(place) / "turns"
         command = watched_command(folder, turns)
         with fluffle(
-            folder, placements(pin_rabbitmq=False)["fluffle"].broker, command=command
+            folder,
+            placements(pin_rabbitmq=False)["fluffle"].broker,
+            command=command,
+            options=WITH_MQTT,
         ) as broker:
             return measure(broker, name, secs, turns)
 
@@ -183,7 +188,8 @@ def run_cluster(name: str, secs: float) -> Waited:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
         folder, turns = Path(place), Path(place) / "turns"
         cores = placements(pin_rabbitmq=False)["fluffle"].broker
-        with three_fluffles(folder, cores, command=watched_command(folder, turns)) as cluster:
+        command = watched_command(folder, turns)
+        with three_fluffles(folder, cores, command=command, mqtt=True) as cluster:
             logs = [member.log for member in cluster.members]
             before = sum(map(suspicions, logs))
             waited = measure(cluster.broker(), name, secs, turns)

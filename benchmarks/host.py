@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -110,8 +110,8 @@ class Counting:
     def followed(self, term: int, leader: NodeId | None) -> None:
         self.leads = False
 
-    def snapshot(self) -> tuple[Ranges, bytes]:
-        return Ranges(), b"state"
+    def snapshot(self) -> tuple[Ranges, Iterator[bytes]]:
+        return Ranges(), iter((b"state",))
 
 
 class Node:

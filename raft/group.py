@@ -365,6 +365,12 @@ class Group:
         is_moving = state.compacting is not None or state.installing is not None
         return None if is_moving or state.quarantine is not None else state.log.snapshot
 
+    @property
+    def is_sending_snapshot(self) -> bool:
+        """True while the snapshot is on its way to the disk, or to a follower: no other is taken
+        then."""
+        return self._state.compacting is not None or snapshots.is_holding(self._state)
+
     def send_commits_at_once(self) -> None:
         """Send commits without delay, for a group whose followers answer from their images.
 
@@ -445,7 +451,7 @@ class Group:
         evict(state)
         return False
 
-    def compact(self, index: int, live: Ranges, state_bytes: bytes) -> None:
+    def compact(self, index: int, live: Ranges, state_bytes: bytes | bytearray) -> None:
         """Take a snapshot of the image as it was after `index`, which was applied.
 
         `live` are the indexes up to there whose entries it still needs; the others are deleted, and
@@ -455,7 +461,7 @@ class Group:
         # mutant: M24
         if not log.floor < index <= log.applied or state.restore_due or state.quarantine:
             raise ProposalRefused(RefusalReason.OUT_OF_DATE)
-        if state.compacting is not None or snapshots.is_holding(state):
+        if self.is_sending_snapshot:
             raise ProposalRefused(RefusalReason.SENDING)
         term = log.term_at(index)
         assert term is not None

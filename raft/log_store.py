@@ -16,7 +16,7 @@ class NewSnapshot:
     """Snapshot of this node's own image."""
 
     meta: SnapshotMeta
-    state: bytes
+    state: bytes | bytearray
 
 
 @dataclass(slots=True)

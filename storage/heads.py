@@ -33,6 +33,7 @@ from fluffle.storage.errors import Corrupt
 from fluffle.storage.layout import (
     INDEX_END,
     PART_BYTES,
+    Bytes,
     Table,
     cold_key,
     cold_value,
@@ -297,7 +298,7 @@ def owner_value(group: int, log: int) -> tuple[bytes, bytes]:
 
 
 def image_values(
-    group: int, slot: int, image: bytes, start: int = 0
+    group: int, slot: int, image: Bytes, start: int = 0
 ) -> Iterator[tuple[bytes, bytes]]:
     """Return keys and values of an image's bytes from `start` on, which is where a part begins."""
     for at in range(0, len(image), PART_BYTES):
@@ -439,7 +440,8 @@ def _replace_image(batch: Batch, group: GroupId, head: Head, snapshot: NewSnapsh
     """Replace the former snapshot by this node's own, in the same slot."""
     live = snapshot.meta.live.to_bytes()
     image = ImageHead.of(snapshot.meta, len(live))
-    for key, value in image_values(group, head.slot, live + snapshot.state):
+    content = memoryview(live + snapshot.state if live else snapshot.state)
+    for key, value in image_values(group, head.slot, content):
         batch.write(Table.RAFT, key, value)
     _erase_image(batch, group, head.slot, image.size_bytes, head.image.size_bytes)
     head.image = image

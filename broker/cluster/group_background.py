@@ -192,17 +192,23 @@ class GroupBackground:
             return 0
         bytes_max = FULL_BYTES if self.snapshots.is_full else None
         try:
-            size_bytes = hosted.snapshot(bytes_max)
+            outcome = hosted.snapshot(bytes_max)
         except ProposalRefused as refused:
             if refused.reason is RefusalReason.SENDING:
                 self.snapshots.postpone(group, now_ms)
             else:
                 self.snapshots.forget(group)
             return SNAPSHOT_BYTES
+        if outcome is None:
+            self._wanted[group] = None
+            return self._settings.slice_bytes
+        size_bytes, behind_bytes = outcome
         if bytes_max is not None and size_bytes > bytes_max:
             self.snapshots.too_large(group, size_bytes)
         else:
             self.snapshots.taken(group, size_bytes)
+            if behind_bytes:
+                self.snapshots.applied(group, behind_bytes)
         return size_bytes + SNAPSHOT_BYTES
 
 

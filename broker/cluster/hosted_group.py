@@ -10,18 +10,23 @@ is answered exactly once, mostly from within a turn.  Methods named `on_` are th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from itertools import islice
+from typing import NamedTuple, Protocol
 
 from fluffle.broker.base.empty_dict import EMPTY_DICT
 from fluffle.broker.cluster.ports import Machine
 from fluffle.raft.config import Change, Configuration, NodeId
 from fluffle.raft.group import Group, Position, Status
 from fluffle.raft.leader import ProposalRefused, RefusalReason
-from fluffle.raft.log import Entry, GroupId, SnapshotMeta
+from fluffle.raft.log import Entry, GroupId, SnapshotMeta, size_of
 from fluffle.raft.multiraft import MultiRaft
 from fluffle.raft.output import Readable, Role, RoleChange
+from fluffle.raft.ranges import Ranges
+
+SNAPSHOT_PIECES = 4
+"""Pieces of a state that are made in one step: a few milliseconds.  The state of a queue is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +122,37 @@ class PendingProposals:
             on_outcome(UNKNOWN_OUTCOME)
 
 
+class SnapshotOutcome(NamedTuple):
+    """A snapshot that was taken, or was too large to be."""
+
+    size_bytes: int
+    behind_bytes: int
+    """Applied since it was begun."""
+
+
+class SnapshotInProgress:
+    """Snapshot of an image as it was after `index`, whose state is being made."""
+
+    __slots__ = ("_pieces", "behind_bytes", "index", "live", "state")
+
+    def __init__(self, index: int, live: Ranges, pieces: Iterator[bytes]) -> None:
+        self.index = index
+        self.live = live
+        self._pieces = pieces
+        self.state = bytearray()
+        """Bytes that have been made so far."""
+        self.behind_bytes = 0
+        """Applied since."""
+
+    def go_on(self) -> bool:
+        """Make some more of the state.  False if that is all."""
+        made = 0
+        for piece in islice(self._pieces, SNAPSHOT_PIECES):
+            self.state += piece
+            made += 1
+        return made == SNAPSHOT_PIECES
+
+
 class HostedGroup:
     """Made by the host, when the group is found or created; outlived by nothing of the group."""
 
@@ -128,6 +164,7 @@ class HostedGroup:
         "_notified",
         "_reads",
         "_refused",
+        "_snapshot",
         "_timed",
         "_waiting",
         "applied",
@@ -174,6 +211,7 @@ class HostedGroup:
         self._reads: dict[int, OnReadable] = EMPTY_DICT
         """Pending reads by their contexts."""
         self._next_context = 1
+        self._snapshot: SnapshotInProgress | None = None
 
     # What can be asked, at any time
 
@@ -279,6 +317,7 @@ class HostedGroup:
     def on_restore(self, snapshot: SnapshotMeta, state: bytes) -> None:
         """Raises `ValueError`, and has no image then, if the state is none."""
         self.is_restored = False
+        self._snapshot = None
         self.machine.restore(snapshot, state)
         self.applied = snapshot.index
         self.is_restored = True
@@ -304,6 +343,8 @@ class HostedGroup:
     def on_applied(self, entries: Sequence[Entry]) -> None:
         """Answer the waiting proposals: the image has applied the entries."""
         self._waiting.applied(entries)
+        if self._snapshot is not None:
+            self._snapshot.behind_bytes += sum(map(size_of, entries))
         if self._timed is not None and self._timed[0] <= self.applied:
             self.commit_ms = self._multi.now_ms - self._timed[1]
             self._timed = None
@@ -318,18 +359,29 @@ class HostedGroup:
     def on_gone(self) -> None:
         """End the group here: it was deleted, or the host ends."""
         self.is_gone = True
+        self._snapshot = None
         self._waiting.end()
         reads, self._reads = self._reads, EMPTY_DICT
         for done in reads.values():
             done(None)
 
-    def snapshot(self, bytes_max: int | None = None) -> int:
-        """From within a turn: take a snapshot of the image; the size of its state.
+    def snapshot(self, bytes_max: int | None = None) -> SnapshotOutcome | None:
+        """From within a turn: go on with a snapshot of the image, or begin one; None if it is not
+        taken yet.
 
-        None is taken if that is more than `bytes_max`.  Raises `ProposalRefused`.
+        It is not if its state is more than `bytes_max`.  Raises `ProposalRefused`.
         """
-        live, state = self.machine.snapshot()
-        if bytes_max is not None and len(state) > bytes_max:
-            return len(state)
-        self.raft.compact(self.applied, live, state)
-        return len(state)
+        raft, snapshot = self.raft, self._snapshot
+        if snapshot is None:
+            if raft.is_sending_snapshot:
+                raise ProposalRefused(RefusalReason.SENDING)
+            snapshot = SnapshotInProgress(self.applied, *self.machine.snapshot())
+        self._snapshot = None
+        has_more = snapshot.go_on()
+        size_bytes = len(snapshot.state)
+        if bytes_max is None or size_bytes <= bytes_max:
+            if has_more:
+                self._snapshot = snapshot
+                return None
+            raft.compact(snapshot.index, snapshot.live, snapshot.state)
+        return SnapshotOutcome(size_bytes, snapshot.behind_bytes)

@@ -379,7 +379,7 @@ class ReplicatedMetadata:
         What came since is not undone, for it comes again: a queue that is taken away loses its
         messages on this node.
         """
-        after = decode_state(state) if meta.index else MetadataState()
+        after = decode_state(state, self.state) if meta.index else MetadataState()
         self.state = after
         consequences: Iterable[Consequence] = ()
         if after.last_revision >= self._shown.last_revision:
@@ -440,7 +440,7 @@ class ReplicatedMetadata:
         self._send(self._pending)
         self.reads.leader_changed()
 
-    def snapshot(self) -> tuple[Ranges, bytes]:
+    def snapshot(self) -> tuple[Ranges, Iterator[bytes]]:
         """All of it is in the state: no entry is needed any more."""
         return Ranges(), encode_state(self.state)
 

@@ -6,7 +6,7 @@ between them and knows neither; nor does it know an event loop (`Schedule`), or 
 (`GroupOwner`).
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from enum import IntEnum
 from typing import Protocol, TypeAlias
 
@@ -156,10 +156,11 @@ class Machine(Protocol):
         Called whenever one of the two changes.  What was led until now is over.
         """
 
-    def snapshot(self) -> tuple[Ranges, bytes]:
+    def snapshot(self) -> tuple[Ranges, Iterator[bytes]]:
         """Indexes at and below the applied one that are still needed, and the state without them.
 
-        An index that was once left out must never come back.
+        An index that was once left out must never come back.  The state comes in pieces, of which
+        each takes some milliseconds: it is the state at the call, whatever is applied meanwhile.
         """
 
 

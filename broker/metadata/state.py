@@ -151,6 +151,11 @@ class MetadataState:
     def find(self, name: Name) -> VersionedValue | None:
         return self._known.get(name)
 
+    def values(self) -> dict[Name, VersionedValue]:
+        """Return all values as they are now, in the order in which their names came: a copy, made
+        in some milliseconds for a hundred thousand."""
+        return self._known.copy()
+
     def revision(self, name: Name) -> int:
         known = self._known.get(name)
         return ABSENT if known is None else known.revision
@@ -241,7 +246,8 @@ class MetadataState:
         if name not in self._known:
             self._nodes += fact.kind is Kind.NODE
             self._counts[fact.kind, fact.key[0] if fact.key else ""] += 1
-            self._standing.update(stands_in(name))
+            for each in stands_in(name):
+                self._standing[each] += 1
         self._known[name] = VersionedValue(fact.value, revision)
 
     def _remove(self, fact: Fact) -> None:

@@ -14,6 +14,7 @@ from itertools import count, cycle, islice, product
 from fluffle.protocol.methods import (
     Basic,
     Channel,
+    Confirm,
     Exchange,
     Queue,
     Tx,
@@ -49,6 +50,7 @@ RING = 200
 """Queues of which each message gets into two."""
 COMMITTED = 20_000
 UNACKED = 100_000
+RETAINED = 100_000
 
 
 def publish(exchange: str, routing_key: str, body: bytes = b"x", **properties: object) -> bytes:
@@ -388,6 +390,24 @@ def deletions(client: Client) -> Iterator[bytes]:
         )
 
 
+def retained_messages(client: Client) -> Iterator[bytes]:
+    """Messages that are retained, under a hundred thousand topics, again and again."""
+    headers = {"x-mqtt-retain": True}
+    message = partial(publish, "amq.topic", body=bytes(100), headers=to_table(headers))
+    keys = [f"retained.{number % 1_000}.{number}" for number in range(RETAINED)]
+    client.call(1, make(Confirm.Select))
+    confirmed = 0
+    for start in range(0, RETAINED, 1_000):
+        client.socket.sendall(b"".join(message(key) for key in keys[start : start + 1_000]))
+        while confirmed < start + 1_000:
+            (heard,) = client.expect("Basic.Ack")
+            assert isinstance(heard.method, Basic.Ack)
+            confirmed = heard.method.delivery_tag or 0
+    while True:
+        for start in range(0, RETAINED, 1_000):
+            yield b"".join(message(key) for key in keys[start : start + 1_000])
+
+
 FLOODERS: Mapping[str, Flooder] = {
     "bodies octet by octet": octets_one_by_one,
     "empty body frames": empty_bodies,
@@ -412,4 +432,5 @@ FLOODERS: Mapping[str, Flooder] = {
     "a fanout of 10,000": many_found,
     "channels opened and closed": channel_churn,
     "queues made and deleted": deletions,
+    "100,000 retained messages": retained_messages,
 }

@@ -233,8 +233,9 @@ def changes(data: bytes) -> None:
     """Read or refuse a node's proposals of definitions; the first byte gives their form."""
     try:
         if data[:1] == b"s":
-            state = decode_state(data[1:])
-            assert digest_of(decode_state(encode_state(state))) == digest_of(state)
+            state = decode_state(data[1:], MetadataState())
+            again = decode_state(b"".join(encode_state(state)), MetadataState())
+            assert digest_of(again) == digest_of(state)
         else:
             proposals = decode_proposals(data[1:])
             assert decode_proposals(encode_proposals(proposals)) == proposals
@@ -251,7 +252,7 @@ def change_seeds() -> list[bytes]:
     change = Change((user,), (vhost, user), ((Kind.USER, ("u",)),), room)
     proposal = Proposal("a", 1, 1, 1, change, (0,))
     state.apply(proposal._replace(change=Change(puts=(vhost,))))
-    return [b"p" + encode_proposals([proposal]), b"s" + encode_state(state)]
+    return [b"p" + encode_proposals([proposal]), b"s" + b"".join(encode_state(state))]
 
 
 def record(data: bytes) -> None:

@@ -89,7 +89,7 @@ class Disk:
             image.entries[entry.index] = entry
             image.damaged.discard(entry.index)
         if write.snapshot is not None:
-            image.snapshot, image.state = write.snapshot.meta, write.snapshot.state
+            image.snapshot, image.state = write.snapshot.meta, bytes(write.snapshot.state)
         for first, stop in write.deletes:
             assert stop - 1 <= image.floor
             for index in [index for index in image.entries if first <= index < stop]:

@@ -6,7 +6,7 @@ seen before it is done.  What the groups are for is the business of a `GroupServ
 """
 
 import contextlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Protocol
@@ -238,11 +238,18 @@ class Image:
     def followed(self, term: int, leader: NodeId | None) -> None:
         self.machine.followed(term, leader)
 
-    def snapshot(self) -> tuple[Ranges, bytes]:
-        image = self.machine.snapshot()
-        if self.applied:
-            self._process.world.took_snapshot(self._group, self.applied, *image)
-        return image
+    def snapshot(self) -> tuple[Ranges, Iterator[bytes]]:
+        live, pieces = self.machine.snapshot()
+        return live, self._watched(self.applied, live, pieces)
+
+    def _watched(self, index: int, live: Ranges, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        """Pieces of the state; once all are made, the world looks at it."""
+        made: list[bytes] = []
+        for piece in pieces:
+            made.append(piece)
+            yield piece
+        if index:
+            self._process.world.took_snapshot(self._group, index, live, b"".join(made))
 
     def live(self) -> list[int]:
         """Indexes that are still needed."""
@@ -444,7 +451,9 @@ class Process:
         """Make a snapshot of an image as it is now, and hand it over a while later."""
         image = self.images.get(group)
         if image is not None and image.applied:
-            self.world.later(self, self.compact, group, image.applied, image.snapshot())
+            live, pieces = image.snapshot()
+            taken = live, b"".join(pieces)
+            self.world.later(self, self.compact, group, image.applied, taken)
 
     def compact(self, group: GroupId, index: int, image: tuple[Ranges, bytes]) -> None:
         """A snapshot that was begun some time ago is ready."""

@@ -8,7 +8,7 @@ As a real queue it leaves the bodies in the log: its state has but the index and
 
 import struct
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from fluffle.raft.config import NodeId
 from fluffle.raft.log import DATA, Entry, SnapshotMeta
@@ -59,12 +59,12 @@ class Toy:
     def followed(self, term: int, leader: NodeId | None) -> None:
         """Nor did it."""
 
-    def snapshot(self) -> tuple[Ranges, bytes]:
+    def snapshot(self) -> tuple[Ranges, Iterator[bytes]]:
         """Snapshot that contains live values in full, for comparison."""
         live = Ranges.joined((index, index + 1) for index in self.live)
         rows: Iterable[int] = (value for pair in self.live.items() for value in pair)
         numbers = [self.applied, self.digest & 0xFFFFFFFFFFFFFFFF, *rows]
-        return live, struct.pack(f">{len(numbers)}Q", *numbers)
+        return live, iter((struct.pack(f">{len(numbers)}Q", *numbers),))
 
     def restore(self, meta: SnapshotMeta, state: bytes) -> None:
         self.applied, self.digest, self.live = 0, 0, {}

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import hashlib
 
-from fluffle.broker.durability.definitions.change_codec import encode_state
+from fluffle.broker.durability.definitions.fact_codec import encode, encode_key
 from fluffle.broker.metadata.state import MetadataState
 
 
 def digest_of(state: MetadataState) -> str:
     """Equal on all nodes that have applied the same."""
-    return hashlib.sha256(encode_state(state)).hexdigest()
+    facts = sorted(
+        (kind, encode_key(key), encode(kind, known.value), known.revision)
+        for (kind, key), known in state.values().items()
+    )
+    outcomes = [
+        (node, each.boot, each.known_below, sorted(each.applied.items()))
+        for node, each in sorted(state.outcomes.items())
+    ]
+    return hashlib.sha256(repr((state.last_revision, facts, outcomes)).encode()).hexdigest()

@@ -137,7 +137,7 @@ class Node:
         """Get the state of one that is as far as any."""
         ahead = max(self.cluster.nodes.values(), key=lambda node: node.applied)
         if ahead.applied > self.applied:
-            _, state = ahead.metadata.snapshot()
+            state = b"".join(ahead.metadata.snapshot()[1])
             self.metadata.restore(snapshot_meta(ahead.applied, state), state)
             self.applied = ahead.applied
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
@@ -66,7 +66,7 @@ class ToyMachine:
         self.calls.append(f"followed {leader}")
         self.leads, self.leader = None, leader
 
-    def snapshot(self) -> tuple[Ranges, bytes]:
+    def snapshot(self) -> tuple[Ranges, Iterator[bytes]]:
         self.snapshots += 1
         return self.toy.snapshot()
 

@@ -232,7 +232,7 @@ def _apply(image: GroupImage, write: Write) -> None:
         image.entries[entry.index] = entry
         image.last_index += 1
     if write.snapshot is not None:
-        image.meta, image.state = write.snapshot.meta, write.snapshot.state
+        image.meta, image.state = write.snapshot.meta, bytes(write.snapshot.state)
         image.is_state_damaged = False
         image.last_index = max(image.last_index, image.meta.index)
     for first, stop in write.deletes:

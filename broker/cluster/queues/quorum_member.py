@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from typing import NamedTuple, Protocol
@@ -433,9 +433,10 @@ class QuorumQueueMember:
         self.changed()
         self._members.leader_changed(self.group)
 
-    def snapshot(self) -> tuple[Ranges, bytes]:
+    def snapshot(self) -> tuple[Ranges, Iterator[bytes]]:
         self._members.compaction.note(self.group, self.member.image)
-        return self.member.snapshot()
+        live, state = self.member.snapshot()
+        return live, iter((state,))
 
     # For the leadership
 

@@ -10,13 +10,14 @@
     state      shape:1  msgpack: [last_revision, [kind, key, value, revision, ...], outcomes]
     outcomes   [node, boot, known_below, [number, has_held, ...], ...]
 
-Values are those of `encoding`.  A state is the same bytes on all nodes that have applied the same.
+Values are those of `fact_codec`.  A state is the same bytes on all nodes that have applied the same
+log: names are in the order in which they came.
 Whatever is not exactly this raises `InvalidEncoding`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -24,16 +25,24 @@ import msgpack
 
 from fluffle.broker.durability.definitions.fact_codec import (
     TEXT_ERRORS,
-    decode,
+    decode_value,
     encode,
-    encode_key,
 )
 from fluffle.broker.metadata.change import Change, CountLimit, Fact, Key, Kind, Name
-from fluffle.broker.metadata.state import MetadataState, Proposal, ProposalOutcomes
+from fluffle.broker.metadata.state import (
+    MetadataState,
+    Proposal,
+    ProposalOutcomes,
+    VersionedValue,
+)
 from fluffle.storage.errors import StorageError
 
 SHAPE = b"\x01"
 """Version: raised when the above changes; the old one is still read."""
+
+PIECE_FACTS = 256
+PIECE_BYTES = 1 << 18
+"""A piece of a state ends when it has so much, which takes a few milliseconds to encode."""
 
 UNREADABLE = (ValueError, TypeError, LookupError, RecursionError, StorageError)
 
@@ -55,26 +64,59 @@ def decode_proposals(payload: bytes) -> list[Proposal]:
         raise InvalidEncoding(f"these are no changes: {error!r}") from error
 
 
-def encode_state(state: MetadataState) -> bytes:
-    """Encode the whole state, in pieces."""
-    rows = sorted((kind, encode_key(key), (kind, key)) for kind, key in state)
-    facts = chain.from_iterable(_known_row(state, name) for *_, name in rows)
-    outcomes = chain.from_iterable(
-        (node, of_node.boot, of_node.known_below, _numbers_of(of_node))
-        for node, of_node in sorted(state.outcomes.items())
+def encode_state(state: MetadataState) -> Iterator[bytes]:
+    """Encode the whole state as it is now, in pieces of which each is made when it is asked for:
+    changes that come meanwhile are not in them."""
+    values = state.values()
+    pack = msgpack.Packer(unicode_errors=TEXT_ERRORS, autoreset=False)
+    outcomes = _packed(
+        _flat(
+            (node, of_node.boot, of_node.known_below, _numbers_of(of_node))
+            for node, of_node in sorted(state.outcomes.items())
+        )
     )
-    return SHAPE + _packed([state.last_revision, list(facts), list(outcomes)])
+    pack.pack_array_header(3)
+    pack.pack(state.last_revision)
+    pack.pack_array_header(4 * len(values))
+    return chain((SHAPE + pack.bytes(),), _pieces_of(values), (outcomes,))
 
 
-def decode_state(content: bytes) -> MetadataState:
-    """Raises `InvalidEncoding`."""
+def _pieces_of(values: Mapping[Name, VersionedValue]) -> Iterator[bytes]:
+    pack = msgpack.Packer(unicode_errors=TEXT_ERRORS, autoreset=False)
+    count = size_bytes = 0
+    for (kind, key), (value, revision) in values.items():
+        encoded = encode(kind, value)
+        pack.pack(kind)
+        pack.pack(key)
+        pack.pack(encoded)
+        pack.pack(revision)
+        count += 1
+        size_bytes += len(encoded)
+        if count == PIECE_FACTS or size_bytes >= PIECE_BYTES:
+            yield pack.bytes()
+            pack.reset()
+            count = size_bytes = 0
+    yield pack.bytes()
+
+
+def decode_state(content: bytes, before: MetadataState) -> MetadataState:
+    """Decode a state; values that `before` has at the same revision are taken from there.
+
+    Raises `InvalidEncoding`.
+    """
     state = MetadataState()
     try:
         state.last_revision, facts, outcomes = _unpacked(content)
         _check_counts(state.last_revision)
         for kind, key, value, revision in _rows(facts, 4):
             _check_counts(revision)
-            state.put(_fact_of(kind, key, value), revision)
+            name = Kind(kind), _key_of(key)
+            known = before.find(name)
+            if known is None or known.revision != revision:
+                found = decode_value(*name, value)
+            else:
+                found = known.value
+            state.put(Fact(*name, found), revision)
         for node, boot, known_below, numbers in _rows(outcomes, 4):
             applied = dict(_rows(numbers, 2))
             _check_text(node)
@@ -116,21 +158,13 @@ def _proposal_of(row: Any) -> Proposal:
     return Proposal(node, boot, number, known_below, change, tuple(each[2] for each in seen))
 
 
-def _known_row(state: MetadataState, name: Name) -> tuple[object, ...]:
-    known = state.find(name)
-    assert known is not None
-    kind, key = name
-    return kind, key, encode(kind, known.value), known.revision
-
-
 def _numbers_of(outcomes: ProposalOutcomes) -> list[object]:
     return _flat(sorted(outcomes.applied.items()))
 
 
 def _fact_of(kind: str, key: Any, value: bytes) -> Fact:
-    known = Kind(kind)
-    decoded, found = decode(known, encode_key(_key_of(key)), value)
-    return Fact(known, decoded, found)
+    known, name = Kind(kind), _key_of(key)
+    return Fact(known, name, decode_value(known, name, value))
 
 
 def _room_of(kind: str, vhost: Any, limit: Any) -> CountLimit:

@@ -85,9 +85,15 @@ def decode(kind: Kind, name: bytes, value: bytes) -> tuple[Key, Any]:
 
     Raises `Corrupt` for what was never written, `StorageError` for what a later version wrote.
     """
-    key, fields = _unpacked(kind, name, value)
+    key = _read_key(kind, name)
+    return key, decode_value(kind, key, value)
+
+
+def decode_value(kind: Kind, key: Key, value: bytes) -> Any:
+    """Decode the value under a name.  Raises as `decode` does."""
+    fields = _read_fields(kind, key, value)
     try:
-        return key, CODECS[kind].decode(key, fields)
+        return CODECS[kind].decode(key, fields)
     except UNREADABLE as error:
         raise _corrupt(kind, key, error) from error
 
@@ -100,23 +106,26 @@ def describe(kind: str, name: bytes, value: bytes) -> str | None:
     if kind not in list(Kind):
         return None
     known = Kind(kind)
-    decode(known, name, value)
-    key, fields = _unpacked(known, name, value)
+    key, _ = decode(known, name, value)
+    fields = _read_fields(known, key, value)
     return f"{_shown(key)} {_shown_value(known, fields)}".strip()
 
 
-def _unpacked(kind: Kind, name: bytes, value: bytes) -> tuple[Key, Any]:
+def _read_key(kind: Kind, name: bytes) -> Key:
     try:
-        key: Key = tuple(_read(name))
+        return tuple(_read(name))
     except UNREADABLE as error:
         raise Corrupt(f"catalog {kind} {name!r}", f"the name cannot be read: {error}") from error
+
+
+def _read_fields(kind: Kind, key: Key, value: bytes) -> Any:
     if value[:1] > bytes((SHAPE,)):
         raise StorageError(
             f"catalog {kind} {_shown(key)} has shape {value[0]}; this version reads shapes up to "
             f"{SHAPE}. Use the version that wrote it, or a later one; nothing has been changed"
         )
     try:
-        return key, _read(value[1:])
+        return _read(value[1:])
     except UNREADABLE as error:
         raise _corrupt(kind, key, error) from error
 

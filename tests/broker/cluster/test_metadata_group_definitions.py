@@ -450,7 +450,7 @@ def test_an_image_that_begins_anew_with_an_older_snapshot_takes_nothing_away(
 ) -> None:
     b.ask(declare(b, "old"))
     cluster.settle()
-    index, (_, state) = b.applied, b.metadata.snapshot()
+    index, state = b.applied, b"".join(b.metadata.snapshot()[1])
     b.ask(declare(b, "new"))
     cluster.settle()
     queues = dict(b.catalogue.vhosts["/"].queues)

@@ -1,13 +1,17 @@
 """The host of a node's groups: what comes in, what goes out in which order, who is told what."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import pytest
 
 from fluffle.broker.cluster.codec import encode
 from fluffle.broker.cluster.group_background import HostLimits
-from fluffle.broker.cluster.hosted_group import UNKNOWN_OUTCOME, ProposalLost
+from fluffle.broker.cluster.hosted_group import (
+    SNAPSHOT_PIECES,
+    UNKNOWN_OUTCOME,
+    ProposalLost,
+)
 from fluffle.broker.cluster.ports import TrafficClass, joined
 from fluffle.broker.cluster.raft_host import STEPS_MAX
 from fluffle.raft.config import AddLearner, Configuration, Member, Promote, Remove
@@ -15,6 +19,7 @@ from fluffle.raft.group import Position
 from fluffle.raft.leader import ProposalRefused, RefusalReason
 from fluffle.raft.log import Entry
 from fluffle.raft.messages import LeaderQuery, Ping
+from fluffle.raft.ranges import Ranges
 from fluffle.raft.tuning import Tuning
 from tests.simulation.toy import put
 from tests.support.raft_hosts import HostCluster, ToyMachine
@@ -464,6 +469,50 @@ def test_snapshots_are_taken_a_few_at_a_time() -> None:
     assert taken[-1] == 100
     assert max(steps) == 4  # each counts 64 KiB of a slice of 256
     assert all(image.meta.index == 2 for image in node.image.groups.values())
+
+
+class Large(ToyMachine):
+    """An image whose state is made in many pieces."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made = 0
+
+    def snapshot(self) -> tuple[Ranges, Iterator[bytes]]:
+        live, (state,) = super().snapshot()
+        return live, self.pieces(state)
+
+    def pieces(self, state: bytes) -> Iterator[bytes]:
+        for at in range(0, len(state), 40):
+            self.made += 1
+            yield state[at : at + 40]
+
+
+def test_a_large_state_is_made_a_few_pieces_at_a_time() -> None:
+    """The state is that of the beginning, though the image goes on; the next snapshot counts what
+    came since."""
+    settings = HostLimits(snapshot_bytes_min=60_000, scrub=None)
+    cluster = HostCluster("a", settings=settings, make=Large)
+    cluster.create(GROUP)
+    node = cluster.nodes["a"]
+    for number in range(100):
+        node.host.group(GROUP).propose(put(number, 1_000), lambda fate: None)
+    machine = node.machine(GROUP)
+    assert isinstance(machine, Large)
+    made = [0]
+    while cluster.step():
+        made.append(machine.made)
+        if made[-1] and not node.image.groups[GROUP].meta.index:
+            node.host.group(GROUP).propose(put(1_000 + made[-1], 1_000), lambda fate: None)
+    meta, applied = node.image.groups[GROUP].meta, node.host.group(GROUP).applied
+    assert machine.snapshots == 1
+    assert 0 < meta.index < applied
+    assert max(after - before for before, after in pairwise(made)) == SNAPSHOT_PIECES
+    assert node.host.snapshots.owed_bytes > 1_000 * (applied - meta.index)
+    node.kill()
+    node.start()
+    cluster.advance(2_000)
+    assert node.machine(GROUP).toy.live == machine.toy.live
 
 
 def test_who_is_behind_the_floor_gets_a_snapshot_by_the_bulk_lane(cluster: HostCluster) -> None:

@@ -36,6 +36,14 @@ def contents(node: Node) -> dict[str, bytes]:
     return {topic: kept.content for topic, kept in node.catalogue.vhosts["/"].retained}
 
 
+def snapshot_steps(node: ClusterNode) -> int:
+    """Have a snapshot of the definitions taken; in how many steps it was made."""
+    group, steps = node.cluster.running.host.group(METADATA_GROUP), 1
+    while group.snapshot() is None:
+        steps += 1
+    return steps
+
+
 async def restarted(node: ClusterNode) -> None:
     await node.kill()
     await node.start()
@@ -75,13 +83,21 @@ async def test_all_nodes_have_it_whoever_leads_and_whoever_starts_again(tmp_path
 
         await leader.kill()
         assert await retain(store_of(second.node), "c", b"3") is None
-        expected["c"] = b"3"
+        expected |= {"c": b"3"} | {f"many/{number}": b"%d" % number for number in range(1_500)}
+        store = store_of(second.node)
+        many = (retain(store, *each) for each in expected.items())
+        assert set(await asyncio.gather(*many)) == {None}
         await until(lambda: contents(first.node) == expected)
+        for node in (first, second):
+            assert snapshot_steps(node) > 1
         await leader.start()
         await until(lambda: contents(leader.node) == expected)
 
+        assert await retain(store_of(second.node), "d", b"4") is None
+        expected["d"] = b"4"
+        await until(lambda: all(contents(node.node) == expected for node in three))
         for node in three:
-            assert node.cluster.running.host.group(METADATA_GROUP).snapshot() > 0
+            assert snapshot_steps(node) > 1
         for node in three:
             await restarted(node)
             await until(lambda: contents(node.node) == expected)  # noqa: B023

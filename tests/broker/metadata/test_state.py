@@ -207,7 +207,7 @@ def test_who_comes_under_the_name_of_a_removed_node_counts_anew(
 def test_a_state_that_was_read_back_knows_whose_proposals_count(state: MetadataState) -> None:
     node = Node(state)
     assert state.apply(node.propose(member("a"))) is APPLIED
-    again = decode_state(encode_state(state))
+    again = decode_state(b"".join(encode_state(state)), MetadataState())
     assert again.apply(Node(again, "b").propose(member("c"))) is REPEATED
     assert again.apply(node.propose(removes=(member("a"),))) is APPLIED
     assert again.apply(Node(again, "b").propose(member("c"))) is APPLIED

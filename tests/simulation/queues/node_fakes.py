@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 
 from fluffle.broker.cluster.applied_barrier import AppliedBarrier
@@ -72,7 +72,7 @@ class MachineWithDigest:
     def followed(self, term: int, leader: NodeId | None) -> None:
         self._machine.followed(term, leader)
 
-    def snapshot(self) -> tuple[Ranges, bytes]:
+    def snapshot(self) -> tuple[Ranges, Iterator[bytes]]:
         return self._machine.snapshot()
 
 
