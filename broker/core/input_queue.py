@@ -561,8 +561,10 @@ class InputQueue(Generic[E]):
         finally:
             if ends_turn:
                 self._turn.end(len(data))
-        output, transport = self._output, self._transport
-        if 0 < len(data) <= SHORT_READ_BYTES and self._is_answered_later:
+        output, transport, session = self._output, self._transport, self.session
+        # a publisher has sent no messages, whose confirm would come soon
+        is_answered_later = session is not None and session.wants_confirms and not session.has_put
+        if is_answered_later and 0 < len(data) <= SHORT_READ_BYTES and not self.is_over:
             acknowledge_read(transport)
         if output.is_draining and transport.get_write_buffer_size() > UNREAD_BYTES_MAX:
             self._read_holds.wait_until_read()
@@ -575,14 +577,6 @@ class InputQueue(Generic[E]):
         elif not self.is_over:
             self._read_control.hold("busy")
             self.act_later()
-
-    @property
-    def _is_answered_later(self) -> bool:
-        """True if the read brought no messages of a publisher, whose confirm would come soon."""
-        session = self.session
-        if session is None or self.is_over:
-            return False
-        return session.wants_confirms and not session.has_put
 
     def act_later(self) -> None:
         """Go on in the next turn, if there is anything to go on with."""

@@ -59,13 +59,13 @@ class OutputBuffer:
 
     __slots__ = (
         "_durable",
-        "_handed_bytes",
         "_held",
         "_held_bytes",
         "_sources",
         "_touch",
         "_waiting",
         "_writer",
+        "handed_bytes",
         "is_draining",
         "pieces",
         "sent_bytes",
@@ -93,8 +93,8 @@ class OutputBuffer:
         """Last commit known to be durable."""
         self._writer = writer
         self._touch = touch
-        self._handed_bytes = 0
-        """Deliveries that were handed out and are not written yet."""
+        self.handed_bytes = 0
+        """Bytes of deliveries that were handed out and are not written yet."""
         self.writes = self.written_bytes = 0
         """How often something was, and how much."""
         self._waiting: dict[Consumer, None] = {}
@@ -140,11 +140,11 @@ class OutputBuffer:
 
     def reserve(self, content_bytes: int) -> None:
         """Deliveries were handed out: they use up the burst until they are written."""
-        self._handed_bytes += content_bytes
+        self.handed_bytes += content_bytes
 
     def unreserve(self, content_bytes: int) -> None:
         """Deliveries that were handed out will not come, which may make room."""
-        self._handed_bytes -= content_bytes
+        self.handed_bytes -= content_bytes
         self._touch(self)
 
     def sent(self, content_bytes: int) -> None:
@@ -152,14 +152,9 @@ class OutputBuffer:
         self.sent_bytes += content_bytes
         self._touch(self)
 
-    @property
-    def has_room(self) -> bool:
-        """True if deliveries may be handed out."""
-        return self._handed_bytes < BURST_BYTES and not self.is_draining
-
     def room(self, consumer: Consumer) -> int:
         """How many messages may be handed to `consumer`; at 0 it is woken when there is room."""
-        left_bytes = BURST_BYTES - self._handed_bytes
+        left_bytes = BURST_BYTES - self.handed_bytes
         if left_bytes > 0 and not self.is_draining:
             return -(-left_bytes // MESSAGE_BYTES_MIN)
         self._waiting[consumer] = None
@@ -191,7 +186,7 @@ class OutputBuffer:
                 self.written_bytes += sum(map(len, pieces))
                 self._writer.writelines(pieces)
             self.writes += 1
-        self._handed_bytes -= size_bytes
+        self.handed_bytes -= size_bytes
         self.sent_bytes -= size_bytes
         if self._waiting and not self.is_draining:
             self._wake()

@@ -299,8 +299,6 @@ class Queue:
         self._guards = self._entrance.go_by(settings.cache, self._length_limit, self.enqueue)
         if self.spec.mailbox_limit:
             self._guards = (*self._guards, self._drop_untaken)
-        if self.spec.queue_type is QueueType.MQTT_QOS0:
-            self._guards = (self._pass_by, *self._guards)
         self._overdue.go_by(self, settings.consumer_timeout_ms)
         self._settings = self._dying.settings = settings
         self._message_ttl_ms = settings.message_ttl_ms
@@ -396,6 +394,14 @@ class Queue:
         All name a priority or none does.  Once it is deleted, too, it accepts them, as RabbitMQ
         does.
         """
+        if (
+            self._direct is not None
+            and not self._ready_list.count
+            and self.pause is None
+            and expiration_ms is None
+            and self._direct.send_past(origins, contents, content_bytes)
+        ):
+            return EnqueueResult.ACCEPTED  # nothing is before them
         size_bytes = None
         for guard in self._guards:
             result = guard(origins, contents, content_bytes, persistent, expiration_ms)
@@ -423,25 +429,6 @@ class Queue:
         if self._length_limit is not None:
             self._length_limit.added(len(contents), content_bytes)
         return EnqueueResult.RECORDED if is_recorded else EnqueueResult.ACCEPTED
-
-    def _pass_by(
-        self,
-        origins: list[Origin],
-        contents: list[bytes],
-        content_bytes: int,
-        *how: object,
-    ) -> EnqueueResult | None:
-        """Give messages that come in to the client at once, if nothing is before them, and they do
-        not expire."""
-        if (
-            self._direct is None
-            or self._ready_list.count
-            or how[1] is not None
-            or self.pause is not None
-            or not self._direct.send_past(origins, contents, content_bytes)
-        ):
-            return None
-        return EnqueueResult.ACCEPTED
 
     def _drop_untaken(
         self, origins: list[Origin], contents: list[bytes], *_how: object
@@ -736,7 +723,8 @@ class Queue:
         self.deliver_ready()  # mutant: OR1
         self.in_exclusive_use |= consumer.exclusive
         self._turns.add(consumer)
-        self._direct = consumer.direct if len(self._turns) == 1 else None
+        is_lone = self.spec.queue_type is QueueType.MQTT_QOS0 and len(self._turns) == 1
+        self._direct = consumer.direct if is_lone else None
         if self._ready_list.count:
             self._touch(self)
 

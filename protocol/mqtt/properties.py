@@ -10,7 +10,7 @@ the order of identifiers, user properties last and in their order.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, TypeAlias
 
 from fluffle.protocol.mqtt.codes import InvalidPacket, PacketType, ReasonCode, malformed
 from fluffle.protocol.mqtt.codes import protocol_error as refused
@@ -232,13 +232,16 @@ class Properties:
         return bool(self.values or self.user or self.subscription_ids)
 
     def integer(self, property_id: PropertyId, default: int) -> int:
-        return cast("int", self.values.get(property_id, default))
+        value: Any = self.values.get(property_id, default)
+        return int(value)
 
     def text(self, property_id: PropertyId) -> str | None:
-        return cast("str | None", self.values.get(property_id))
+        value: Any = self.values.get(property_id)
+        return None if value is None else str(value)
 
     def binary(self, property_id: PropertyId) -> bytes | None:
-        return cast("bytes | None", self.values.get(property_id))
+        value: Any = self.values.get(property_id)
+        return None if value is None else bytes(value)
 
 
 def decode_properties(raw: bytes, where: int = PacketType.PUBLISH) -> Properties:

@@ -397,7 +397,8 @@ class Reader:
         packet = DECODERS[kind](body, kind, self.version)
         if isinstance(packet, Connect):
             self._is_introduced = True
-        self._check_codes(kind, packet)
+        if kind in self.codes:
+            self._check_codes(kind, packet)
         if isinstance(packet, Disconnect):
             self.close()
         return packet

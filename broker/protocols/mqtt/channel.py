@@ -365,7 +365,8 @@ class Channel:
         self._server.sys.forget(self)
         consumer_count = len(self.subscriptions)
         end_consumers(self)
-        self.groups.end()
+        if self.state.subscriptions:
+            self.groups.end()
         if self._outgoing is not None:
             self._outgoing.end()
         steps = self.settlements.settle_all(Outcome.LOST)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from fluffle.broker.base.client_session import OUTGOING
 from fluffle.broker.base.traffic import ClientDrop, Deliveries
-from fluffle.broker.core.output_buffer import burst_bytes
+from fluffle.broker.core.output_buffer import BURST_BYTES, burst_bytes
 from fluffle.broker.core.settlement import Stretch
 from fluffle.broker.protocols.mqtt.conversion import expiry_property, with_identifiers
 from fluffle.broker.protocols.mqtt.packet_keeper import NotedPackets
@@ -576,9 +576,9 @@ class PublishWriter:
             if variant.form.qos < 0:
                 return True
             output = channel.output
-            if not output.has_room:
+            if output.is_draining or output.handed_bytes >= BURST_BYTES:
                 return False
-            output.reserve(group.burst_bytes)
+            output.handed_bytes += group.burst_bytes
             output.pieces.append(group.encoded.get(variant) or group.packets(variant))
             output.sent(group.burst_bytes)
             self._counts.consumed_auto_ack += len(contents)

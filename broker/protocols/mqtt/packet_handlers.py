@@ -37,11 +37,16 @@ from fluffle.protocol.mqtt.packets import (
     Pingresp,
     Subscribe,
     Unsubscribe,
+    encode,
 )
 from fluffle.protocol.mqtt.properties import PropertyId
 
 if TYPE_CHECKING:
     from fluffle.broker.protocols.mqtt.channel import Channel
+
+
+PINGRESP = encode(Pingresp(), MQTT_5)
+"""The same in all versions."""
 
 
 def channel_of(connection: Connection) -> Channel:
@@ -182,7 +187,7 @@ def on_unsubscribe(connection: Connection, packet: Unsubscribe) -> int:
 
 
 def on_pingreq(connection: Connection, _packet: Pingreq) -> int:
-    connection.send(Pingresp())
+    connection.output.add(PINGRESP)
     return 1
 
 

@@ -54,7 +54,7 @@ def memberships(
     """Find the bindings by which a client shares queues of groups, and no others; with `connection`
     those that end with it."""
     found = queue_changes.memberships(vhost, exchange, member, connection)
-    return {
+    return found and {
         binding: each
         for binding, each in found.items()
         if binding.destination == shared_queue(each.group, each.topic_filter)
@@ -205,8 +205,6 @@ class SharedQueues:
 
     def end(self) -> None:
         """The connection ends, and its consumers have."""
-        if not self._channel.state.subscriptions:
-            return
         names = {each.queue("") for each in self._channel.state.shared}
         for name in names & self._channel.writers.keys():
             del self._channel.writers[name]

@@ -13,7 +13,7 @@ from weakref import ref
 import pytest
 
 from fluffle.protocol.mqtt.codes import MQTT_3_1_1
-from fluffle.protocol.mqtt.packets import Connect, Disconnect, Pingreq, encode
+from fluffle.protocol.mqtt.packets import Connect, Disconnect, Pingreq, Publish, encode
 from tests.house.publish_path import FOLDERS
 from tests.support.leaks import garbage, without_collector
 from tests.support.mqtt_edge import MqttClient, MqttEdge
@@ -24,8 +24,13 @@ MINUTES_S = 120
 pytestmark = pytest.mark.usefixtures(without_collector.__name__)
 
 
-CONNECT_CALLS_MAX = 320
+CONNECT_CALLS_MAX = 300
 """Most calls of a client that connects, pings and leaves, without lines of the log."""
+
+
+SUBSCRIBERS = 20
+DELIVERY_CALLS_MAX = {0: 6, 1: 69}
+"""Most calls for each subscriber that is sent a lone message, by QoS, up to the write."""
 
 
 def calls_of_product(act: Callable[[], object]) -> int:
@@ -89,3 +94,18 @@ def test_a_client_that_comes_and_goes_costs_few_calls() -> None:
 
     come_and_go()
     assert calls_of_product(come_and_go) <= CONNECT_CALLS_MAX
+
+
+@pytest.mark.parametrize("qos", [0, 1])
+def test_a_lone_message_costs_few_calls_for_each_subscriber(qos: int) -> None:
+    def calls_to(subscribers: int) -> int:
+        mqtt = MqttEdge()
+        for number in range(subscribers):
+            mqtt.connect(f"display-{number}", MQTT_3_1_1).subscribe("a", options=qos)
+        publisher = mqtt.connect("meter", MQTT_3_1_1)
+        publish = encode(Publish(b"a", b"x", qos, packet_id=qos), MQTT_3_1_1)
+        publisher.send(publish)
+        return calls_of_product(lambda: publisher.send(publish))
+
+    few, many = calls_to(1), calls_to(1 + SUBSCRIBERS)
+    assert (many - few) / SUBSCRIBERS <= DELIVERY_CALLS_MAX[qos]
