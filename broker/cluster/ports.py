@@ -72,6 +72,8 @@ class FrameKind(IntEnum):
     """Question whether there is a cluster, and which node is to found one: see `formation`."""
     READ_INDEX = 16
     """How far a node must be to know all that was defined before it asked, and the answer."""
+    CLIENTS = 17
+    """Clients that have connected to a node, and may be connected to one only."""
 
 
 OnFrame = Callable[[NodeId, FrameKind, bytes], None]

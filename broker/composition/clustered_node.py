@@ -13,13 +13,14 @@ from fluffle.broker.access.limits import Usage
 from fluffle.broker.alarms.alarms import Alarms
 from fluffle.broker.base.callbacks import completion_of
 from fluffle.broker.base.logs import event
+from fluffle.broker.cluster.client_ids import SharedClients
 from fluffle.broker.cluster.cluster import ClusterService
 from fluffle.broker.cluster.direct_reply_to import RemoteReplies
 from fluffle.broker.cluster.history_replication import HistoryReplication
 from fluffle.broker.cluster.host_loop import log_refused
 from fluffle.broker.cluster.hosted_group import HostedGroup
 from fluffle.broker.cluster.join import DiskAtStart, begin_boot
-from fluffle.broker.cluster.links.handshake import REPLIES_SINCE, USAGE_SINCE
+from fluffle.broker.cluster.links.handshake import CLIENTS_SINCE, REPLIES_SINCE, USAGE_SINCE
 from fluffle.broker.cluster.links.identity import BOOT_NONCE_BYTES
 from fluffle.broker.cluster.links.links import LinkSender
 from fluffle.broker.cluster.ports import FrameKind, TrafficClass
@@ -105,6 +106,8 @@ class ClusteredNode:
         self.kept: OnKept = self._histories.kept
         self.cluster: ClusterService | None = None
         """None until it has begun."""
+        self.clients: SharedClients | None = None
+        """None until they are shared."""
         self._catalogue: Catalogue
 
     def begin(self, catalogue: Catalogue) -> Metadata:
@@ -143,6 +146,9 @@ class ClusteredNode:
         replies = LinkSender(links, FrameKind.REPLY, since=REPLIES_SINCE)
         requesters.elsewhere = distant = RemoteReplies(self._begun.name, requesters, replies, loop)
         self._listen(FrameKind.REPLY, distant)
+        sender = LinkSender(links, FrameKind.CLIENTS, since=CLIENTS_SINCE)
+        self.clients = SharedClients(self._begun.name, sender, loop)
+        self._listen(FrameKind.CLIENTS, self.clients)
 
     def _listen(self, kind: FrameKind, shared: SharedState) -> None:
         """Give it what is for it."""

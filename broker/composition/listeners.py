@@ -82,6 +82,22 @@ class NodeListeners:
         """Let clients in, with TLS and without.  OSError for what is not encrypted, StartFailed."""
         for listener in listeners_of(self._parts.config):
             self._addresses[listener.name] = await self._open(listener)
+        self._parts.catalogue.node_loss_listeners.append(self._node_lost)
+        if self._has_sessions_of(self._services.owners.node):
+            self._mqtt_server()
+
+    def _node_lost(self, node: str, is_lost: Callable[[], bool]) -> None:
+        """Look after the sessions of a node that is lost, whether or not MQTT is spoken here."""
+        if self._has_sessions_of(node):
+            self._mqtt_server().adoption.node_lost(node, is_lost)
+
+    def _has_sessions_of(self, node: str) -> bool:
+        """True if there are sessions of clients that were connected to a node last."""
+        return any(
+            kept.node == node
+            for vhost in self._services.vhosts.values()
+            for kept in vhost.client_sessions.by_client.values()
+        )
 
     async def open_late(self, kind: ListenerKind, address: ListenAddress) -> None:
         """Let clients in at one more address, with nothing made for them before the first comes,
@@ -142,7 +158,9 @@ class NodeListeners:
                 queue_type = "classic" if self._cluster_view.cluster is None else "quorum"
             self._mqtt = MqttServer(self._services, config, queue_type)
             self._parts.catalogue.session_listeners.append(self._mqtt.session_changed)
-            self._parts.catalogue.node_loss_listeners.append(self._mqtt.adoption.node_lost)
+            if (clients := self._cluster_view.clients) is not None:
+                unkept = self._mqtt.unkept
+                clients.here, unkept.announce = unkept, clients.came
             self._mqtt.restore()
         return self._mqtt
 

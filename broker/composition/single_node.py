@@ -35,6 +35,7 @@ class SingleNode:
 
     boot = 0
     cluster = None
+    clients = None
     read_barrier: ReadBarrier = LOCAL_READ_BARRIER
 
     def __init__(self, services: NodeServices) -> None:

@@ -47,7 +47,7 @@ from fluffle.broker.cluster.links.identity import (
 from fluffle.raft.config import NodeId
 
 MAGIC = "fluffle link"
-VERSIONS = (9, 17)
+VERSIONS = (9, 18)
 """The oldest and the newest that are spoken here.  In 1 the first leader of a queue was elected; in
 2 a settlement that came too late was done, and that it did was told beside that; before 4 nobody
 said in which incarnation it was, and before 5 what time it is; 6 says which logs it reads, when
@@ -55,12 +55,12 @@ messages expire, and what exchanges keep, 7 that messages were held for too long
 each of some messages may wait that come together; in 10 nodes are asked for what they alone know,
 in 11 hear of answers to direct reply-to, in 12 of how many connections there are, in 13 of what
 dead letters have brought along, in 14 of how far disks have come, in 15 of clusters that are
-founded or joined, in 16 asked for the read index, and in 17 hear with which commits the lives of
-all nodes began, and how far disks have come no more before: who speaks less is not.  One number for
-each form of what goes over links."""
+founded or joined, in 16 asked for the read index, in 17 hear with which commits the lives of all
+nodes began, and how far disks have come no more before, and in 18 which clients have come: who
+speaks less is not.  One number for each form of what goes over links."""
 
 RPC_SINCE, REPLIES_SINCE, USAGE_SINCE, COUNTS_SINCE, PROGRESS_SINCE = 10, 11, 12, 13, 17
-FORMATION_SINCE, READS_SINCE = 15, 16
+FORMATION_SINCE, READS_SINCE, CLIENTS_SINCE = 15, 16, 18
 """The versions of links in which there are frames of these kinds, and counts in them."""
 
 CHALLENGE_BYTES = 32

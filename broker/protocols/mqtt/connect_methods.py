@@ -63,6 +63,8 @@ class ConnectClient(AuthenticatedClient, Protocol):
 
     authentication: Authentication | None
     """Its enhanced authentication, if it has chosen a method."""
+    came_at_ms: int
+    """When its CONNECT came, in ms of common time."""
 
     @property
     def is_over(self) -> bool: ...
@@ -95,7 +97,6 @@ class ConnectRequest:
     """CONNECT of a client, until it is accepted or refused."""
 
     __slots__ = (
-        "_came_at_ms",
         "_client",
         "_client_id",
         "_is_present",
@@ -109,7 +110,7 @@ class ConnectRequest:
     def __init__(self, server: MqttServer, client: ConnectClient, packet: Connect) -> None:
         self._server = server
         self._client = client
-        self._came_at_ms = server.now_ms()
+        client.came_at_ms = server.now_ms()
         self._packet = packet
         self._client_id = packet.client_id or server.services.random_name()
         self._vhost_name = server.config.vhost
@@ -269,7 +270,7 @@ class ConnectRequest:
         self._kept = server.kept(key)
         # mutant: MQ27
         self._is_present = (
-            is_there(vhost, self._client_id, self._came_at_ms)
+            is_there(vhost, self._client_id, self._client.came_at_ms)
             and not self._packet.clean_start
             and not has_lost_queue(vhost, server.states.find(key))
         )
@@ -289,12 +290,22 @@ class ConnectRequest:
             self._accept(session)
             return
         server.connecting[key] += 1
+        if self._ends_elsewhere(session):  # which is to hear why, before its queues are gone
+            server.unkept.announce(key, self._client.came_at_ms)
         change_or_refuse(
             server.services.metadata,
             partial(self._decide_session, session),
             partial(self._decided, session),
             partial(self._not_kept, session),
         )
+
+    def _ends_elsewhere(self, session: Session) -> bool:
+        """True if a connection to another node has exclusive queues of the session, and ends."""
+        try:
+            ending = self._ending_queues(session)
+        except BrokerError:
+            return False
+        return any(each.owner is not None for each in ending)
 
     def _decided(self, session: Session) -> None:
         self._server.connect_over((session.vhost.name, self._client_id), is_let_in=True)
@@ -312,13 +323,7 @@ class ConnectRequest:
         ends when the node starts again, too."""
         self._find(session)
         vhost, client_id, is_present = session.vhost, self._client_id, self._is_present
-        there = queues_of(vhost, client_id)
-        ending = tuple(each for each in there if not is_present or each.owner is not None)
-        for queue in ending:
-            if not self._may_end(vhost, queue):
-                raise vhost.locked(queue.name)
-            session.rights.check("configure", "queue", queue.name)
-        change = queue_changes.delete_queues(vhost, ending)
+        change = queue_changes.delete_queues(vhost, self._ending_queues(session))
         if not is_present:
             exchange = self._server.config.exchange
             leaving = memberships(vhost, exchange, client_id, LASTS)
@@ -331,6 +336,17 @@ class ConnectRequest:
         record = encode_record(self._pending_will(session))
         kept = ClientSession(session.user.name, expiry_s, 0, node, record)
         return change.joined(keep_session(vhost, client_id, kept))
+
+    def _ending_queues(self, session: Session) -> tuple[QueueHandle, ...]:
+        """Return the queues of the session that end with this.  AccessRefused, ResourceLocked."""
+        vhost, there = session.vhost, queues_of(session.vhost, self._client_id)
+        is_present = self._is_present
+        ending = tuple(each for each in there if not is_present or each.owner is not None)
+        for queue in ending:
+            if not self._may_end(vhost, queue):
+                raise vhost.locked(queue.name)
+            session.rights.check("configure", "queue", queue.name)
+        return ending
 
     def _may_end(self, vhost: VirtualHost, queue: QueueHandle) -> bool:
         """True if a queue with a name of the session is of it, and not an exclusive one that a

@@ -120,6 +120,7 @@ class Connection(SocketConnection[Event]):
     __slots__ = (
         "_counted_bytes",
         "authentication",
+        "came_at_ms",
         "channel",
         "event_handlers",
         "phase",
@@ -148,6 +149,7 @@ class Connection(SocketConnection[Event]):
         self.event_handlers = event_handlers
         self.server = server
         self.phase = ConnectionState.CONNECT
+        self.came_at_ms = 0
         self.channel: Channel | None = None
         """Invariant: there in phase RUNNING."""
         self.user_properties: Sequence[tuple[str, str]] = ()
@@ -235,8 +237,8 @@ class Connection(SocketConnection[Event]):
         session.listen(self._on_access)
         session.open()
         channel.open()
-        self.server.attach(state, self)
         self.will, self.will_key = packet.will, accepted.will_key
+        self.server.attach(state, self)
         self.phase = ConnectionState.RUNNING
         self.input.begin(session)
         self.read_holds.listen()

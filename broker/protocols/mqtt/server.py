@@ -62,6 +62,9 @@ TRAFFIC_LABELS = {
 class ConnectedClient(Protocol):
     """Connection that has a session."""
 
+    came_at_ms: int
+    """When its CONNECT came, in ms of common time."""
+
     @property
     def name(self) -> str: ...
 
@@ -92,6 +95,7 @@ class MqttServer:
         "states",
         "sys",
         "taken_over",
+        "unkept",
         "wills",
     )
 
@@ -107,6 +111,7 @@ class MqttServer:
         self.states = SessionStates()
         self.connected: dict[SessionKey, ConnectedClient] = {}
         """Connected clients by session."""
+        self.unkept = UnkeptClients(self)
         self.retained = services.retained if config.retained else None
         self.wills = Wills(services, self.converter, config.exchange, self.retained)
         if config.retained:
@@ -278,6 +283,8 @@ class MqttServer:
     def attach(self, state: SessionState, client: ConnectedClient) -> None:
         """A client has connected to its session, which does not expire meanwhile."""
         self.connected[state.key] = client
+        if not state.is_kept:
+            self.unkept.announce(state.key, client.came_at_ms)
         self.sys.connected()
         self.states.put(state)
         self.wills.session_resumed(state.key)  # mutant: MQ29
@@ -426,6 +433,35 @@ class MqttServer:
             return deletion(vhost, client_id, self.config.exchange)
 
         self.services.metadata_of(ChangedBy(INTERNAL, INTERNAL)).settle(decide)
+
+
+class UnkeptClients:
+    """Connected clients whose sessions are not on record, as `LocalClients`: else that says to
+    which node they have come."""
+
+    __slots__ = ("_server", "announce")
+
+    def __init__(self, server: MqttServer) -> None:
+        self._server = server
+        self.announce: Callable[[SessionKey, int], None] = ignore_client
+        """Tells the other nodes of one that has come, and when."""
+
+    def connected_since(self) -> Iterator[tuple[str, str, int]]:
+        for key in self._server.connected:
+            if (at_ms := self.came_at_ms(*key)) is not None:
+                yield *key, at_ms
+
+    def came_at_ms(self, vhost: str, client_id: str) -> int | None:
+        key = vhost, client_id
+        client, state = self._server.connected.get(key), self._server.states.find(key)
+        return None if client is None or state is None or state.is_kept else client.came_at_ms
+
+    def came_elsewhere(self, vhost: str, client_id: str) -> None:
+        self._server.connected[vhost, client_id].take_over(do_nothing)
+
+
+def ignore_client(_key: SessionKey, _at_ms: int) -> None:
+    """Do nothing: there is no other node."""
 
 
 def queues_of(vhost: VirtualHost, client_id: str) -> tuple[QueueHandle, ...]:

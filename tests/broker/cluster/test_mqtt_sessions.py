@@ -399,6 +399,65 @@ def session_of(node: ClusterNode, client_id: str = "s") -> ClientSession:
     return node.node.catalogue.vhosts["/"].client_sessions.by_client[client_id]
 
 
+@pytest.mark.parametrize("filters", [(), ("t",)], ids=["no subscription", "a subscription"])
+async def test_a_client_without_a_session_that_lasts_is_connected_where_it_came_last(
+    tmp_path: Path, filters: tuple[str, ...]
+) -> None:
+    will = Will(b"w", b"taken over", 1)
+    async with (
+        running_cluster(tmp_path, config=CONFIG) as three,
+        connected(three["c"], "watcher") as watcher,
+        connected(three["a"], "s", lasts=False, will=will) as before,
+    ):
+        await three.meet()
+        await watcher.subscribe(1, "w")
+        for topic_filter in filters:
+            await before.subscribe(1, topic_filter)
+        async with connected(three["b"], "s", lasts=False) as after:
+            assert (await before.expect(Disconnect)).code is ReasonCode.SESSION_TAKEN_OVER
+            assert await watcher.messages(1) == [(b"w", b"taken over", 1)]
+            await after.subscribe(1)
+            async with connected(three["c"], "p") as publisher:
+                await publisher.publish(b"x", 1)
+            assert await after.messages(1) == [(b"t", b"x", 1)]
+
+
+async def test_a_client_that_two_nodes_have_is_ended_where_it_came_first_once_they_meet(
+    tmp_path: Path,
+) -> None:
+    async with (
+        running_cluster(tmp_path, config=CONFIG, is_cuttable=True) as three,
+        connected(three["a"], "s", lasts=False) as before,
+    ):
+        await three.meet()
+        three.cut("a", "b")
+        links = three["a"].cluster.links
+        await until(lambda: not links.is_up("b"))
+        async with connected(three["b"], "s", lasts=False) as after:
+            three.mend("a", "b")
+            assert (await before.expect(Disconnect)).code is ReasonCode.SESSION_TAKEN_OVER
+            await after.subscribe(1)
+
+
+async def test_a_node_without_a_port_for_mqtt_looks_after_the_sessions_of_a_lost_one(
+    tmp_path: Path,
+) -> None:
+    """The one that leads of the two that are left has none."""
+    will = Will(b"t", b"gone", 1)
+    async with running_cluster(tmp_path, config=CONFIG) as three:
+        for name in "bc":
+            await three[name].stop()
+            three[name].config = replace(three[name].config, mqtt=MqttConfig())
+            await three[name].start()
+        async with connected(three["a"], "s", expiry_s=1, will=will) as subscriber:
+            await subscriber.subscribe(1)
+            await three["a"].kill()
+        there = three["b"].node.catalogue.vhosts["/"]
+        await until(lambda: session_of(three["b"]).node in {"b", "c"})
+        await until(lambda: "s" not in there.client_sessions.by_client)
+        assert "mqtt-subscription-sqos1" not in there.queues
+
+
 async def test_a_message_comes_however_often_its_connection_is_lost(tmp_path: Path) -> None:
     async with running_cluster(tmp_path, config=CONFIG) as three:
         async with connected(three["a"], "s") as subscriber:

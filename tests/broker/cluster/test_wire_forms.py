@@ -22,7 +22,7 @@ from fluffle.broker.cluster.queue_sessions.messages import (
 )
 from fluffle.raft.messages import MESSAGES
 
-FORMS = (17, "80d0c53ac166e536")
+FORMS = (18, "aa47b65e1b94ccb5")
 """The newest version, and the digest of its forms.  If they have changed raise the version in
 `handshake.py`, the oldest too unless frames of both are understood, and write both here."""
 

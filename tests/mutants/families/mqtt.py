@@ -55,4 +55,6 @@ MQTT = [
         Swap("A is None or not (B or C)", "A is None"),
     ),
     Mutant("MQ38", "one session has all others noted anew", Remove()),
+    Mutant("MQ39", "who comes elsewhere ends who came there later", Swap("A < B", "True")),
+    Mutant("MQ40", "a node does not say that it has a later client", Remove()),
 ]

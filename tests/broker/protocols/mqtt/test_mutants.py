@@ -9,6 +9,7 @@ from functools import partial
 import pytest
 
 from fluffle.protocol.mqtt.packets import Publish
+from tests.broker.cluster import test_client_ids
 from tests.broker.protocols.mqtt import (
     test_packet_keeper,
     test_session_kills,
@@ -91,6 +92,8 @@ SEEN_BY: dict[str, Callable[[], None]] = {
     "MQ31": stay_away,
     "MQ36": test_packet_keeper.test_a_change_has_all_that_was_asked_for_before_it,
     "MQ37": test_packet_keeper.test_a_session_taken_elsewhere_keeps_no_other_waiting,
+    "MQ39": test_client_ids.who_came_later_stays,
+    "MQ40": test_client_ids.who_came_later_stays,
     "MQ38": test_packet_keeper.test_a_session_taken_elsewhere_keeps_no_other_waiting,
 }
 """The test of what walks seldom do: in those a node is killed when all is durable."""
