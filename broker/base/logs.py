@@ -11,6 +11,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
+from json.encoder import encode_basestring
 from typing import TextIO
 
 MASKED_FIELDS = frozenset({"password", "secret", "cluster_secret", "token"})
@@ -20,9 +21,8 @@ LOGGED_BY = "fluffle"
 """The logger of all that is ours; the process may be another's."""
 PLAIN_VALUE = re.compile(r"[!#-<>-~]+")
 """Values of ASCII that need no quotes: most of them."""
-
-
-QUOTED = json.JSONEncoder(ensure_ascii=False).encode
+PARTING = re.compile('[ "=]')
+"""Characters that only values in quotes may have."""
 
 
 WITHOUT_SOURCE: Mapping[str, object] = {
@@ -174,8 +174,7 @@ def _shown(value: object) -> str:
         return text
     if not text.isprintable():
         return json.dumps(text)
-    is_word = text and not set(text) & set(' "=')
-    return text if is_word else QUOTED(text)
+    return text if text and not PARTING.search(text) else encode_basestring(text)
 
 
 def _one_line(text: str) -> str:

@@ -581,7 +581,7 @@ class InputQueue(Generic[E]):
     def act_later(self) -> None:
         """Go on in the next turn, if there is anything to go on with."""
         busy = self._connections.busy
-        if self._read_control.holds("busy") and not self.is_over and self._handler not in busy:
+        if "busy" in self._read_control.reasons and not self.is_over and self._handler not in busy:
             busy.add(self._handler)
             self._turn.call_soon(self.act)
 

@@ -169,15 +169,17 @@ class WaitingRequests(Generic[E]):
     def end(self, number: int) -> list[E | DeferredEvent[E]]:
         """Wait no more; what has been kept for the number, to be acted on before all else."""
         kept = self.kept.pop(number, [])
-        self._count(-sum(map(self._size_of, kept)))
-        self.is_blocking = self._is_much
+        if kept:
+            self._count(-sum(map(self._size_of, kept)))
+        self.is_blocking = self._kept_bytes > 0 and self._is_much
         return kept
 
     def clear(self) -> None:
         """Nothing that waits is wanted any more, and nothing here keeps the connection alive."""
         self._go_on = no_continuation
         self.kept.clear()
-        self._count(-self._kept_bytes)
+        if self._kept_bytes:
+            self._count(-self._kept_bytes)
         self.is_blocking = False
 
 

@@ -176,7 +176,7 @@ class Connection(SocketConnection[Event]):
         self.count_bytes()
 
     def _go_on_writing(self) -> None:
-        if self.channel is not None:
+        if self.channel is not None and any(self.channel.state.retained):
             self.channel.retained.go_on()
 
     # The input queue

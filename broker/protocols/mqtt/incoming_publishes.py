@@ -492,7 +492,7 @@ class IncomingPublishes:
             return
         if self._size > self._terms.receive_max:
             self._read_control.hold(UNANSWERED)
-        else:
+        elif self._read_control.reasons:
             self._read_control.release(UNANSWERED)
 
     def returned(self, routed: RoutedBatch) -> None:

@@ -674,8 +674,10 @@ class PublishWriter:
 
     def _aliases_for(self, qos: int) -> TopicAliases | None:
         """Return the topic aliases of the client; none for what others overtake."""
-        outgoing = self._outgoing
-        return None if outgoing.noted.are_overtaken(qos) else outgoing.aliases
+        aliases = self._outgoing.aliases
+        if aliases is None or self._outgoing.noted.are_overtaken(qos):
+            return None
+        return aliases
 
     def _send_each(
         self, delivery_batch: DeliveryBatch, form: Form, group: MessageGroup

@@ -102,7 +102,8 @@ def on_acks(connection: Connection, acks: Acks) -> int:
         channel.incoming.released(acks.packet_ids)
     else:
         channel.outgoing.completed(acks.packet_ids)
-    channel.retained.go_on()
+    if any(channel.state.retained):
+        channel.retained.go_on()
     return 1
 
 
@@ -168,7 +169,8 @@ def on_ack(connection: Connection, ack: Ack) -> int:
         channel.incoming.released((ack.packet_id,))
     else:
         channel.outgoing.completed((ack.packet_id,))
-    channel.retained.go_on()
+    if any(channel.state.retained):
+        channel.retained.go_on()
     return 1
 
 
