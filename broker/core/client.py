@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fluffle.broker.core.settlement import Settlements, Unacked
     from fluffle.broker.process.encryption import PeerCertificate
     from fluffle.broker.queues.journal import Owner
-    from fluffle.broker.queues.publish_target import PublishTarget
+    from fluffle.broker.queues.publish_target import BackloggedTarget
     from fluffle.broker.queues.queue_api import SharedCredit
     from fluffle.broker.vhosts.vhost import VirtualHost
     from fluffle.protocol.proxy import Address
@@ -103,7 +103,7 @@ class Client(Protocol):
     def written_bytes(self) -> int:
         """How much has been sent to it."""
 
-    def on_behind(self, target: PublishTarget, count: int) -> None:
+    def on_behind(self, target: BackloggedTarget, count: int) -> None:
         """Note that the client has just put `count` messages into a queue that is behind."""
 
     def on_disk_behind(self) -> None:

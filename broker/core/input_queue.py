@@ -130,6 +130,12 @@ class ReadControl:
             if not self.reasons:
                 self._transport.resume_reading()
 
+    def release_all(self) -> None:
+        """Read, whatever was a reason not to."""
+        if self.reasons:
+            self.reasons = ()
+            self._transport.resume_reading()
+
 
 class FlowCredit:
     """Messages a publisher put into queues that are behind: a queue's `BlockedPublisher`.

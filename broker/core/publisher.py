@@ -55,6 +55,7 @@ from fluffle.broker.core.session import Session
 from fluffle.broker.metadata.metadata import UnconfirmedAbsence
 from fluffle.broker.queues.expiry_times import Lifetimes, lifetimes_at
 from fluffle.broker.queues.publish_target import (
+    BackloggedTarget,
     EnqueueResult,
     PartialResult,
     PublishReceipt,
@@ -82,7 +83,7 @@ TARGETS_AT_ONCE = 512
 class SlowedPublisher(Protocol):
     """Client that is slowed where it publishes faster than queues get rid of messages."""
 
-    def on_behind(self, target: PublishTarget, count: int) -> None:
+    def on_behind(self, target: BackloggedTarget, count: int) -> None:
         """Slow the client, which has just put `count` messages into a queue that is behind."""
 
 

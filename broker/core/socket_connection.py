@@ -195,6 +195,20 @@ class SocketConnection(asyncio.Protocol, Generic[E]):
             self._transport.close()
         self._give_time_to_close()
 
+    def finish_unread(self) -> None:
+        """Finish where more input is on its way than was read: have the client close first, for a
+        socket that is closed with input unread takes back what was written."""
+        if self.output.is_holding or self._transport.get_extra_info("websocket"):
+            self.finish()
+            return
+        self._end_input()
+        self.input.discard()
+        self.output.flush()
+        self.read_control.release_all()
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        self._give_time_to_close()
+
     def on_durable(self, _ticket: int) -> None:
         """Send the output that waited for a commit."""
         if not self._transport.is_closing():

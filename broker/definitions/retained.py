@@ -130,6 +130,8 @@ class RetainedStore:
         """Size of all that waits or is on its way."""
         self.full_targets: list[RetainTarget] = []
         """Targets whose publishers may wait for room."""
+        self.blocked_publishers: list[BlockedPublisher] = []
+        """Publishers that wait for room themselves."""
         self._is_sending = False
         catalogue.retained_listeners.append(self._expire_in_time)
         for vhost in catalogue.vhosts.values():
@@ -177,10 +179,11 @@ class RetainedStore:
     def _answer(self, requests: list[RetainRequest]) -> None:
         """Answer requests that have been decided, and let publishers go on that wait."""
         answer_all(requests)
-        if self.full_targets and not self.is_full:
+        if not self.is_full:
             targets, self.full_targets = self.full_targets, []
             for target in targets:
                 release_publishers(target, sys.maxsize)
+            release_publishers(self, sys.maxsize)
 
     def write(self) -> None:
         """Have what waits retained: a commit begins."""

@@ -101,11 +101,11 @@ def accepted_spans(
 class BlockedPublisher(Protocol):
     """A publisher that waits until the queue has handed out what it put in."""
 
-    def paid(self, queue: PublishTarget, count: int) -> int:
+    def paid(self, queue: BackloggedTarget, count: int) -> int:
         """Take what it owes of `count` messages that left `queue`; how many are left of them."""
 
 
-def release_publishers(queue: PublishTarget, count: int) -> None:
+def release_publishers(queue: BackloggedTarget, count: int) -> None:
     """Call the waiting publishers, in turn, when `count` messages have left."""
     for publisher in tuple(queue.blocked_publishers):
         count = publisher.paid(queue, count)
@@ -181,10 +181,18 @@ class DeadLetterIds(NamedTuple):
         return self._replace(sequences=self.sequences[count:])
 
 
-class PublishTarget(Protocol):
-    """Where messages go: a queue, or a requester of direct reply-to."""
+class BackloggedTarget(Protocol):
+    """A place where more may come in than goes out."""
 
     blocked_publishers: list[BlockedPublisher]
+
+    @property
+    def is_full(self) -> bool:
+        """True if publishers must wait until they are called again."""
+
+
+class PublishTarget(BackloggedTarget, Protocol):
+    """Where messages go: a queue, or a requester of direct reply-to."""
 
     @property
     def name(self) -> str: ...
@@ -192,10 +200,6 @@ class PublishTarget(Protocol):
     @property
     def is_behind(self) -> bool:
         """True if publishers should slow down."""
-
-    @property
-    def is_full(self) -> bool:
-        """True if publishers must wait until they are called again."""
 
     def enqueue(
         self,

@@ -104,6 +104,7 @@ class FakeTransport(asyncio.Transport):
         super().__init__(ends)
         self.writes: list[bytes] = []
         self.is_stuck = False
+        self.has_ended_output = False
         self.was_aborted = False
         self.is_lost = False
         self.pause_count = 0
@@ -143,6 +144,12 @@ class FakeTransport(asyncio.Transport):
 
     def is_closing(self) -> bool:
         return self._is_closing
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        self.has_ended_output = True
 
     def close(self) -> None:
         if not self._is_closing:

@@ -6,7 +6,7 @@ from fluffle.broker.access.users import User
 from fluffle.broker.base.traffic import AMQP_091
 from fluffle.broker.core.client import Handshake
 from fluffle.broker.core.session import Session
-from fluffle.broker.queues.publish_target import PublishTarget
+from fluffle.broker.queues.publish_target import BackloggedTarget
 from tests.support.edge import Edge
 
 
@@ -27,8 +27,8 @@ class FakeClient:
         self.behind: list[tuple[str, int]] = []
         """Queues that were behind when it had just put so many messages into them."""
 
-    def on_behind(self, target: PublishTarget, count: int) -> None:
-        self.behind.append((target.name, count))
+    def on_behind(self, target: BackloggedTarget, count: int) -> None:
+        self.behind.append((getattr(target, "name", ""), count))
 
     def on_disk_behind(self) -> None: ...
 

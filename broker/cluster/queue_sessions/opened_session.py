@@ -19,7 +19,7 @@ from fluffle.broker.cluster.queue_sessions.messages import Deliver, DoneReply, F
 from fluffle.broker.queues.delivery_counts import Counts
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.expiry_times import Lifetimes
-from fluffle.broker.queues.publish_target import DeadLetterIds, PublishTarget
+from fluffle.broker.queues.publish_target import BackloggedTarget, DeadLetterIds
 from fluffle.broker.queues.queue_api import DeliveryBatch, Outcome
 from fluffle.broker.queues.quorum import effects as e
 from fluffle.broker.queues.quorum.facts import NO_HOLDER, GetterAttached, Key, SessionId
@@ -277,7 +277,7 @@ class SessionBackpressure:
             self._queue.blocked_publishers.append(self)
         self._count += count
 
-    def paid(self, queue: PublishTarget, count: int) -> int:
+    def paid(self, queue: BackloggedTarget, count: int) -> int:
         """Some were handed out; how many of these are left for other publishers."""
         paid = min(count, self._count)
         self._count -= paid

@@ -50,7 +50,7 @@ from fluffle.broker.protocols.amqp091.channel import (
     close_for,
     unimplemented,
 )
-from fluffle.broker.queues.publish_target import PublishTarget
+from fluffle.broker.queues.publish_target import BackloggedTarget
 from fluffle.protocol.events import MethodReceived, Publishes, Violation, method_ids
 from fluffle.protocol.methods import Basic, Method, encode_method, encode_payload, make
 from fluffle.protocol.methods import Channel as ChannelMethods
@@ -536,7 +536,7 @@ class Connection(SocketConnection[Occurrence]):
         """RabbitMQ's word for what it is doing, and for why it is not read."""
         return state_of(self.phase, self.services.alarms, self.read_control.holds)
 
-    def on_behind(self, target: PublishTarget, count: int) -> None:
+    def on_behind(self, target: BackloggedTarget, count: int) -> None:
         """Messages went to a queue that is behind: pause, unless acks come this way and help."""
         if self._session is None:  # they are put into their queues when it has ended
             return

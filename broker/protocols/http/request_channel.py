@@ -54,7 +54,7 @@ from fluffle.broker.process.encryption import PeerCertificate
 from fluffle.broker.process.sockets import shown_address
 from fluffle.broker.protocols.http.responses import bad_request
 from fluffle.broker.queues.arguments import Declaration
-from fluffle.broker.queues.publish_target import PublishTarget
+from fluffle.broker.queues.publish_target import BackloggedTarget
 from fluffle.broker.queues.queue_api import (
     Deferred,
     DeliveryBatch,
@@ -116,7 +116,7 @@ class HttpClient:
         self.session, self.channels = session, (channel,)
         self.handshake.connected_at_ms = now_ms
 
-    def on_behind(self, target: PublishTarget, count: int) -> None:
+    def on_behind(self, target: BackloggedTarget, count: int) -> None:
         """Ignore backpressure: a client that waits for each answer needs none."""
 
     def on_disk_behind(self) -> None:

@@ -31,6 +31,7 @@ from fluffle.broker.protocols.mqtt.annotations import client_mark
 from fluffle.broker.protocols.mqtt.authentication import Authentication
 from fluffle.broker.protocols.mqtt.channel import Channel
 from fluffle.broker.protocols.mqtt.connect_methods import Accepted
+from fluffle.broker.protocols.mqtt.conversion import is_text
 from fluffle.broker.protocols.mqtt.outgoing_publishes import DeliveryTerms
 from fluffle.broker.protocols.mqtt.prepared_runs import PublishTerms
 from fluffle.broker.protocols.mqtt.reasons import code_of
@@ -56,9 +57,12 @@ from fluffle.protocol.wire import FieldTable
 
 if TYPE_CHECKING:
     from fluffle.broker.protocols.mqtt.server import MqttServer
-    from fluffle.broker.queues.publish_target import PublishTarget
+    from fluffle.broker.queues.publish_target import BackloggedTarget
     from fluffle.protocol.mqtt.packets import Will
     from fluffle.protocol.proxy import ForwardedConnection
+
+REASON_LENGTH_MAX = 1_000
+"""Characters of a reason that a client is told."""
 
 CLOSE_WAIT_S = 3
 """How long a client has to read why its connection ends."""
@@ -103,12 +107,13 @@ class MqttWaitingRules:
 
 
 class ResponseRules(MqttWaitingRules):
-    """Waiting rules while a client is asked for its response in a login: it may leave, too."""
+    """Waiting rules while a client is asked for its response in a login: nothing waits, for it may
+    send nothing but that, or leave."""
 
     __slots__ = ()
 
-    def number_of(self, packet: Event) -> int | None:
-        return None if isinstance(packet, Disconnect) else super().number_of(packet)
+    def number_of(self, _packet: Event) -> int | None:
+        return None
 
 
 RESPONSE_RULES = ResponseRules()
@@ -342,20 +347,34 @@ class Connection(SocketConnection[Event]):
             assert isinstance(error, BrokerError), "the client's errors are these two"
             self.disconnect(code_of(error), error.explanation)
 
-    def disconnect(self, code: ReasonCode, text: str) -> None:
-        """End the connection; a client of version 5 gets the reason."""
+    def disconnect(self, code: ReasonCode, text: str, *, told_reason: str = "") -> None:
+        """End the connection; a client of version 5 gets the reason code, and `told_reason`."""
         if self.phase is ConnectionState.CLOSED:
             return
         self.close_reason = text
         event(logger, logging.WARNING, "connection_error", connection=self.name, error=text)
+        told = self._told_with(code, told_reason)
         self.end_session()
         if self.phase is ConnectionState.LOGIN:
             is_answer = code in BROKER_CODES[PacketType.CONNACK]
             self.refuse_connect(code if is_answer else ReasonCode.SERVER_UNAVAILABLE, text)
             return
         if self.terms.version == MQTT_5:
-            self.send(Disconnect(code, self._reference_with(code)))
-        self.finish()
+            self.send(Disconnect(code, told))
+        if code is ReasonCode.PACKET_TOO_LARGE:
+            self.finish_unread()
+        else:
+            self.finish()
+
+    def _told_with(self, code: ReasonCode, reason: str) -> Properties:
+        """Properties of a DISCONNECT: another server, or a reason in words; none where the packet
+        would be larger than the client takes."""
+        told = self._reference_with(code)
+        if reason and is_text(reason):
+            told.values[PropertyId.REASON_STRING] = reason[:REASON_LENGTH_MAX]
+        limit_bytes = 0 if self.channel is None else self.channel.delivery_terms.packet_bytes_max
+        is_too_large = 0 < limit_bytes < len(encode(Disconnect(code, told), MQTT_5))
+        return Properties() if is_too_large else told
 
     @property
     def _takes_reference(self) -> bool:
@@ -391,7 +410,8 @@ class Connection(SocketConnection[Event]):
         code = code_of(error)
         if code is ReasonCode.SERVER_SHUTTING_DOWN and self._takes_reference:
             code = ReasonCode.USE_ANOTHER_SERVER
-        self.disconnect(code, error.explanation)
+        is_forced = code is ReasonCode.ADMINISTRATIVE_ACTION
+        self.disconnect(code, error.explanation, told_reason=error.explanation if is_forced else "")
 
     close = fail
 
@@ -451,7 +471,7 @@ class Connection(SocketConnection[Event]):
         """Send a packet at the end of this turn."""
         self.output.add(encode(packet, self.terms.version))
 
-    def on_behind(self, target: PublishTarget, count: int) -> None:
+    def on_behind(self, target: BackloggedTarget, count: int) -> None:
         """Messages went to a queue that is behind: pause."""
         if self.channel is None:
             return

@@ -50,8 +50,11 @@ PINGRESP = encode(Pingresp(), MQTT_5)
 
 
 def channel_of(connection: Connection) -> Channel:
-    """The channel of a client that has been let in."""
-    assert connection.channel is not None, "nothing but CONNECT is acted on before it is accepted"
+    """The channel of a client that has been let in.  InvalidPacket if it has not been: it was asked
+    for its response in a login."""
+    if connection.channel is None:
+        text = "a packet other than AUTH and DISCONNECT before CONNACK"
+        raise InvalidPacket(ReasonCode.PROTOCOL_ERROR, text)
     return connection.channel
 
 
@@ -67,18 +70,19 @@ def on_connect(connection: Connection, packet: Connect) -> int:
 
 def on_publishes(connection: Connection, run: Publishes, mark: int = 0) -> int:
     """`mark`: of what has waited and is known to come late enough (`DeferredEvent`)."""
+    channel = channel_of(connection)
     if connection.services.alarms.reason:
         connection.input.put_back([run], mark)
         connection.read_holds.block()
         return TURN_COST_MAX
-    incoming = channel_of(connection).incoming
+    incoming = channel.incoming
     is_certain = mark > 0 or connection.services.read_barrier.is_complete
     try:
         return incoming.take(run, is_certain=is_certain)
     except LookupTooLong:
         steps = incoming.take_in_steps(run, is_certain=is_certain)
         kept: Event | DeferredEvent[Event] = DeferredEvent(run, mark) if mark else run
-        connection.input.work = LongEvent(kept, connection.channel, steps)
+        connection.input.work = LongEvent(kept, channel, steps)
         return 1
 
 
@@ -175,20 +179,23 @@ def on_ack(connection: Connection, ack: Ack) -> int:
 
 
 def on_subscribe(connection: Connection, packet: Subscribe) -> int:
+    channel = channel_of(connection)
     connection.input.waiting.begin(WHOLE_CONNECTION)
     done = partial(connection.go_on, packet)
-    SubscribeRequest(channel_of(connection), packet, connection.terms, done).begin()
+    SubscribeRequest(channel, packet, connection.terms, done).begin()
     return EVENT_COST + len(packet.filters)
 
 
 def on_unsubscribe(connection: Connection, packet: Unsubscribe) -> int:
+    channel = channel_of(connection)
     connection.input.waiting.begin(WHOLE_CONNECTION)
     done = partial(connection.go_on, packet)
-    UnsubscribeRequest(channel_of(connection), packet, connection.terms, done).begin()
+    UnsubscribeRequest(channel, packet, connection.terms, done).begin()
     return EVENT_COST + len(packet.filters)
 
 
 def on_pingreq(connection: Connection, _packet: Pingreq) -> int:
+    channel_of(connection)
     connection.output.add(PINGRESP)
     return 1
 

@@ -157,3 +157,5 @@ def retain(
             NEVER_EXPIRES_MS if lifetime_ms is None else now_ms + max(1, lifetime_ms),
         )
     store.put(session.vhost.name, prepared.topic, message, done, failed)
+    if store.is_full:
+        session.client.on_behind(store, 1)

@@ -15,6 +15,7 @@ from functools import partial
 from math import exp
 from typing import TYPE_CHECKING, Protocol
 
+from fluffle.broker.alarms.alarms import resident_bytes
 from fluffle.broker.base.errors import AccessRefused, BrokerError
 from fluffle.broker.base.message import NEVER_EXPIRES_MS, RetainedMessage
 from fluffle.broker.base.traffic import ClientTraffic, TrafficLabels
@@ -162,6 +163,7 @@ class SysTopics:
     __slots__ = (
         "_begun_at_ms",
         "_clients_max",
+        "_heap_bytes_max",
         "_labels",
         "_loads",
         "_refreshed_at_ms",
@@ -190,6 +192,8 @@ class SysTopics:
         self.read_bytes = self.written_bytes = 0
         """Octets of all clients, as far as they have counted them."""
         self._clients_max = 0
+        self._heap_bytes_max = 0
+        """The most memory that was seen."""
         self._begun_at_ms = self._now_ms
         self._loads: dict[str, LoadAverage] = {}
         self._shown: dict[str, str] = {}
@@ -311,9 +315,13 @@ class SysTopics:
         """Return all figures but averages, by mosquitto's names."""
         server, services, counts = self._server, self._server.services, self.packets
         sessions = server.session_counts()
+        heap_bytes = resident_bytes() or 0
+        self._heap_bytes_max = max(self._heap_bytes_max, heap_bytes)
         return {
             "version": f"fluffle version {VERSION}",
             "uptime": f"{(self._now_ms - self._begun_at_ms) // 1000} seconds",
+            "heap/current": heap_bytes,
+            "heap/maximum": self._heap_bytes_max,
             "clients/total": sessions.connected + sessions.away,
             "clients/connected": sessions.connected,
             "clients/active": sessions.connected,

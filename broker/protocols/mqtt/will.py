@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from fluffle.broker.definitions.retained import RetainedStore
     from fluffle.broker.protocols.mqtt.conversion import MessageConverter
     from fluffle.broker.protocols.mqtt.session_state import SessionKey
-    from fluffle.broker.queues.publish_target import PublishTarget
+    from fluffle.broker.queues.publish_target import BackloggedTarget
     from fluffle.protocol.proxy import Address
 
 logger = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ class WillClient:
         self.handshake = Handshake()
         self.close_reason = "done"
 
-    def on_behind(self, target: PublishTarget, count: int) -> None:
+    def on_behind(self, target: BackloggedTarget, count: int) -> None:
         """Ignore backpressure: one message needs none."""
 
     def on_disk_behind(self) -> None:

@@ -5,7 +5,7 @@ import pytest
 from fluffle.broker.queues.arguments import Declaration, QueueType, queue_spec
 from fluffle.broker.queues.dead_letters import DeadMessages
 from fluffle.broker.queues.engine import BEHIND_MESSAGES, BURST_BYTES, Queue
-from fluffle.broker.queues.publish_target import PublishTarget
+from fluffle.broker.queues.publish_target import BackloggedTarget
 from fluffle.broker.queues.queue_api import DeliveryBatch, Outcome, SharedCredit
 from fluffle.broker.queues.settings import QueueSettings
 from fluffle.protocol.deaths import DeathReason
@@ -306,7 +306,7 @@ class CountingDebtor:
         self.count = count
         queue.blocked_publishers.append(self)
 
-    def paid(self, queue: PublishTarget, count: int) -> int:
+    def paid(self, queue: BackloggedTarget, count: int) -> int:
         taken = min(count, self.count)
         self.count -= taken
         if not self.count:

@@ -9,14 +9,18 @@ import pytest
 from fluffle.broker.access.passwords import hashed
 from fluffle.broker.access.users import Permission, User
 from fluffle.broker.config.config import MqttConfig
-from fluffle.protocol.mqtt.codes import MQTT_5, ReasonCode
+from fluffle.protocol.mqtt.codes import MQTT_5, PacketType, ReasonCode
 from fluffle.protocol.mqtt.packets import (
+    Ack,
     Auth,
     Connack,
     Connect,
     Disconnect,
+    Packet,
+    Pingreq,
     Publish,
     Subscribe,
+    Unsubscribe,
 )
 from fluffle.protocol.mqtt.properties import Properties, PropertyId
 from tests.support.mqtt_edge import MqttClient, MqttEdge
@@ -127,6 +131,19 @@ def test_a_wrong_answer_is_a_protocol_error(packet: Auth) -> None:
     client.expect(Auth)
     client.send(packet)
     assert client.packets() == [Connack(ReasonCode.PROTOCOL_ERROR)]
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [Publish(b"a", b"x"), Publish(b"a", b"x", 1, packet_id=1), Subscribe(1, [("a", 0)]),
+     Unsubscribe(1, ["a"]), Pingreq(), Ack(PacketType.PUBREL, 1), Connect(MQTT_5, "c")],
+)  # fmt: skip
+def test_who_sends_something_else_than_the_answer_hears_so_at_once(packet: Packet) -> None:
+    client = begun(MqttEdge())
+    client.expect(Auth)
+    client.send(packet)
+    assert client.packets() == [Connack(ReasonCode.PROTOCOL_ERROR)]
+    assert client.transport.is_closing()
 
 
 def test_who_does_not_answer_has_to_go() -> None:

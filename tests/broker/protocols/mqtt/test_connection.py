@@ -1,15 +1,31 @@
 """Connection of MQTT: how it begins, how it ends, and what the client is told."""
 
+import asyncio
+import socket
+from pathlib import Path
+
 import pytest
 
 from fluffle.broker.base.errors import ConnectionForced, NodeStops
-from fluffle.broker.config.config import MqttConfig
+from fluffle.broker.config.config import Config, ListenAddress, MqttConfig
 from fluffle.broker.core.session import REMEMBERED_WHEN_SHORT_MAX
+from fluffle.broker.node import Node
 from fluffle.broker.protocols.mqtt.connection import ConnectionState
 from fluffle.protocol.mqtt.codes import MQTT_3_1_1, MQTT_5, PacketType, ReasonCode
-from fluffle.protocol.mqtt.packets import Ack, Connack, Connect, Disconnect, Pingreq, Pingresp
+from fluffle.protocol.mqtt.packets import (
+    Ack,
+    Connack,
+    Connect,
+    Disconnect,
+    Pingreq,
+    Pingresp,
+    Publish,
+    encode,
+)
 from fluffle.protocol.mqtt.properties import Properties, PropertyId
+from tests.support.deadlines import DEADLINE_S
 from tests.support.mqtt_edge import MqttClient, MqttEdge
+from tests.support.mqtt_socket import MqttSocket, MqttSocketClosed
 
 LEVEL_6 = b"\x10\x0d\x00\x04MQTT\x06\x02\x00\x00\x00\x01c"
 
@@ -107,7 +123,45 @@ def test_who_is_closed_by_others_is_told_that() -> None:
     client = mqtt.connect("c")
     client.connection.fail(ConnectionForced("closed via management"))
     mqtt.edge.run()
-    assert client.packets() == [Disconnect(ReasonCode.ADMINISTRATIVE_ACTION)]
+    told = Properties({PropertyId.REASON_STRING: "closed via management"})
+    assert client.packets() == [Disconnect(ReasonCode.ADMINISTRATIVE_ACTION, told)]
+
+
+def test_a_reason_is_left_out_where_it_has_no_room() -> None:
+    mqtt = MqttEdge()
+    for reason, limit_bytes in (("closed via management", 20), ("\x07", 0)):
+        client = mqtt.accept(MQTT_5)
+        limit = Properties({PropertyId.MAXIMUM_PACKET_SIZE: limit_bytes or 1_000})
+        client.send(Connect(MQTT_5, "c", properties=limit))
+        client.expect(Connack)
+        client.connection.fail(ConnectionForced(reason))
+        mqtt.edge.run()
+        assert client.packets() == [Disconnect(ReasonCode.ADMINISTRATIVE_ACTION)]
+
+
+async def test_who_sends_too_large_a_packet_hears_why_though_he_sends_it_to_the_end(
+    tmp_path: Path,
+) -> None:
+    config = Config(
+        listen=ListenAddress("127.0.0.1", 0),
+        data_dir=tmp_path,
+        mqtt=MqttConfig(listen=(ListenAddress("127.0.0.1", 0),)),
+    )
+    node = Node(config)
+    await node.start()
+    await asyncio.to_thread(send_too_much, node.addresses["mqtt"])
+    await node.stop("test")
+
+
+def send_too_much(address: tuple[str, int]) -> None:
+    """Send a packet of 20 MiB, whole, and read then."""
+    with socket.create_connection(address, DEADLINE_S) as connected:
+        client = MqttSocket(connected)
+        client.connect()
+        client.socket.sendall(encode(Publish(b"t", bytes(20 << 20)), MQTT_5))
+        assert client.next() == Disconnect(ReasonCode.PACKET_TOO_LARGE)
+        with pytest.raises(MqttSocketClosed):
+            client.next()
 
 
 def test_a_bug_ends_one_connection_and_is_said(caplog: pytest.LogCaptureFixture) -> None:

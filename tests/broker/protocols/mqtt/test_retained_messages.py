@@ -9,6 +9,8 @@ from fluffle.protocol.mqtt.codes import PacketType, ReasonCode
 from fluffle.protocol.mqtt.events import Publishes
 from fluffle.protocol.mqtt.packets import Disconnect, Publish, Subscribe, encode
 from fluffle.protocol.mqtt.properties import decode_properties
+from tests.support.edge import Edge
+from tests.support.metadata import ManualMetadata
 from tests.support.mqtt_edge import MqttClient, MqttEdge
 
 IF_NEW, NEVER = 1 << 4, 2 << 4
@@ -205,3 +207,27 @@ def test_a_bug_in_a_later_turn_ends_one_connection() -> None:
     assert client.packets()[-1] == Disconnect(ReasonCode.UNSPECIFIED_ERROR)
     publisher.publish("b")
     assert other.messages() == [("b", b"x", 0)]
+
+
+def test_a_flood_of_retained_messages_is_not_read_faster_than_it_is_kept() -> None:
+    """QoS 0 has no answer for which a client could wait."""
+    mqtt = MqttEdge(edge=Edge(make_metadata=ManualMetadata))
+    metadata, store = mqtt.edge.services.metadata, mqtt.edge.services.retained
+    assert isinstance(metadata, ManualMetadata)
+    store._limits = store._limits._replace(size_bytes_max=1 << 30)
+    flooder = mqtt.connect("flooder")
+    for number in range(20):
+        flooder.publish(f"a/{number}", bytes(1_000_000), retain=True)
+        if not flooder.transport.is_reading():
+            break
+    assert number < 10
+    assert store.is_full
+    while len(metadata):
+        metadata.commit()
+        mqtt.edge.run()
+    assert flooder.transport.is_reading()
+    flooder.publish("b", b"x", retain=True)
+    while len(metadata):
+        metadata.commit()
+        mqtt.edge.run()
+    assert mqtt.edge.vhost.retained.count == number + 2

@@ -49,6 +49,7 @@ def test_who_subscribes_has_all_figures_at_once_as_retained_messages() -> None:
         del found[each]
     assert found.pop("version").startswith(b"fluffle version ")
     assert int(found.pop("bytes/received")) > int(found.pop("bytes/sent")) > 0
+    assert int(found.pop("heap/maximum")) >= int(found.pop("heap/current")) > 1 << 20
     assert found == {
         "uptime": b"0 seconds",
         "clients/total": b"3",
