@@ -211,6 +211,8 @@ class ConsumerTerms:
     arguments: FieldTable = field(default_factory=dict)
     direct: DirectWriter | None = None
     """Where messages may go that need no place in the queue; only for queues of QoS 0 of MQTT."""
+    epoch: int = 0
+    """See `Consumer`."""
 
 
 def start_consumer(
@@ -236,6 +238,7 @@ def start_consumer(
         exclusive=terms.exclusive,
         timeout_ms=arguments.timeout_ms,
         direct=terms.direct,
+        epoch=terms.epoch,
     )
     attached = session.vhost.attach(sink.consumer)
     channel.subscriptions[terms.tag] = sink  # if this ends before, so does its attachment

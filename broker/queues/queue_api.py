@@ -488,6 +488,7 @@ class Consumer:
 
     __slots__ = (
         "direct",
+        "epoch",
         "exclusive",
         "in_flight",
         "is_active",
@@ -515,6 +516,7 @@ class Consumer:
         exclusive: bool = False,
         timeout_ms: int | None = None,
         direct: DirectWriter | None = None,
+        epoch: int = 0,
     ) -> None:
         self.tag = tag
         self.queue = queue
@@ -529,6 +531,9 @@ class Consumer:
         """See `Holder`."""
         self.direct = direct
         """Where messages may go that need no place in the queue, if anywhere."""
+        self.epoch = epoch
+        """Above 0 the consumer of its tag is one, over whatever connection: it takes the place of
+        those of lower epochs, whose messages come back."""
         self.in_flight = 0
         """Invariant: 0 for a consumer with no_ack."""
         self.parked = False

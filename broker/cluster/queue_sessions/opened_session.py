@@ -504,7 +504,8 @@ def got_messages(led: LedQueue, got: e.GetResult) -> list[m.FromLeader]:
 
 def withdrawn_messages(_led: LedQueue, gone: e.Withdrawn) -> list[m.FromLeader]:
     tokens = [m.Token(gone.holder, ordinal, run) for ordinal, run in gone.tokens]
-    return [m.RevokeNotice(tokens), m.CancelNotice(gone.holder)]
+    revoked = m.RevokeNotice(tokens)
+    return [revoked] if gone.is_replaced else [revoked, m.CancelNotice(gone.holder)]
 
 
 def timed_out_messages(_led: LedQueue, gone: e.TimedOut) -> list[m.FromLeader]:

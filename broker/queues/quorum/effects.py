@@ -94,6 +94,8 @@ class Withdrawn:
     holder: Key
     tokens: list[tuple[int, range]]
     """Messages that it held, as pairs of delivery ordinal and run of sequence numbers."""
+    is_replaced: bool = False
+    """True if its client has come over another connection, so that nobody waits for this one."""
 
 
 @dataclass(slots=True)

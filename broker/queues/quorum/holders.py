@@ -38,9 +38,10 @@ from fluffle.broker.queues.quorum.proposals import EffectBuffer
 from fluffle.broker.queues.quorum.runs import MarkedRuns, runs_of, without
 from fluffle.broker.queues.quorum.state import Hold, QueueState
 from fluffle.protocol.spec import ProtocolError
-from fluffle.protocol.wire import encode_table, read_table
+from fluffle.protocol.wire import FieldTable, encode_table, read_table
 
-TIMEOUT = "x-consumer-timeout"
+TIMEOUT, EPOCH = "x-consumer-timeout", "epoch"
+"""Names of what the leader must know of a consumer: see `Consumer`."""
 
 LEAVING_BYTES_MAX = 8 << 20
 """Bytes of deliveries of one queue that may wait to be sent."""
@@ -93,19 +94,29 @@ class Terms(NamedTuple):
 
 def arguments_of(consumer: Consumer) -> bytes:
     """Consumer arguments that the leader must know, as a field table; empty if none."""
-    timeout_ms = consumer.timeout_ms
-    return b"" if timeout_ms is None else encode_table({TIMEOUT: ("l", timeout_ms)})
+    known = {TIMEOUT: consumer.timeout_ms, EPOCH: consumer.epoch or None}
+    table: FieldTable = {name: ("l", value) for name, value in known.items() if value is not None}
+    return encode_table(table) if table else b""
 
 
 def timeout_of(arguments: bytes) -> int | None:
     """How long a consumer may hold a message; None if its arguments do not say, or are none."""
+    return _number_in(arguments, TIMEOUT)
+
+
+def epoch_of(arguments: bytes) -> int:
+    """Return the epoch of a consumer; 0 if it has none."""
+    return _number_in(arguments, EPOCH) or 0
+
+
+def _number_in(arguments: bytes, name: str) -> int | None:
     if not arguments:
         return None
     try:
         table, _end = read_table(arguments, 0)
     except ProtocolError:
         return None
-    _tag, value = table.get(TIMEOUT, ("V", None))
+    _tag, value = table.get(name, ("V", None))
     return value if isinstance(value, int) and value >= 0 else None
 
 
@@ -317,6 +328,19 @@ class Holders:
 
     def of_session(self, session: Key) -> Iterator[Key]:
         return (key for key, held in list(self._held.items()) if held.session == session)
+
+    def earlier(self, terms: Terms) -> list[tuple[Key, Key]]:
+        """Return the consumers in whose place one with these terms comes, with their sessions."""
+        epoch = epoch_of(terms.arguments)
+        if not epoch:
+            return []
+        return [
+            (key, held.session)
+            for key, held in self._held.items()
+            if isinstance(held.attached, ConsumerAttached)
+            and held.attached.tag == terms.tag
+            and 0 < epoch_of(held.attached.arguments) < epoch  # mutant: MQ42
+        ]
 
     def tokens_of(self, key: Key) -> list[tuple[int, range]]:
         """Messages that a holder has, as pairs of delivery ordinal and run of sequence numbers."""

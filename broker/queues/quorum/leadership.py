@@ -362,6 +362,10 @@ class Leadership:
         """Let a consumer take part.  The answer is its key."""
         if self.sessions.known(session, number, 1):
             return
+        for earlier, of_session in self.holders.earlier(terms):  # mutant: MQ41
+            tokens = self.holders.tokens_of(earlier)
+            self._keep(Withdrawn(of_session, earlier, tokens, is_replaced=True))
+            self._detach(earlier, Outcome.LOST)
         self.queue.deliver_ready()
         key = self._builder.take_key()
         fact = terms.attached(key, session)

@@ -399,6 +399,29 @@ def session_of(node: ClusterNode, client_id: str = "s") -> ClientSession:
     return node.node.catalogue.vhosts["/"].client_sessions.by_client[client_id]
 
 
+@pytest.mark.parametrize("qos", [1, 2])
+async def test_who_comes_back_elsewhere_has_first_what_it_had_where_its_node_is_gone(
+    tmp_path: Path, qos: int
+) -> None:
+    """At once, whether or not that node is known to be dead, and in order."""
+    async with (
+        running_cluster(tmp_path, config=CONFIG, is_cuttable=True) as three,
+        connected(three["c"], "p") as publisher,
+    ):
+        await three.meet()
+        async with connected(three["a"], "s") as subscriber:
+            await subscriber.subscribe(qos)
+            for number in range(3):
+                await publisher.publish(b"%d" % number, qos)
+            await unanswered({"a": subscriber}, 3)
+            three.isolate("a")
+            await publisher.publish(b"3", qos)
+            async with connected(three["b"], "s") as subscriber:
+                heard = await unanswered({"b": subscriber}, 4)
+                assert heard["b"] == [b"0", b"1", b"2", b"3"]
+                three.rejoin("a")
+
+
 @pytest.mark.parametrize("filters", [(), ("t",)], ids=["no subscription", "a subscription"])
 async def test_a_client_without_a_session_that_lasts_is_connected_where_it_came_last(
     tmp_path: Path, filters: tuple[str, ...]

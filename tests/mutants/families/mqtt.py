@@ -56,5 +56,9 @@ MQTT = [
     ),
     Mutant("MQ38", "one session has all others noted anew", Remove()),
     Mutant("MQ39", "who comes elsewhere ends who came there later", Swap("A < B", "True")),
+    Mutant("MQ41", "what a client had elsewhere is kept from it", Remove()),
+    Mutant(
+        "MQ42", "an earlier connection takes the place of a later one", Swap("0 < A < B", "True")
+    ),
     Mutant("MQ40", "a node does not say that it has a later client", Remove()),
 ]

@@ -15,6 +15,7 @@ from tests.broker.protocols.mqtt import (
     test_session_kills,
     test_session_machine,
 )
+from tests.broker.queues.quorum import test_leadership
 from tests.mutants.mutant import Mutant
 from tests.mutants.registry import FAMILIES
 from tests.support.mqtt_edge import MqttEdge
@@ -93,6 +94,8 @@ SEEN_BY: dict[str, Callable[[], None]] = {
     "MQ36": test_packet_keeper.test_a_change_has_all_that_was_asked_for_before_it,
     "MQ37": test_packet_keeper.test_a_session_taken_elsewhere_keeps_no_other_waiting,
     "MQ39": test_client_ids.who_came_later_stays,
+    "MQ41": test_leadership.take_the_place_of_another,
+    "MQ42": test_leadership.take_the_place_of_another,
     "MQ40": test_client_ids.who_came_later_stays,
     "MQ38": test_packet_keeper.test_a_session_taken_elsewhere_keeps_no_other_waiting,
 }

@@ -470,6 +470,9 @@ class LeaderHarness:
         assert any(each.consumer_timeout_ms is not None for each in self.said)
         assert effect.held_ms >= effect.timeout_ms
         self.timed_out.append(effect)
+        self.on_withdrawn(edge, effect)
+
+    def on_withdrawn(self, edge: SessionClients, effect: e.TimedOut | e.Withdrawn) -> None:
         edge.consumers.pop(effect.holder, None)
         for ordinal, run in effect.tokens:
             for sequence in run:
@@ -487,6 +490,7 @@ class LeaderHarness:
         e.GetResult: on_got,
         e.ActiveConsumerEffect: on_activity,
         e.TimedOut: on_timed_out,
+        e.Withdrawn: on_withdrawn,
         e.ExpectedEffect: never_told,
     }
 

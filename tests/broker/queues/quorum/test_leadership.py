@@ -25,7 +25,8 @@ from fluffle.broker.queues.quorum.facts import (
     SessionId,
     Settled,
 )
-from fluffle.broker.queues.quorum.holders import Terms
+from fluffle.broker.queues.quorum.holders import EPOCH, Terms
+from fluffle.protocol.wire import encode_table
 from tests.broker.queues.quorum.entry_harness import EntryHarness, bodies, with_consumer
 from tests.broker.queues.quorum.leader_harness import LeaderHarness, full, quorum
 from tests.broker.queues.quorum.random_steps import rest, step
@@ -413,6 +414,48 @@ def test_an_edge_that_is_gone_leaves_nothing_behind() -> None:
     harness.settle_down()
     state = harness.image.state
     assert (state.sessions, state.holders, state.requeued.count) == ({}, {}, 3)
+
+
+def of_epoch(epoch: int) -> bytes:
+    return encode_table({EPOCH: ("l", epoch)})
+
+
+def take_the_place_of_another() -> None:
+    """Have a client attach from another node, and what it held before come to it first."""
+    harness = LeaderHarness()
+    before, after, late = (harness.open_edge() for _ in range(3))
+    harness.attach(before, arguments=of_epoch(5))
+    harness.publish(before, 3)
+    harness.settle_down()
+    assert sorted(before.holds) == [1, 2, 3]
+    held = dict(before.holds)
+    harness.attach(after, arguments=of_epoch(7))
+    harness.settle_down()
+    assert (list(after.holds), before.holds) == ([1, 2, 3], {})
+    before.holds.update(held)  # it has not heard of that
+    harness.end(before, [1, 2, 3], Outcome.ACKED)
+    harness.publish(before, 1)
+    harness.settle_down()
+    assert list(after.holds) == [1, 2, 3, 4], "that came too late"
+    harness.attach(late, arguments=of_epoch(6))
+    harness.settle_down()
+    assert (list(after.holds), late.holds) == ([1, 2, 3, 4], {})
+    harness.check()
+
+
+def test_a_consumer_of_a_later_epoch_takes_the_place_of_its_earlier_ones() -> None:
+    take_the_place_of_another()
+
+
+def test_consumers_without_an_epoch_are_beside_each_other() -> None:
+    harness = LeaderHarness()
+    one, other = harness.open_edge(), harness.open_edge()
+    harness.attach(one)
+    harness.publish(one, 2)
+    harness.settle_down()
+    harness.attach(other, arguments=of_epoch(7))
+    harness.settle_down()
+    assert (sorted(one.holds), other.holds) == ([1, 2], {})
 
 
 def test_an_entry_says_the_same_when_it_is_written_again() -> None:
