@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from tests.simulation.mqtt.mqtt_cluster import MqttCluster
 from tests.simulation.queues.queue_cluster import QueueCluster
 from tests.simulation.run import NAMES
 from tests.simulation.seeds import Job
@@ -58,6 +59,13 @@ def parser_of_all() -> argparse.ArgumentParser:
         const=QueueCluster,
         default=ToyClient,
         help="whole queues: definitions, members, leaderships, edges and clients",
+    )
+    add(
+        "--mqtt",
+        action="store_const",
+        dest="subject",
+        const=MqttCluster,
+        help="sessions of MQTT: nodes with their servers, and clients that move",
     )
     add("--first", type=int, default=1, help="the first of --seeds (%(default)s)")
     sizes_help = (

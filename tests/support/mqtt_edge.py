@@ -40,9 +40,15 @@ P = TypeVar("P")
 class MqttEdge:
     """The MQTT server of a node, and the clients that are connected to it."""
 
-    def __init__(self, config: MqttConfig | None = None, edge: Edge | None = None) -> None:
+    def __init__(
+        self,
+        config: MqttConfig | None = None,
+        edge: Edge | None = None,
+        durable_queue_type: str = "classic",
+    ) -> None:
         self.edge = edge or Edge()
-        self.server = MqttServer(self.edge.services, config or MqttConfig(), "classic")
+        config = config or MqttConfig()
+        self.server = MqttServer(self.edge.services, config, durable_queue_type)
         self.edge.catalogue.session_listeners.append(self.server.session_changed)
 
     def accept(self, version: int = MQTT_5) -> MqttClient:

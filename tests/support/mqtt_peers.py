@@ -66,15 +66,16 @@ class Peer:
             self.is_let_in = True
             self.let_in(present=packet.session_present)
         elif isinstance(packet, Publishes):
-            for packet_id, payload in zip(packet.packet_ids, packet.payloads, strict=True):
-                self.message(packet.qos, packet_id, payload)
+            self.came(packet)
         elif isinstance(packet, Acks):
             for packet_id in packet.packet_ids:
                 self.answered(packet.kind, packet_id)
-        elif isinstance(packet, Ack):
-            self.answered(packet.kind, packet.packet_id)
+        elif not isinstance(packet, Ack):
+            self.took(packet)
+        elif packet.code.is_error:
+            self.refused(packet)
         else:
-            assert isinstance(packet, Suback), packet
+            self.answered(packet.kind, packet.packet_id)
 
     def send(self, packet: Publish | Ack | Subscribe) -> None:
         assert self.line is not None
@@ -86,14 +87,28 @@ class Peer:
 
     def let_in(self, *, present: bool) -> None: ...
 
+    def came(self, packet: Publishes) -> None:
+        """Take a run of messages."""
+        for packet_id, payload in zip(packet.packet_ids, packet.payloads, strict=True):
+            self.message(packet.qos, packet_id, payload)
+
+    def took(self, packet: object) -> None:
+        """Take a packet of another kind."""
+        assert isinstance(packet, Suback), packet
+
+    def refused(self, packet: Ack) -> None:
+        raise AssertionError(f"{self.name} is answered {packet}")
+
     def message(self, qos: int, packet_id: int, payload: bytes) -> None: ...
 
     def answered(self, kind: PacketType, packet_id: int) -> None: ...
 
 
 class Publisher(Peer):
-    def __init__(self, node: PeerNode, qos: int) -> None:
-        super().__init__(node, "p")
+    messages_max = MESSAGES
+
+    def __init__(self, node: PeerNode, qos: int, name: str = "p") -> None:
+        super().__init__(node, name)
         self.qos = qos
         self.published: dict[int, bytes] = {}
         self.released: dict[int, None] = {}
@@ -105,22 +120,28 @@ class Publisher(Peer):
             assert not self.was_present, "a session is lost"
         self.was_present = True
         for packet_id, payload in self.published.items():
-            self.send(Publish(b"t", payload, self.qos, dup=True, packet_id=packet_id))
+            self.send(self.packet(packet_id, payload, dup=True))
         for packet_id in self.released:
             self.send(Ack(PacketType.PUBREL, packet_id))
 
     @property
     def can_publish(self) -> bool:
         under_way = self.published.keys() | self.released.keys()
-        return self.is_let_in and self.next_number < MESSAGES and len(under_way) < 2
+        return self.is_let_in and self.next_number < self.messages_max and len(under_way) < 2
 
     def publish(self) -> None:
         under_way = self.published.keys() | self.released.keys()
         packet_id = next(each for each in (1, 2) if each not in under_way)
-        payload = b"%d" % self.next_number
+        payload = self.payload_of(self.next_number)
         self.next_number += 1
         self.published[packet_id] = payload
-        self.send(Publish(b"t", payload, self.qos, packet_id=packet_id))
+        self.send(self.packet(packet_id, payload))
+
+    def payload_of(self, number: int) -> bytes:
+        return b"%d" % number
+
+    def packet(self, packet_id: int, payload: bytes, *, dup: bool = False) -> Publish:
+        return Publish(b"t", payload, self.qos, dup=dup, packet_id=packet_id)
 
     def answered(self, kind: PacketType, packet_id: int) -> None:
         if kind is PacketType.PUBREC:

@@ -143,6 +143,10 @@ class QueueCluster:
         before = self._lives.get(process.node, m.SessionBoot(0, 0))
         counter = before.counter + (self.chance.random() < 0.8)
         boot = self._lives[process.node] = m.SessionBoot(counter, self.chance.getrandbits(62))
+        return self.made_node(process, links, boot)
+
+    def made_node(self, process: Process, links: Links, boot: m.SessionBoot) -> QueueNode:
+        """Make the services of a process."""
         return QueueNode(process, links, boot, self)
 
     def _died(self, node: NodeId) -> None:

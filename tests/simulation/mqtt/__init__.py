@@ -1,0 +1,1 @@
+"""Whole clusters with clients of MQTT."""
