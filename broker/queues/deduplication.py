@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from hashlib import blake2b
+from operator import attrgetter
 from typing import NamedTuple, TypeAlias
 
 from fluffle.broker.base.message import MessageAnnotations, Origin
@@ -43,6 +44,8 @@ KEY_HEADER = "x-deduplication-header"
 TTL_HEADER = "x-cache-ttl"
 
 NONE: AbstractSet[bytes] = frozenset()
+
+KEY_OF = attrgetter("key")
 
 
 class MessageKey(NamedTuple):
@@ -324,7 +327,7 @@ class EnqueueFilter:
     ) -> EnqueueResult | PartialResult | None:
         """Sift messages from the first on that has a key: in most queues none ever has."""
         if self._sieve is None:
-            if not any(origin.key for origin in origins):
+            if not any(map(KEY_OF, origins)):
                 return None
             assert self._enqueue is not None
             self._sieve = self._make(KEYED_CACHE, self._enqueue)

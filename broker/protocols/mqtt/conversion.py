@@ -121,7 +121,7 @@ class AmqpProperties(NamedTuple):
 class MessageConverter:
     """Conversion in both directions, with what it remembers."""
 
-    __slots__ = ("_from_amqp", "_to_amqp", "_wall_ms", "topics")
+    __slots__ = ("_from_amqp", "_published", "_to_amqp", "_wall_ms", "topics")
 
     def __init__(self, topics: TopicTranslator, wall_ms: Callable[[], int]) -> None:
         """`wall_ms` is the time since 1970: messages that expire say when they came."""
@@ -129,6 +129,7 @@ class MessageConverter:
         self._wall_ms = wall_ms
         self._to_amqp: dict[tuple[bytes, int], AmqpProperties] = {}
         self._from_amqp: dict[tuple[bytes, bool], MqttProperties] = {}
+        self._published: dict[tuple[str, bytes, int, bool, bytes], PublishForm] = {}
 
     def convert_in_steps(self, properties: bytes, qos: int) -> Steps[AmqpProperties]:
         """Convert the raw properties of a PUBLISH, for `published`."""
@@ -146,6 +147,10 @@ class MessageConverter:
     ) -> PublishForm:
         """Convert a PUBLISH, with its raw properties and the mark of its client; `converted`: the
         properties, if that is done."""
+        kind = topic, properties, qos, retain, client
+        found = self._published.get(kind)
+        if found is not None:
+            return found
         converted = converted or self._converted(properties, qos)
         key = self.topics.routing_key(topic)
         reaches_amqp = len(key.encode()) <= SHORTSTR_BYTES_MAX
@@ -163,7 +168,10 @@ class MessageConverter:
         raw = converted.raw
         if converted.is_timed:
             raw = raw[:-TIMESTAMP_BYTES] + (self._wall_ms() // 1000).to_bytes(TIMESTAMP_BYTES)
-        return PublishForm(key if reaches_amqp else "", reaches_amqp, raw, octets)
+        form = PublishForm(key if reaches_amqp else "", reaches_amqp, raw, octets)
+        if not converted.is_timed:
+            _remember(self._published, kind, form, len(topic) + len(properties) + len(octets))
+        return form
 
     def delivered(
         self, origin: Origin, raw: bytes, *, with_properties: bool

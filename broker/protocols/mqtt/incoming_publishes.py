@@ -553,6 +553,9 @@ class IncomingPublishes:
             return
         code = run.code
         assert code is not None, "it is known by now"
+        if not refused:
+            self._add_same(run.kind, packet_ids, code)
+            return
         codes = [
             ReasonCode.QUOTA_EXCEEDED if packet_id in refused else code for packet_id in packet_ids
         ]
@@ -561,16 +564,20 @@ class IncomingPublishes:
     def _add_acks(
         self, kind: PacketType, packet_ids: Sequence[int], codes: Sequence[ReasonCode]
     ) -> None:
-        """Answer messages.  Before version 5 refused ones are not answered, as with RabbitMQ; but
-        a PUBCOMP always is."""
-        start, is_v5 = 0, self._terms.version == MQTT_5
+        """Answer messages, each with its code."""
+        start = 0
         for code, same in groupby(codes):
             stop = start + sum(1 for _ in same)
-            if is_v5:
-                self._output.add(build_acks(kind, packet_ids[start:stop], code))
-            elif not code.is_error or kind is PacketType.PUBCOMP:
-                self._output.add(build_acks(kind, packet_ids[start:stop]))
+            self._add_same(kind, packet_ids[start:stop], code)
             start = stop
+
+    def _add_same(self, kind: PacketType, packet_ids: Sequence[int], code: ReasonCode) -> None:
+        """Answer messages alike.  Before version 5 refused ones are not answered, as with RabbitMQ;
+        but a PUBCOMP always is."""
+        if self._terms.version == MQTT_5:
+            self._output.add(build_acks(kind, packet_ids, code))
+        elif not code.is_error or kind is PacketType.PUBCOMP:
+            self._output.add(build_acks(kind, packet_ids))
 
     def _note_taken(self, packet_ids: Sequence[int], refused: Collection[int]) -> None:
         """Messages of QoS 2 are safe, or refused: then they may come again."""
