@@ -72,7 +72,7 @@ class Peer:
                 self.answered(packet.kind, packet_id)
         elif not isinstance(packet, Ack):
             self.took(packet)
-        elif packet.code.is_error:
+        elif packet.code.is_error and packet.kind is not PacketType.PUBCOMP:
             self.refused(packet)
         else:
             self.answered(packet.kind, packet.packet_id)

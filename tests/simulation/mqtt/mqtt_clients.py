@@ -140,10 +140,7 @@ class SimulatedPublisher(Member, Publisher):
 
     def refused(self, packet: Ack) -> None:
         """The message may have come to some; the identifier is free."""
-        if packet.kind in (PacketType.PUBACK, PacketType.PUBREC):
-            self.published.pop(packet.packet_id, None)
-        else:
-            self.answered(packet.kind, packet.packet_id)
+        self.published.pop(packet.packet_id, None)
 
 
 class SimulatedSubscriber(Member):
