@@ -7,15 +7,19 @@ group.packets(last_run.variant(form, MQTT_5))    # made for the first client, an
 from __future__ import annotations
 
 from itertools import groupby
-from typing import TYPE_CHECKING, NamedTuple
+from operator import attrgetter
+from typing import NamedTuple
 
+from fluffle.broker.base.message import (
+    REMEMBERED_BYTES_MAX,
+    MessageAnnotations,
+    Origin,
+    without_key,
+)
 from fluffle.broker.core.output_buffer import burst_of
 from fluffle.protocol.mqtt.hot import build_publishes
 from fluffle.protocol.mqtt.packets import publish_flags
 from fluffle.protocol.properties import body_of, raw_properties
-
-if TYPE_CHECKING:
-    from fluffle.broker.base.message import Origin
 
 FORMS_MAX = 1024
 """Origins for which a writer remembers how their messages are sent; then it starts afresh."""
@@ -27,6 +31,9 @@ that, and to make its packets costs little beside sending them."""
 VARIANTS_MAX = 8
 """Ways in which a run is kept encoded: clients with subscription identifiers of their own have one
 each."""
+
+
+KEY_OF = attrgetter("key")
 
 
 class Form(NamedTuple):
@@ -97,7 +104,15 @@ class LastRun:
     """The run of messages that a client was sent last: in a fan-out it is the next client's, too,
     and what is sent to both is made once."""
 
-    __slots__ = ("_contents", "_groups", "_origins", "_variants", "passing", "passing_group")
+    __slots__ = (
+        "_contents",
+        "_groups",
+        "_origins",
+        "_unkeyed",
+        "_variants",
+        "passing",
+        "passing_group",
+    )
 
     def __init__(self) -> None:
         self._contents: list[bytes] = []
@@ -108,6 +123,8 @@ class LastRun:
         self.passing_group: MessageGroup | None = None
         """These messages, if they were published alike."""
         self._variants: dict[tuple[Form, int], Variant] = {}
+        self._unkeyed: dict[tuple[str, str, MessageAnnotations, bytes], Origin] = {}
+        """Origins of messages that have keys, without these."""
 
     def variant(self, form: Form, version: int) -> Variant:
         """Return the variant of a form and a version: the same for all clients that have both."""
@@ -136,8 +153,10 @@ class LastRun:
         if contents == self._contents and origins == self._origins:
             return self._groups
         groups: list[MessageGroup] = []
-        start = 0
-        kinds = zip(origins, map(raw_properties, contents), strict=True)
+        start, alike = 0, origins
+        if any(map(KEY_OF, origins)):
+            alike = [self._without_key(origin) for origin in origins]
+        kinds = zip(alike, map(raw_properties, contents), strict=True)
         for (origin, raw), same in groupby(kinds):
             stop = start + sum(1 for _ in same)
             payloads = list(map(body_of, contents[start:stop]))
@@ -146,3 +165,23 @@ class LastRun:
         if sum(map(len, contents)) <= LAST_RUN_BYTES_MAX:
             self._contents, self._origins, self._groups = contents[:], origins[:], groups
         return groups
+
+    def _without_key(self, origin: Origin) -> Origin:
+        """Return an origin without the key of its one message: the same object for all that are
+        alike but for that."""
+        if not origin.key or len(origin.annotations) > REMEMBERED_BYTES_MAX:
+            return origin
+        name = (
+            origin.exchange,
+            origin.routing_key,
+            origin.past,
+            without_key(origin.annotations),
+        )
+        found = self._unkeyed.get(name)
+        if found is None:
+            if len(self._unkeyed) >= FORMS_MAX:
+                self._unkeyed.clear()
+            exchange, routing_key, past, annotations = name
+            found = Origin(exchange, routing_key, past, annotations=annotations)
+            self._unkeyed[name] = found
+        return found

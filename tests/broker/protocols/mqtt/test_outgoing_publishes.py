@@ -4,9 +4,10 @@ from unittest.mock import Mock, patch
 
 import pytest
 
-from fluffle.broker.base.message import Origin
+from fluffle.broker.base.message import KEY_BYTES, REMEMBERED_BYTES_MAX, Origin, with_key
 from fluffle.broker.config.config import MqttConfig
 from fluffle.broker.protocols.mqtt import publish_runs
+from fluffle.broker.protocols.mqtt.annotations import Annotations, pack, unpack
 from fluffle.broker.protocols.mqtt.outgoing_publishes import runs_of
 from fluffle.broker.protocols.mqtt.publish_runs import LAST_RUN_BYTES_MAX, VARIANTS_MAX, LastRun
 from fluffle.broker.protocols.mqtt.server import TRAFFIC_LABELS
@@ -94,6 +95,25 @@ def test_nothing_is_kept_of_a_run_that_is_long() -> None:
     assert last.split([origin] * 2, [content] * 2) is not first
     assert last.split([origin], [content]) is first
     assert last.split([Origin("", "b")], [content]) is not first
+
+
+def test_messages_that_differ_in_their_keys_alone_are_sent_together() -> None:
+    last, content = LastRun(), build_content(b"\x00\x00", b"x")
+    annotations = [pack(Annotations(qos, retain=False, client=b"\0c")) for qos in (2, 2, 1)]
+    keyed = [
+        Origin("", "a", annotations=with_key(each, bytes([number]) * KEY_BYTES))
+        for number, each in enumerate(annotations)
+    ]
+    groups = last.split([*keyed, Origin("", "a")], [content] * 4)
+    assert [group.indices for group in groups] == [range(2), range(2, 3), range(3, 4)]
+    assert [unpack(group.origin.annotations) for group in groups[:2]] == [
+        *map(unpack, annotations[1:])
+    ]
+    (again,) = last.split([keyed[1]], [content])
+    assert again.origin is groups[0].origin
+    long = with_key(annotations[0] + bytes(REMEMBERED_BYTES_MAX), bytes(KEY_BYTES))
+    (alone,) = last.split([Origin("", "a", annotations=long)], [content])
+    assert alone.origin.annotations == long
 
 
 def test_little_is_kept_for_clients_that_each_have_an_identifier_of_their_own() -> None:
