@@ -13,7 +13,6 @@ from benchmarks.micro.hot import content, ns_per_message
 from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.queue_api import Outcome
-from fluffle.broker.queues.quorum.effects import Delivery, Effect
 from fluffle.broker.queues.quorum.entry_codec import FactBatch, encode, pack_enqueued
 from fluffle.broker.queues.quorum.facts import (
     ConsumerAttached,
@@ -27,6 +26,7 @@ from fluffle.broker.queues.quorum.facts import (
 from fluffle.broker.queues.quorum.holders import Terms
 from fluffle.broker.queues.quorum.image import QueueImage
 from fluffle.broker.queues.quorum.leadership import Leadership
+from fluffle.broker.queues.quorum.messages import Deliver, Effect
 from tests.support.leader_host import FakeLeaderHost
 
 TURNS = 50
@@ -94,7 +94,7 @@ class Alone(FakeLeaderHost):
     def __init__(self) -> None:
         super().__init__(QueueSpec("measurements"), [])
         self.image = QueueImage()
-        self.deliveries: list[Delivery] = []
+        self.deliveries: list[Deliver] = []
         self.led = Leadership(self.image, self, self, term=1)
         self.session = self.led.sessions.open(SessionId("a", 1, 1, 1))
         self.led.attach(self.session, 1, Terms(1, "c"))
@@ -106,14 +106,14 @@ class Alone(FakeLeaderHost):
         on_outcome(True)
 
     def release(self, effects: list[Effect]) -> None:
-        self.deliveries += [effect for effect in effects if isinstance(effect, Delivery)]
+        self.deliveries += [each for _session, each in effects if isinstance(each, Deliver)]
 
     def turn(self, origins: list[Origin], contents: list[bytes]) -> int:
         """Publish; acknowledge what came of the turn before.  How many messages that was."""
         settled = 0
         for delivery in self.deliveries:
-            run = delivery.delivery_batch.sequences
-            tokens = [(0, range(run[0], run[-1] + 1))]
+            (run,) = delivery.runs
+            tokens = [(0, run)]
             self.led.settle(self.session, self.next, delivery.holder, tokens, outcome=Outcome.ACKED)
             self.next += 1
             settled += len(run)

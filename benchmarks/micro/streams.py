@@ -12,8 +12,7 @@ from benchmarks.micro.replicated import ORIGIN, TURNS
 from fluffle.broker.base.message import Origin
 from fluffle.broker.cluster.ports import joined
 from fluffle.broker.cluster.queue_sessions import events as happened
-from fluffle.broker.cluster.queue_sessions import messages as m
-from fluffle.broker.cluster.queue_sessions.messages import decode, encode
+from fluffle.broker.cluster.queue_sessions.codec import decode, encode
 from fluffle.broker.cluster.queue_sessions.replies import apply_frame
 from fluffle.broker.cluster.queue_sessions.session_client import (
     AttachTerms,
@@ -23,10 +22,11 @@ from fluffle.broker.cluster.queue_sessions.session_client import (
 from fluffle.broker.cluster.queue_sessions.session_server import SessionServer
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.queue_api import Outcome
-from fluffle.broker.queues.quorum.effects import Effect
+from fluffle.broker.queues.quorum import messages as m
 from fluffle.broker.queues.quorum.facts import Key
 from fluffle.broker.queues.quorum.image import QueueImage
 from fluffle.broker.queues.quorum.leadership import Leadership
+from fluffle.broker.queues.quorum.messages import Effect
 from tests.support.leader_host import FakeLeaderHost
 
 BATCH_MESSAGES = (1, 100)

@@ -52,7 +52,6 @@ from fluffle.broker.cluster.membership import (
 from fluffle.broker.cluster.metadata_group import HostedMetadataLog, ReplicatedMetadata
 from fluffle.broker.cluster.node_monitor import AbsentNodes, MajorityMonitor, PeerViews
 from fluffle.broker.cluster.ports import METADATA_GROUP, FrameKind, TrafficClass
-from fluffle.broker.cluster.queue_sessions.messages import SessionBoot
 from fluffle.broker.cluster.queues.leader_routes import SessionTransport
 from fluffle.broker.cluster.queues.pending_replies import Deletions
 from fluffle.broker.cluster.queues.placement import ID_BITS
@@ -71,6 +70,7 @@ from fluffle.broker.metadata.metadata import Consequence
 from fluffle.broker.metadata.nodes import NodeRegistry, Nodes
 from fluffle.broker.node_services import NodeServices
 from fluffle.broker.process.sockets import cannot_listen
+from fluffle.broker.queues.quorum.messages import SessionBoot
 from fluffle.broker.runtime.runtime import Runtime
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.raft.config import Configuration, NodeId

@@ -18,7 +18,6 @@ from fluffle.broker.cluster.host_loop import HostIdentity, RunningHost
 from fluffle.broker.cluster.links.handshake import COUNTS_SINCE
 from fluffle.broker.cluster.links.identity import BOOT_NONCE_BYTES, Boot
 from fluffle.broker.cluster.ports import FrameKind, OnFrame, OnLink, Payload, TrafficClass
-from fluffle.broker.cluster.queue_sessions.messages import SessionBoot
 from fluffle.broker.cluster.queues.leader_routes import SessionTransport
 from fluffle.broker.cluster.queues.pending_replies import Deletions
 from fluffle.broker.cluster.queues.ports import QueueId
@@ -30,6 +29,7 @@ from fluffle.broker.durability.definitions.node_identity import KnownPeer
 from fluffle.broker.metadata.metadata import LOCAL_READ_BARRIER, Metadata
 from fluffle.broker.node_services import NodeServices
 from fluffle.broker.queues.quorum.entry_codec import VERSION
+from fluffle.broker.queues.quorum.messages import SessionBoot
 from fluffle.raft.config import NodeId
 
 LONE: NodeId = "this node"

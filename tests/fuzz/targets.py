@@ -23,9 +23,8 @@ from fluffle.broker.cluster.links.chunks import HEARTBEAT_CHUNK, ChunkDecoder, O
 from fluffle.broker.cluster.links.handshake import LinkCredentials, LinkHandshake
 from fluffle.broker.cluster.links.identity import Boot, Boots, Identity, LinkRefused, PeerBoots
 from fluffle.broker.cluster.ports import FrameKind, joined
-from fluffle.broker.cluster.queue_sessions import messages as m
-from fluffle.broker.cluster.queue_sessions.messages import decode as decode_frame
-from fluffle.broker.cluster.queue_sessions.messages import encode as encode_frame
+from fluffle.broker.cluster.queue_sessions.codec import decode as decode_frame
+from fluffle.broker.cluster.queue_sessions.codec import encode as encode_frame
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.definitions.file_format import DefinitionsError, read
 from fluffle.broker.definitions.importer import import_definitions
@@ -45,6 +44,7 @@ from fluffle.broker.metadata.change import NO_FACTS, Change, CountLimit, Fact, K
 from fluffle.broker.metadata.metadata import LocalMetadata
 from fluffle.broker.metadata.state import MetadataState, Proposal
 from fluffle.broker.queues.queue_api import Outcome
+from fluffle.broker.queues.quorum import messages as m
 from fluffle.broker.queues.quorum.entry_codec import decode as decode_entry
 from fluffle.broker.queues.quorum.entry_codec import encode as encode_entry
 from fluffle.broker.queues.quorum.entry_codec import read_messages

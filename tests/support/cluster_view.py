@@ -8,10 +8,10 @@ from types import MappingProxyType
 from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.cluster.links.handshake import COUNTS_SINCE
 from fluffle.broker.cluster.ports import FrameKind, OnFrame, OnLink, Payload, TrafficClass
-from fluffle.broker.cluster.queue_sessions.messages import SessionBoot
 from fluffle.broker.cluster.queues.ports import QueueId
 from fluffle.broker.metadata.metadata import Decide, Metadata, OnLateError, ignore_done
 from fluffle.broker.queues.quorum.entry_codec import VERSION
+from fluffle.broker.queues.quorum.messages import SessionBoot
 from fluffle.raft.config import NodeId
 
 NOBODY: Mapping[NodeId, int] = MappingProxyType({})

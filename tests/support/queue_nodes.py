@@ -8,7 +8,6 @@ from random import Random
 from fluffle.broker.base.traffic import Traffic
 from fluffle.broker.cluster.ports import FrameKind, GroupOwner, Machine
 from fluffle.broker.cluster.queue_sessions.events import Event
-from fluffle.broker.cluster.queue_sessions.messages import SessionBoot
 from fluffle.broker.cluster.queues import quorum_members, session_router
 from fluffle.broker.cluster.queues.leader_routes import LeaderRoute, SessionTransport
 from fluffle.broker.cluster.queues.placement import draw_id
@@ -18,6 +17,7 @@ from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.dead_letters import DeadMessages
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.quorum.entry_codec import VERSION
+from fluffle.broker.queues.quorum.messages import SessionBoot
 from fluffle.broker.queues.settings import QueueSettings, by_arguments
 from fluffle.broker.runtime.timers import QueueTiming, Timers
 from fluffle.broker.runtime.turn import raise_it

@@ -1,12 +1,15 @@
-"""Events of a session for the channels it serves."""
+"""Events of a session for the channels it serves.
+
+A message of the leader that says all is an event itself: `GetAnswer`, `RevokeNotice`, `NotLeader`.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from fluffle.broker.cluster.queue_sessions.messages import Deliver, Token
 from fluffle.broker.queues.quorum.facts import Key
+from fluffle.broker.queues.quorum.messages import Deliver, GetAnswer, NotLeader, RevokeNotice, Token
 
 
 @dataclass(slots=True)
@@ -74,17 +77,6 @@ class MessagesDelivered:
 
 
 @dataclass(slots=True)
-class Got:
-    """A get is done, with a message or without one."""
-
-    number: int
-    ready: int
-    deliver: Deliver | None
-    is_crashed: bool = False
-    """True if there is no message because the queue hands out nothing."""
-
-
-@dataclass(slots=True)
 class PurgeRejected:
     """A purge is refused: the queue is becoming one of another type."""
 
@@ -110,22 +102,6 @@ class ConsumerCancelled:
     """A consumer is not there any more: nothing more comes for it."""
 
     consumer: int
-
-
-@dataclass(slots=True)
-class DeliveriesRevoked:
-    """Messages are in a client's hands no more; what it still says of them is in vain."""
-
-    tokens: list[Token]
-
-
-@dataclass(slots=True)
-class WrongLeader:
-    """The node that was asked does not lead; it may have named another."""
-
-    term: int
-    leader: str
-    leadership: int
 
 
 @dataclass(slots=True)
@@ -166,13 +142,13 @@ Event: TypeAlias = (
     | AttachRejected
     | PurgeDone
     | MessagesDelivered
-    | Got
+    | GetAnswer
     | PurgeRejected
     | AnswerLost
     | SettleFailed
     | ConsumerCancelled
-    | DeliveriesRevoked
-    | WrongLeader
+    | RevokeNotice
+    | NotLeader
     | BacklogReduced
     | ActiveConsumerChanged
     | DeliveryTimedOut

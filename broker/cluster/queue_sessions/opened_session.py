@@ -1,8 +1,8 @@
 """Session at the leader of a queue, once opened: its client's requests, and the frames back to it.
 
-    request --> `REQUEST_HANDLERS` --> the led queue --> effect --> `EFFECT_MESSAGES` --> send queue
+    request --> `REQUEST_HANDLERS` --> the led queue --> effect: a message --> send queue
 
-There is one function for each message of a client and for each effect.  What the session put into a
+There is one function for each message of a client.  What the session put into a
 queue that is behind its consumers is counted until it has been handed out.
 """
 
@@ -14,17 +14,16 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, TypeGuard
 
 from fluffle.broker.base.message import Origin
-from fluffle.broker.cluster.queue_sessions import messages as m
-from fluffle.broker.cluster.queue_sessions.messages import Deliver, DoneReply, FromLeader, GetAnswer
 from fluffle.broker.queues.delivery_counts import Counts
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.expiry_times import Lifetimes
 from fluffle.broker.queues.publish_target import BackloggedTarget, DeadLetterIds
-from fluffle.broker.queues.queue_api import DeliveryBatch, Outcome
-from fluffle.broker.queues.quorum import effects as e
+from fluffle.broker.queues.queue_api import Outcome
+from fluffle.broker.queues.quorum import messages as m
 from fluffle.broker.queues.quorum.facts import NO_HOLDER, GetterAttached, Key, SessionId
 from fluffle.broker.queues.quorum.holders import Holders, Terms
-from fluffle.broker.queues.quorum.runs import MarkedRuns, runs_of, without
+from fluffle.broker.queues.quorum.messages import Deliver, DoneReply, FromLeader, GetAnswer
+from fluffle.broker.queues.quorum.runs import MarkedRuns, without
 from fluffle.broker.queues.quorum.state import QueueState
 
 SIZE_MAX = 8 << 20
@@ -108,7 +107,7 @@ class SessionSendQueue:
             messages[:] = kept
         self._under_way.pop(holder, None)
 
-    def revoke(self, holder: Key, tokens: list[tuple[int, range]]) -> None:
+    def revoke(self, holder: Key, tokens: list[m.Token]) -> None:
         """The same of these messages alone, each with its ordinal, if that has not arrived."""
         for messages in (*(frame.messages for frame in self._frames), self._messages):
             for message in messages[:]:
@@ -170,10 +169,10 @@ def _is_for(message: FromLeader, holder: Key) -> TypeGuard[Deliver]:
     return isinstance(message, Deliver) and message.holder == holder
 
 
-def _is_of(deliver: Deliver, tokens: list[tuple[int, range]]) -> bool:
+def _is_of(deliver: Deliver, tokens: list[m.Token]) -> bool:
     """True if it is of that hand-out.  If it has not arrived, nothing of it has been settled."""
     first = deliver.runs[0].start
-    return any(deliver.ordinal == ordinal and first in run for ordinal, run in tokens)
+    return any(deliver.ordinal == ordinal and first in run for _holder, ordinal, run in tokens)
 
 
 class SessionTable(Protocol):
@@ -477,52 +476,4 @@ REQUEST_HANDLERS: Mapping[type[m.FromClient], Callable[[LedQueue, OpenedSession,
     m.Purge: on_purge,
     m.Credit: on_credit,
     m.NeverArrived: on_holding,
-}
-
-
-# To a client node
-
-
-def deliver(holder: Key, delivery_batch: DeliveryBatch) -> m.Deliver:
-    """With lists of its own: those of the hand-out are emptied when it is settled."""
-    return m.Deliver(
-        holder,
-        delivery_batch.counts.acquired,
-        delivery_batch.counts.failed,
-        delivery_batch.redelivered,
-        runs_of(delivery_batch.sequences),
-        delivery_batch.origins[:],
-        delivery_batch.contents[:],
-    )
-
-
-def got_messages(led: LedQueue, got: e.GetResult) -> list[m.FromLeader]:
-    delivers = [deliver(got.holder, got.delivery_batch)] if got.delivery_batch is not None else []
-    is_crashed = not delivers and led.queue.damage is not None
-    return [m.GetAnswer(got.number, got.holder, led.queue.ready_count, delivers, is_crashed)]
-
-
-def withdrawn_messages(_led: LedQueue, gone: e.Withdrawn) -> list[m.FromLeader]:
-    tokens = [m.Token(gone.holder, ordinal, run) for ordinal, run in gone.tokens]
-    revoked = m.RevokeNotice(tokens)
-    return [revoked] if gone.is_replaced else [revoked, m.CancelNotice(gone.holder)]
-
-
-def timed_out_messages(_led: LedQueue, gone: e.TimedOut) -> list[m.FromLeader]:
-    tokens = [m.Token(gone.holder, ordinal, run) for ordinal, run in gone.tokens]
-    return [m.TimeoutNotice(gone.holder, tokens, gone.held_ms, gone.timeout_ms)]
-
-
-EFFECT_MESSAGES: Mapping[type[e.Effect], Callable[[LedQueue, Any], list[m.FromLeader]]] = {
-    e.DoneEffect: lambda _led, done: [m.DoneReply(done.first, done.count)],
-    e.RejectedEffect: lambda _led, refused: [m.RejectedReply(refused.first, refused.count)],
-    e.AnswerEffect: lambda _led, answer: [m.AnswerReply(answer.number, answer.answer)],
-    e.ExpectedEffect: lambda _led, expected: [m.ExpectedReply(expected.number)],
-    e.Delivery: lambda _led, delivery: [deliver(delivery.holder, delivery.delivery_batch)],
-    e.GetResult: got_messages,
-    e.Withdrawn: withdrawn_messages,
-    e.TimedOut: timed_out_messages,
-    e.ActiveConsumerEffect: lambda _led, change: [
-        m.ActiveConsumerNotice(change.holder, change.is_active)
-    ],
 }

@@ -7,7 +7,6 @@ from typing import Any
 
 from fluffle.broker.base.empty_dict import EMPTY_DICT
 from fluffle.broker.cluster.queue_sessions import events as happened
-from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.cluster.queue_sessions.events import Event
 from fluffle.broker.cluster.queue_sessions.session_client import (
     FRAMES_UNREPORTED_MAX,
@@ -15,7 +14,8 @@ from fluffle.broker.cluster.queue_sessions.session_client import (
     SessionClient,
 )
 from fluffle.broker.queues.queue_api import Outcome
-from fluffle.broker.queues.quorum.facts import Key
+from fluffle.broker.queues.quorum import messages as m
+from fluffle.broker.queues.quorum.facts import NO_HOLDER, Key
 
 COMMITTED = (m.DoneReply, m.RejectedReply, m.AnswerReply)
 """Replies that count from any leader, and however late: they are in the log."""
@@ -124,38 +124,31 @@ def on_deliver(session: SessionClient, message: m.Deliver) -> list[Event]:
         return [happened.MessagesDelivered(consumer.number, message)]
     number = session.awaited.pop(message.holder, None)
     if number is not None:
-        return _got(session, number, message.holder, 0, message)
+        return _got(session, m.GetAnswer(number, message.holder, 0, [message]))
     give_back(session, m.tokens_of(message))
     return []
 
 
 def on_get_answer(session: SessionClient, message: m.GetAnswer) -> list[Event]:
     session.owes_report = True
-    deliver = message.delivers[0] if message.delivers else None
-    events = _got(session, message.number, message.holder, message.ready, deliver)
-    for event in events:
-        if isinstance(event, happened.Got):
-            event.is_crashed = message.is_crashed
-    return events
+    return _got(session, message)
 
 
-def _got(
-    session: SessionClient, number: int, holder: Key | None, ready: int, deliver: m.Deliver | None
-) -> list[Event]:
-    """A get is done; there is no holder if it was taken from its channel since.
+def _got(session: SessionClient, answer: m.GetAnswer) -> list[Event]:
+    """A get is done; it has `NO_HOLDER` if that was taken from its channel since.
 
     If it was given up, another operation stands in its place, or stood there.
     """
-    known = session.pending.of_kinds(number, 1, (m.Get, m.Detach))
+    known = session.pending.of_kinds(answer.number, 1, (m.Get, m.Detach))
     if known and isinstance(operation := known[0].operation, m.Get):
-        if holder is not None:
+        if answer.holder != NO_HOLDER:
             if session.getters is EMPTY_DICT:
                 session.getters = {}
-            session.getters[operation.channel] = holder
-        if deliver is not None and not operation.no_ack:
+            session.getters[operation.channel] = answer.holder
+        for deliver in () if operation.no_ack else answer.delivers:
             session.keep(deliver)
-        return [happened.Got(number, ready, deliver)]
-    if deliver is not None:
+        return [answer]
+    for deliver in answer.delivers:
         give_back(session, m.tokens_of(deliver))
     return [happened.SettlementsDone(first, count) for _, first, count in known]
 
@@ -176,13 +169,13 @@ def on_cancelled(session: SessionClient, message: m.CancelNotice) -> list[Event]
     }
     awaited = session.awaited.pop(message.holder, None)
     if awaited is not None:
-        return _got(session, awaited, None, 0, None)
+        return _got(session, m.GetAnswer(awaited, NO_HOLDER, 0, []))
     return [happened.ConsumerCancelled(consumer.number)] if consumer is not None else []
 
 
 def on_revoked(session: SessionClient, message: m.RevokeNotice) -> list[Event]:
     revoked = session.unacked.take(message.tokens)
-    return [happened.DeliveriesRevoked(revoked)] if revoked else []
+    return [m.RevokeNotice(revoked)] if revoked else []
 
 
 def on_timed_out(session: SessionClient, message: m.TimeoutNotice) -> list[Event]:
@@ -194,7 +187,7 @@ def on_timed_out(session: SessionClient, message: m.TimeoutNotice) -> list[Event
     timed_out = happened.DeliveryTimedOut(
         number, revoked, message.holder, message.held_ms, message.timeout_ms
     )
-    return [happened.DeliveriesRevoked(revoked), timed_out] if revoked else [timed_out]
+    return [m.RevokeNotice(revoked), timed_out] if revoked else [timed_out]
 
 
 def on_session_lost(session: SessionClient, _message: m.SessionLost) -> list[Event]:
@@ -203,7 +196,7 @@ def on_session_lost(session: SessionClient, _message: m.SessionLost) -> list[Eve
 
 def on_not_leader(session: SessionClient, message: m.NotLeader) -> list[Event]:
     session.connect(None)
-    return [happened.WrongLeader(message.term, message.leader, message.leadership)]
+    return [message]
 
 
 # A queue that is behind
@@ -300,8 +293,8 @@ def _resolve_gets(session: SessionClient, next_number: int, getters: dict[int, K
         if not isinstance(operation, m.Get) or operation.number in awaited:
             continue
         if operation.number < next_number:
-            holder = getters.get(operation.channel)
-            events += _got(session, operation.number, holder, 0, None)
+            holder = getters.get(operation.channel, NO_HOLDER)
+            events += _got(session, m.GetAnswer(operation.number, holder, 0, []))
     return events
 
 

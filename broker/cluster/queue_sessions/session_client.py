@@ -25,19 +25,14 @@ from typing import NamedTuple
 from fluffle.broker.base.empty_dict import EMPTY_DICT
 from fluffle.broker.base.message import Origin
 from fluffle.broker.cluster.queue_sessions import events as happened
-from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.cluster.queue_sessions.events import Event
-from fluffle.broker.cluster.queue_sessions.messages import (
-    MESSAGES_MAX,
-    Operation,
-    Token,
-    content_bytes_of,
-)
 from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.expiry_times import Lifetimes
 from fluffle.broker.queues.publish_target import DeadLetterIds
 from fluffle.broker.queues.queue_api import FINAL, Outcome
+from fluffle.broker.queues.quorum import messages as m
 from fluffle.broker.queues.quorum.facts import NO_HOLDER, Key
+from fluffle.broker.queues.quorum.messages import MESSAGES_MAX, Operation, Token
 from fluffle.broker.queues.quorum.runs import MarkedRuns, without
 from fluffle.raft.ranges import Ranges
 
@@ -54,6 +49,11 @@ FRAME_BYTES_MAX = 4 << 20
 """Bytes of contents in one frame, if it has more than one message."""
 TOKENS_MAX = 1_000
 """About so many are settled with one operation."""
+
+
+def content_bytes_of(message: m.FromClient) -> int:
+    """Content bytes of the message."""
+    return sum(map(len, message.contents)) if isinstance(message, m.Publish) else 0
 
 
 class KnownOutcome(NamedTuple):
@@ -502,7 +502,7 @@ class SessionClient:
         if self.pending.content_bytes > FRAME_BYTES_MAX:
             size = 0
             for at, message in enumerate(self.unsent):
-                size += m.content_bytes_of(message)
+                size += content_bytes_of(message)
                 if size > FRAME_BYTES_MAX and at:
                     return self.unsent[:at], self.unsent[at:]
         return self.unsent, []
@@ -543,7 +543,7 @@ class SessionClient:
             if first not in self.unwanted:
                 events += _over_with(operation, first, count, is_known=is_known)
         if held := self.unacked.take_all():
-            events.append(happened.DeliveriesRevoked(held))
+            events.append(m.RevokeNotice(held))
         events += [happened.ConsumerCancelled(attach.number) for attach in self.consumers.values()]
         self.consumers.clear()
         self.keys.clear()
@@ -569,7 +569,7 @@ def _over_with(operation: m.Operation, first: int, count: int, *, is_known: bool
         case m.Attach():
             return [happened.ConsumerCancelled(first)]
         case m.Get() if is_known:
-            return [happened.Got(first, 0, None)]
+            return [m.GetAnswer(first, NO_HOLDER, 0, [])]
         case m.Purge() if is_known:
             return [happened.PurgeDone(first, 0)]
         case _:

@@ -14,9 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from fluffle.broker.base.empty_dict import EMPTY_DICT
-from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.cluster.queue_sessions.opened_session import (
-    EFFECT_MESSAGES,
     REQUEST_HANDLERS,
     LedQueue,
     OpenedSession,
@@ -25,7 +23,7 @@ from fluffle.broker.cluster.queue_sessions.opened_session import (
     send_record,
 )
 from fluffle.broker.queues.queue_api import Outcome
-from fluffle.broker.queues.quorum import effects as e
+from fluffle.broker.queues.quorum import messages as m
 from fluffle.broker.queues.quorum.facts import Key, SessionId
 from fluffle.broker.queues.quorum.state import QueueState
 
@@ -296,28 +294,32 @@ class SessionServer:
         node = self._nodes[opened.node]
         return node.silent_since_ms is None and node.counter == opened.counter
 
-    def release(self, effects: Iterable[e.Effect]) -> None:
+    def release(self, effects: Iterable[m.Effect]) -> None:
         """Send effects that are committed and applied, or depend on nothing else."""
-        for effect in effects:
-            opened = self._opened_sessions.get(effect.session)
-            if opened is not None:
-                self._with_output[opened.key] = opened
-                if isinstance(effect, e.Withdrawn):
-                    opened.send_queue.withdraw(effect.holder)
-                    opened.limits.pop(effect.holder, None)
-                elif isinstance(effect, e.TimedOut):
-                    opened.send_queue.revoke(effect.holder, effect.tokens)
-                    opened.limits.pop(effect.holder, None)
-                for message in EFFECT_MESSAGES[type(effect)](self._led, effect):
-                    opened.send_queue.put(message)
-                if (
-                    opened.first_ignored
-                    and opened.unknown
-                    and _number_of(effect) == opened.unknown[-1]
-                ):
-                    opened.send_queue.put(
-                        m.ExpectedReply(opened.first_ignored)
-                    )  # it says then what it knows
+        for session, message in effects:
+            opened = self._opened_sessions.get(session)
+            if opened is None:
+                continue
+            self._with_output[session] = opened
+            if isinstance(message, m.CancelNotice):
+                opened.send_queue.withdraw(message.holder)
+                opened.limits.pop(message.holder, None)
+            elif isinstance(message, m.RevokeNotice):
+                for holder in {token.holder for token in message.tokens}:
+                    opened.send_queue.withdraw(holder)
+                    opened.limits.pop(holder, None)
+            elif isinstance(message, m.TimeoutNotice):
+                opened.send_queue.revoke(message.holder, message.tokens)
+                opened.limits.pop(message.holder, None)
+            opened.send_queue.put(message)
+            if (
+                opened.first_ignored
+                and isinstance(message, m.AnswerReply)
+                and opened.unknown
+                and message.number == opened.unknown[-1]
+            ):
+                # it says then what it knows
+                opened.send_queue.put(m.ExpectedReply(opened.first_ignored))
 
     # To client nodes
 
@@ -370,11 +372,6 @@ class SessionServer:
             number=number,
             messages=messages,
         )
-
-
-def _number_of(effect: e.Effect) -> int:
-    """Number of an operation with an answer; 0 for all others."""
-    return effect.number if isinstance(effect, e.AnswerEffect) else 0
 
 
 def _beside(

@@ -22,7 +22,6 @@ from typing import NamedTuple, Protocol
 from fluffle.broker.base.clock import CallLater
 from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.base.message import Origin
-from fluffle.broker.cluster.queue_sessions.messages import IN_EXCLUSIVE_USE, Leader
 from fluffle.broker.cluster.queue_sessions.session_server import SessionServer
 from fluffle.broker.cluster.queues.pending_replies import ClassicErrorTexts, Deletions
 from fluffle.broker.cluster.queues.placement import ID_BITS
@@ -54,18 +53,6 @@ from fluffle.broker.queues.queue_api import (
     QueueHandle,
 )
 from fluffle.broker.queues.queue_view import KeptDead, ReadyView
-from fluffle.broker.queues.quorum.effects import (
-    ActiveConsumerEffect,
-    AnswerEffect,
-    Delivery,
-    DoneEffect,
-    Effect,
-    ExpectedEffect,
-    GetResult,
-    RejectedEffect,
-    TimedOut,
-    Withdrawn,
-)
 from fluffle.broker.queues.quorum.facts import (
     GetterAttached,
     Key,
@@ -77,6 +64,22 @@ from fluffle.broker.queues.quorum.holders import (
     HolderState,
     RemoteGetter,
     Terms,
+)
+from fluffle.broker.queues.quorum.messages import (
+    IN_EXCLUSIVE_USE,
+    ActiveConsumerNotice,
+    AnswerReply,
+    CancelNotice,
+    DoneReply,
+    Effect,
+    ExpectedReply,
+    GetAnswer,
+    Leader,
+    RejectedReply,
+    RevokeNotice,
+    TimeoutNotice,
+    Token,
+    deliver_of,
 )
 from fluffle.broker.queues.quorum.state import QueueState
 from fluffle.broker.runtime.commits import Commits, CommitWaiter
@@ -142,7 +145,7 @@ class UndurableOperation(NamedTuple):
     """Effect of something done to the queue that is not on disk yet."""
 
     ticket: int
-    effect: DoneEffect | AnswerEffect
+    effect: Effect
     """Says that it is."""
 
 
@@ -245,16 +248,17 @@ class ClassicQueueLeader:
         say = self._say_later if taken is EnqueueResult.RECORDED else self.say  # mutant: HO1
         for start, stop, is_accepted in results:
             if is_accepted:
-                say(DoneEffect(session, first + start, stop - start))  # mutant: BA32
+                say(Effect(session, DoneReply(first + start, stop - start)))  # mutant: BA32
             else:
-                self.say(RejectedEffect(session, first + start, stop - start))  # mutant: BA33
+                rejected = RejectedReply(first + start, stop - start)
+                self.say(Effect(session, rejected))  # mutant: BA33
 
     def _admitted(
         self, session: Key, first: int, start: int, stop: int, *, is_accepted: bool
     ) -> None:
         """Report the outcome of messages that were held back."""
-        say = DoneEffect if is_accepted else RejectedEffect  # mutant: BA35
-        self.say(say(session, first + start, stop - start))  # mutant: BA36
+        reply = DoneReply if is_accepted else RejectedReply  # mutant: BA35
+        self.say(Effect(session, reply(first + start, stop - start)))  # mutant: BA36
 
     def settle(
         self,
@@ -280,9 +284,9 @@ class ClassicQueueLeader:
             self.holders.release(holder)
         self.sessions.advance(session, 1)
         if is_late and outcome in FINAL:
-            self.say(RejectedEffect(session, number, 1))
+            self.say(Effect(session, RejectedReply(number, 1)))
         else:
-            (self._say_later if is_recorded else self.say)(DoneEffect(session, number, 1))
+            (self._say_later if is_recorded else self.say)(Effect(session, DoneReply(number, 1)))
 
     def get(self, session: Key, number: int, channel: int, *, no_ack: bool) -> None:
         if self._known(session, number, 1):
@@ -293,7 +297,10 @@ class ClassicQueueLeader:
         if delivery_batch is not None and not no_ack:  # mutant: HO5
             held.add(delivery_batch)
         self.sessions.advance(session, 1)
-        self.say(GetResult(session, number, key, delivery_batch))
+        delivers = [deliver_of(key, delivery_batch)] if delivery_batch is not None else []
+        is_crashed = not delivers and self.queue.damage is not None
+        answer = GetAnswer(number, key, self.queue.ready_count, delivers, is_crashed)
+        self.say(Effect(session, answer))
 
     def attach(self, session: Key, number: int, terms: Terms) -> None:
         if self._known(session, number, 1):
@@ -301,13 +308,13 @@ class ClassicQueueLeader:
         queue = self.queue
         self.sessions.advance(session, 1)
         if queue.in_exclusive_use or (terms.is_exclusive and queue.consumer_count):
-            self.say(AnswerEffect(session, number, IN_EXCLUSIVE_USE))
+            self.say(Effect(session, AnswerReply(number, IN_EXCLUSIVE_USE)))
             return
         key = self.sessions.take_key()
         attached = terms.attached(key, session)
         held = self.holders.add(attached)
         assert isinstance(held.holder, Consumer)
-        self.say(AnswerEffect(session, number, key))
+        self.say(Effect(session, AnswerReply(number, key)))
         queue.attach(held.holder)
         if queue.damage is not None:  # like those that were there when it was found
             queue.detach(held.holder)
@@ -328,9 +335,9 @@ class ClassicQueueLeader:
             return
         self.sessions.advance(session, 1)
         try:
-            answer = AnswerEffect(session, number, self.queue.purge())
+            answer = Effect(session, AnswerReply(number, self.queue.purge()))
         except PreconditionFailed:
-            self.say(RejectedEffect(session, number, 1))
+            self.say(Effect(session, RejectedReply(number, 1)))
             return
         (self.say if self.queue.journal is None else self._say_later)(answer)
 
@@ -339,7 +346,8 @@ class ClassicQueueLeader:
     def drop_session(self, session: Key, outcome: Outcome, *, keeps_row: bool = False) -> None:
         for key in list(self.holders.of_session(session)):
             if keeps_row:  # mutant: HO7
-                self.say(Withdrawn(session, key, self.holders.tokens_of(key)))
+                self.say(Effect(session, RevokeNotice(self.holders.tokens_of(key))))
+                self.say(Effect(session, CancelNotice(key)))
             self.leave(key, outcome)  # mutant: HO6
         if not keeps_row:
             self.sessions.close(session)
@@ -370,7 +378,7 @@ class ClassicQueueLeader:
         """How many of some operations, from the first one on, are not to be done any more."""
         expected = self.sessions.expected(session)
         if first > expected:
-            self.say(ExpectedEffect(session, expected))
+            self.say(Effect(session, ExpectedReply(expected)))
             return count
         return min(expected - first, count)  # mutant: HO3
 
@@ -379,9 +387,9 @@ class ClassicQueueLeader:
 
     def _acted(self, session: Key, number: int) -> None:
         self.sessions.advance(session, 1)
-        self.say(DoneEffect(session, number, 1))
+        self.say(Effect(session, DoneReply(number, 1)))
 
-    def _say_later(self, effect: DoneEffect | AnswerEffect) -> None:
+    def _say_later(self, effect: Effect) -> None:
         """Once the commit that collects has been done."""
         assert self.queue.journal is not None
         ticket = self.queue.journal.commits.ticket
@@ -432,14 +440,14 @@ class ClassicNotifications:
             held.note(delivery_batch)
         else:
             held.add(delivery_batch)  # mutant: HO8
-        self._leader.say(Delivery(held.session, holder, delivery_batch))
+        self._leader.say(Effect(held.session, deliver_of(holder, delivery_batch)))
 
     def cancelled(self, holder: Key) -> None:
         """A consumer is not served any more: what it holds stays in its client's hands."""
         held = self._leader.holders.get(holder)
         if held is not None and not held.is_detached:
             self._leader.holders.detach(holder)
-            self._leader.say(Withdrawn(held.session, holder, []))
+            self._leader.say(Effect(held.session, CancelNotice(holder)))
 
     def overdue(self, holder: Key, late: OverdueDeliveries) -> None:
         """Handle a holder on a client node that has held messages for too long."""
@@ -447,9 +455,10 @@ class ClassicNotifications:
         assert held is not None, "it holds something"
         tokens = []
         for part in held.take_of(late.delivery_batches):
-            tokens.append((part.delivery_batch.counts.acquired, part.run))
+            tokens.append(Token(holder, part.delivery_batch.counts.acquired, part.run))
             self._leader.queue.settle(part.delivery_batch, part.start, part.stop, Outcome.TIMED_OUT)
-        self._leader.say(TimedOut(held.session, holder, tokens, late.held_ms, late.timeout_ms))
+        notice = TimeoutNotice(holder, tokens, late.held_ms, late.timeout_ms)
+        self._leader.say(Effect(held.session, notice))
         if isinstance(held.holder, Consumer):
             self._leader.leave(holder, None)
         self._leader.holders.release(holder)
@@ -457,7 +466,7 @@ class ClassicNotifications:
     def activity_changed(self, holder: Key, consumer: Consumer) -> None:
         held = self._leader.holders.get(holder)
         if held is not None and not held.is_detached:
-            self._leader.say(ActiveConsumerEffect(held.session, holder, consumer.is_active))
+            self._leader.say(Effect(held.session, ActiveConsumerNotice(holder, consumer.is_active)))
 
 
 class ClassicQueueHost:

@@ -17,16 +17,8 @@ from fluffle.broker.base.callbacks import call_listener
 from fluffle.broker.base.clock import Clock, EventLoop
 from fluffle.broker.cluster.links.handshake import COUNTS_SINCE
 from fluffle.broker.cluster.ports import FrameKind, Links, TrafficClass
-from fluffle.broker.cluster.queue_sessions import messages as m
-from fluffle.broker.cluster.queue_sessions.events import Event, WrongLeader
-from fluffle.broker.cluster.queue_sessions.messages import (
-    ClientFrame,
-    Frame,
-    LeaderFrame,
-    SessionBoot,
-    encode,
-    without_counts,
-)
+from fluffle.broker.cluster.queue_sessions.codec import encode
+from fluffle.broker.cluster.queue_sessions.events import Event
 from fluffle.broker.cluster.queue_sessions.replies import apply_frame
 from fluffle.broker.cluster.queue_sessions.session_client import SessionClient
 from fluffle.broker.cluster.queues.ports import (
@@ -38,6 +30,14 @@ from fluffle.broker.cluster.queues.ports import (
     Reachability,
 )
 from fluffle.broker.queues.journal import QueueDefinition
+from fluffle.broker.queues.quorum import messages as m
+from fluffle.broker.queues.quorum.messages import (
+    ClientFrame,
+    Frame,
+    LeaderFrame,
+    SessionBoot,
+    without_counts,
+)
 from fluffle.broker.runtime.turn import do_nothing
 from fluffle.raft.config import NodeId, majority_of
 from fluffle.raft.multiraft import PendingNews
@@ -509,7 +509,7 @@ class LeaderRoutes:
         self._wait(route)
         others: list[Event] = []
         for event in events:
-            if not isinstance(event, WrongLeader):
+            if not isinstance(event, m.NotLeader):
                 others.append(event)
             elif asked is not None:
                 route.denied = KnownLeader(*asked.leader_epoch, asked.node)

@@ -7,7 +7,6 @@ from enum import Enum
 from typing import NamedTuple, Protocol, TypeAlias
 
 from fluffle.broker.cluster.queue_sessions.events import Event
-from fluffle.broker.cluster.queue_sessions.messages import SessionBoot
 from fluffle.broker.cluster.queue_sessions.session_client import SessionClient
 from fluffle.broker.cluster.queue_sessions.session_server import SessionServer
 from fluffle.broker.metadata.metadata import Metadata
@@ -15,6 +14,7 @@ from fluffle.broker.queues.engine import QueueExpiry
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.queue_api import PeekRequest, PeekResult
 from fluffle.broker.queues.queue_view import KeptDead, ReadyView
+from fluffle.broker.queues.quorum.messages import SessionBoot
 from fluffle.raft.config import NodeId
 
 QueueId: TypeAlias = int

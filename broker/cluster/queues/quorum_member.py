@@ -10,7 +10,6 @@ from typing import NamedTuple, Protocol
 from fluffle.broker.base.clock import Clock
 from fluffle.broker.base.traffic import Traffic
 from fluffle.broker.cluster.hosted_group import EntryOutcome, HostedGroup
-from fluffle.broker.cluster.queue_sessions.messages import Leader
 from fluffle.broker.cluster.queue_sessions.session_server import SessionServer
 from fluffle.broker.cluster.queues.local_leaders import LocalLeaders
 from fluffle.broker.cluster.queues.log_compaction import LogCompaction
@@ -29,10 +28,10 @@ from fluffle.broker.queues.dead_letters import DeadLetterFrom, DeadMessages
 from fluffle.broker.queues.engine import QueueExpiry
 from fluffle.broker.queues.journal import Damage, QueueDefinition, UnreadableMessages
 from fluffle.broker.queues.queue_view import KeptDead, ReadyView
-from fluffle.broker.queues.quorum.effects import Effect
 from fluffle.broker.queues.quorum.entries import content_bytes_of
 from fluffle.broker.queues.quorum.facts import ConsumerAttached, Key
 from fluffle.broker.queues.quorum.leadership import Leadership, QueueReplica
+from fluffle.broker.queues.quorum.messages import Effect, Leader
 from fluffle.broker.queues.quorum.proposals import KnownQueues
 from fluffle.broker.queues.settings import QueueSettings, SettingsFrom
 from fluffle.broker.runtime.timers import QueueTiming

@@ -16,12 +16,12 @@ from dataclasses import dataclass, field, replace
 
 from fluffle.broker.base.clock import CallLater
 from fluffle.broker.cluster.queue_sessions.events import DeliveryTimedOut
-from fluffle.broker.cluster.queue_sessions.messages import Deliver, Token, tokens_of
 from fluffle.broker.cluster.queue_sessions.session_client import AttachTerms
 from fluffle.broker.queues.delivery_counts import Counts
 from fluffle.broker.queues.queue_api import Consumer, DeliveryBatch, Holder, TimedOutDeliveries
 from fluffle.broker.queues.quorum.facts import Key
 from fluffle.broker.queues.quorum.holders import arguments_of
+from fluffle.broker.queues.quorum.messages import Deliver, Token, tokens_of
 from fluffle.protocol.headers import counted
 
 WINDOW_BYTES = 2 << 20

@@ -21,13 +21,6 @@ from fluffle.broker.base.errors import AccessRefused, BrokerError, NotFound, Que
 from fluffle.broker.base.message import Origin
 from fluffle.broker.cluster.queue_sessions import events as happened
 from fluffle.broker.cluster.queue_sessions.events import Event
-from fluffle.broker.cluster.queue_sessions.messages import (
-    MESSAGES_MAX,
-    Deliver,
-    Publish,
-    Token,
-    tokens_of,
-)
 from fluffle.broker.cluster.queue_sessions.session_client import PendingOperations, SessionRequests
 from fluffle.broker.cluster.queues.pending_replies import (
     NO_PENDING_REPLIES,
@@ -71,6 +64,16 @@ from fluffle.broker.queues.queue_api import (
     PeekResult,
     QueueCounts,
     SettlementStatus,
+)
+from fluffle.broker.queues.quorum.messages import (
+    MESSAGES_MAX,
+    Deliver,
+    GetAnswer,
+    NotLeader,
+    Publish,
+    RevokeNotice,
+    Token,
+    tokens_of,
 )
 from fluffle.broker.queues.quorum.runs import runs_of
 
@@ -599,14 +602,14 @@ class SessionQueue:
         if (attached := self._by_number.get(event.consumer)) is not None:
             attached.consumer.is_active = event.is_active
 
-    def _on_revoked(self, event: happened.DeliveriesRevoked) -> None:
+    def _on_revoked(self, event: RevokeNotice) -> None:
         """Drop revoked messages that wait; clients need not know, for what they settle later is
         ignored."""
         for attached in self._attached.values():
             if attached.waiting:
                 attached.revoke(event.tokens)
 
-    def _on_got(self, event: happened.Got) -> None:
+    def _on_got(self, event: GetAnswer) -> None:
         """Deliver what a get brought; without acknowledgement it is settled once it is sent to the
         client."""
         assert self._gets is not None
@@ -616,17 +619,15 @@ class SessionQueue:
             crashed = NotFound(f"{self._where} has crashed and failed to restart")
             self._gets.fail(event.number, crashed)
             return
-        if self._is_over and event.deliver is None:
+        if self._is_over and not event.delivers:
             self._gets.fail(event.number, self._gone)
             return
         delivery_batch = None
-        if event.deliver is not None:
-            first = event.deliver.runs[0].start
-            self._add_slot(
-                holder, ConsumerSlot(event.deliver.holder, 1, is_left=True, sequence=first)
-            )
+        for deliver in event.delivers:
+            first = deliver.runs[0].start
+            self._add_slot(holder, ConsumerSlot(deliver.holder, 1, is_left=True, sequence=first))
             delivery_batch = delivery_of(
-                holder, event.deliver, shows_counts=self._error_texts.shows_counts
+                holder, deliver, shows_counts=self._error_texts.shows_counts
             )
         self._gets.answer(event.number, delivery_batch)
         if delivery_batch is not None:
@@ -704,10 +705,10 @@ EVENT_HANDLERS: Mapping[type[Event], Callable[[SessionQueue, Any], None]] = {
     happened.AnswerLost: SessionQueue._on_unanswered,
     happened.SettleFailed: SessionQueue._on_unsettled,
     happened.MessagesDelivered: SessionQueue._on_delivered,
-    happened.Got: SessionQueue._on_got,
+    GetAnswer: SessionQueue._on_got,
     happened.ConsumerCancelled: SessionQueue._on_cancelled,
-    happened.DeliveriesRevoked: SessionQueue._on_revoked,
-    happened.WrongLeader: ignore_event,
+    RevokeNotice: SessionQueue._on_revoked,
+    NotLeader: ignore_event,
     happened.BacklogReduced: SessionQueue._on_backlog_reduced,
     happened.ActiveConsumerChanged: SessionQueue._on_activity,
     happened.DeliveryTimedOut: SessionQueue._on_timed_out,

@@ -10,7 +10,7 @@ What stays on this node is passed on as it is; only what leaves it becomes bytes
 from __future__ import annotations
 
 from fluffle.broker.cluster.links.identity import Boot as LinkBoot
-from fluffle.broker.cluster.queue_sessions.messages import ClientFrame, SessionBoot, decode
+from fluffle.broker.cluster.queue_sessions.codec import decode
 from fluffle.broker.cluster.queues.leader_routes import LeaderRoute, LeaderRoutes, SessionTransport
 from fluffle.broker.cluster.queues.local_leaders import LocalLeaders, led_here, log_failure
 from fluffle.broker.cluster.queues.ports import (
@@ -22,6 +22,7 @@ from fluffle.broker.cluster.queues.ports import (
 )
 from fluffle.broker.cluster.queues.queue_queries import LeaderQueries
 from fluffle.broker.queues.journal import QueueDefinition
+from fluffle.broker.queues.quorum.messages import ClientFrame, SessionBoot
 from fluffle.raft.config import NodeId
 
 NONCE_BITS = 63

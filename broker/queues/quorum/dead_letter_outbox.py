@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
 from typing import NamedTuple
@@ -32,7 +32,6 @@ from fluffle.broker.queues.delivery_counts import Counts, brought_along
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import UnreadableMessages
 from fluffle.broker.queues.publish_target import DeadLetterIds
-from fluffle.broker.queues.quorum.effects import Dead
 from fluffle.broker.queues.quorum.entry_builder import EntryBuilder, QueueTime
 from fluffle.broker.queues.quorum.facts import DEATH_REASONS, DeadLettered, Purged, RemovalReason
 from fluffle.broker.queues.quorum.log_journal import EntryReader, LogJournal
@@ -59,6 +58,22 @@ NOTIFIED_MAX = 128
 PAUSE_MS, PAUSES_MAX = 250, 6
 """Before what was refused is tried again, if nothing happens before that may help; twice as long
 each time, up to 16 s.  RabbitMQ waits as long as for those that say nothing."""
+
+
+@dataclass(slots=True)
+class Dead:
+    """Messages are on record as dead, and are to be republished.  For no client."""
+
+    reason: RemovalReason
+    time_ms: int
+    counts: Counts
+    """Delivery counts of each of them."""
+    run: range
+    origins: list[Origin]
+    """None at all if the messages have to be read."""
+    contents: list[bytes]
+    must_arrive: bool = False
+    """See `DeadLetterOutbox`."""
 
 
 class UnconfirmedDeadLetter(NamedTuple):

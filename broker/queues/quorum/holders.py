@@ -25,7 +25,6 @@ from fluffle.broker.queues.queue_api import (
     SharedCredit,
     TimedOutDeliveries,
 )
-from fluffle.broker.queues.quorum.effects import Effect
 from fluffle.broker.queues.quorum.facts import (
     ConsumerAttached,
     Delivered,
@@ -34,6 +33,7 @@ from fluffle.broker.queues.quorum.facts import (
     Key,
 )
 from fluffle.broker.queues.quorum.log_journal import LogJournal
+from fluffle.broker.queues.quorum.messages import Effect, Token
 from fluffle.broker.queues.quorum.proposals import EffectBuffer
 from fluffle.broker.queues.quorum.runs import MarkedRuns, runs_of, without
 from fluffle.broker.queues.quorum.state import Hold, QueueState
@@ -153,7 +153,7 @@ class RemoteGetter:
         self._on_overdue(late)
 
     def timed_out(self, lost: TimedOutDeliveries) -> None:
-        raise AssertionError("its client gets a TimedOut")
+        raise AssertionError("its client gets a TimeoutNotice")
 
 
 class UnsentContents:
@@ -224,7 +224,7 @@ class RemoteSink:
         self._notifications.overdue(self.key, late)
 
     def timed_out(self, consumer: Consumer, lost: TimedOutDeliveries) -> None:
-        raise AssertionError("its client gets a TimedOut")
+        raise AssertionError("its client gets a TimeoutNotice")
 
     def activity_changed(self, consumer: Consumer) -> None:
         self._notifications.activity_changed(self.key, consumer)
@@ -342,10 +342,10 @@ class Holders:
             and 0 < epoch_of(held.attached.arguments) < epoch  # mutant: MQ42
         ]
 
-    def tokens_of(self, key: Key) -> list[tuple[int, range]]:
-        """Messages that a holder has, as pairs of delivery ordinal and run of sequence numbers."""
+    def tokens_of(self, key: Key) -> list[Token]:
+        """Messages that a holder has."""
         held = self._held[key].delivery_batches
-        return [(delivery_batch.counts.acquired, run) for run, delivery_batch in held]
+        return [Token(key, delivery_batch.counts.acquired, run) for run, delivery_batch in held]
 
     def key_of(self, delivery_batch: DeliveryBatch) -> Key:
         """Key of the consumer to which the engine has delivered."""

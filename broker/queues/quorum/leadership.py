@@ -37,18 +37,7 @@ from fluffle.broker.queues.queue_api import (
     Outcome,
     OverdueDeliveries,
 )
-from fluffle.broker.queues.quorum.dead_letter_outbox import UNDER_WAY_MAX, DeadLetterOutbox
-from fluffle.broker.queues.quorum.effects import (
-    ActiveConsumerEffect,
-    AnswerEffect,
-    Dead,
-    Delivery,
-    DoneEffect,
-    Effect,
-    GetResult,
-    RejectedEffect,
-    Withdrawn,
-)
+from fluffle.broker.queues.quorum.dead_letter_outbox import UNDER_WAY_MAX, Dead, DeadLetterOutbox
 from fluffle.broker.queues.quorum.entry_builder import EntryBuilder, EntryVersions, QueueTime
 from fluffle.broker.queues.quorum.entry_codec import VERSION, encode_settings, settings_on_record
 from fluffle.broker.queues.quorum.facts import (
@@ -78,6 +67,18 @@ from fluffle.broker.queues.quorum.log_journal import (
     LogJournal,
     PendingPurge,
     stored_of,
+)
+from fluffle.broker.queues.quorum.messages import (
+    ActiveConsumerNotice,
+    AnswerReply,
+    CancelNotice,
+    Deliver,
+    DoneReply,
+    Effect,
+    GetAnswer,
+    RejectedReply,
+    RevokeNotice,
+    deliver_of,
 )
 from fluffle.broker.queues.quorum.proposals import (
     BufferedEffect,
@@ -137,7 +138,7 @@ class BufferedNotifications:
         self._builder.name_active(holder if consumer.is_active else NO_HOLDER)  # mutant: R12a
         held = self._leadership.holders.get(holder)
         if held is not None:
-            effect = ActiveConsumerEffect(held.session, holder, consumer.is_active)
+            effect = Effect(held.session, ActiveConsumerNotice(holder, consumer.is_active))
             self._effects.keep_known(lambda: [effect])
 
 
@@ -354,17 +355,15 @@ class Leadership:
         elif self.queue.damage is not None:
             return  # there is one: whoever leads next is asked again, and can read it
         self._acted(session, number)
-        self._effects.keep(
-            lambda: [self._got(GetResult(session, number, key, delivery_batch))]
-        )  # mutant: R18
+        self._effects.keep(lambda: [self._got(session, number, key, delivery_batch)])  # mutant: R18
 
     def attach(self, session: Key, number: int, terms: Terms) -> None:
         """Let a consumer take part.  The answer is its key."""
         if self.sessions.known(session, number, 1):
             return
         for earlier, of_session in self.holders.earlier(terms):  # mutant: MQ41
-            tokens = self.holders.tokens_of(earlier)
-            self._keep(Withdrawn(of_session, earlier, tokens, is_replaced=True))
+            # Its client has come over another connection: nobody waits for this one to end.
+            self._keep(Effect(of_session, RevokeNotice(self.holders.tokens_of(earlier))))
             self._detach(earlier, Outcome.LOST)
         self.queue.deliver_ready()
         key = self._builder.take_key()
@@ -411,11 +410,12 @@ class Leadership:
     def drop_session(self, session: Key, outcome: Outcome, *, keeps_row: bool = False) -> None:
         """A session is over: all that its consumers hold comes back, and they go.
 
-        If the session is kept, with what is known of its operations, its client gets a `Withdrawn`.
+        If the session is kept, with what is known of its operations, its client is notified.
         """
         for key in list(self.holders.of_session(session)):
             if keeps_row:
-                self._keep(Withdrawn(session, key, self.holders.tokens_of(key)))
+                self._keep(Effect(session, RevokeNotice(self.holders.tokens_of(key))))
+                self._keep(Effect(session, CancelNotice(key)))
             self._detach(key, outcome)
         if not keeps_row:
             self.sessions.close(session)
@@ -448,15 +448,15 @@ class Leadership:
 
     def _refused(self, session: Key, first: int, count: int) -> None:
         self.sessions.advance(OperationsRejected(session, first, count))
-        self._keep(RejectedEffect(session, first, count))
+        self._keep(Effect(session, RejectedReply(first, count)))
 
     def _acted(self, session: Key, number: int) -> None:
         self.sessions.advance(Acted(session, number, 1))
-        self._keep(DoneEffect(session, number, 1))
+        self._keep(Effect(session, DoneReply(number, 1)))
 
     def _answered(self, session: Key, number: int, answer: int) -> None:
         self.sessions.advance(Answered(session, number, answer))
-        self._keep(AnswerEffect(session, number, answer))
+        self._keep(Effect(session, AnswerReply(number, answer)))
 
     # What becomes of consumers
 
@@ -551,7 +551,7 @@ class Leadership:
         self.holders.left(delivery_batch)
         if held.holder.no_ack:
             held.note(delivery_batch)
-            return [Delivery(held.session, key, delivery_batch)]
+            return [Effect(held.session, sent(key, delivery_batch))]
         return self._delivery(key, delivery_batch)
 
     def _delivery(self, key: Key, delivery_batch: DeliveryBatch) -> list[Effect]:
@@ -559,14 +559,17 @@ class Leadership:
         held = self.holders.get(key)
         if held is None or delivery_batch.has_gone_back:
             return []
-        return [Delivery(held.session, key, delivery_batch)]
+        return [Effect(held.session, sent(key, delivery_batch))]
 
-    def _got(self, got: GetResult) -> GetResult:
-        """Without the message, if the channel went before it could leave."""
-        is_over = got.delivery_batch is not None and got.delivery_batch.has_gone_back
-        if is_over or self.holders.get(got.holder) is None:
-            got.delivery_batch = None
-        return got
+    def _got(
+        self, session: Key, number: int, key: Key, delivery_batch: DeliveryBatch | None
+    ) -> Effect:
+        """Answer of a get; without the message, if the channel went before it could leave."""
+        delivers = []
+        if delivery_batch is not None and self.holders.get(key) is not None:
+            delivers = [] if delivery_batch.has_gone_back else [sent(key, delivery_batch)]
+        is_crashed = not delivers and self.queue.damage is not None
+        return Effect(session, GetAnswer(number, key, self.queue.ready_count, delivers, is_crashed))
 
     def _end_unless(self, is_applied: bool) -> None:  # noqa: FBT001 - see `Proposer`
         if not (is_applied or self.is_over):
@@ -591,8 +594,14 @@ class Leadership:
             if isinstance(each, Dead):
                 self._settlement.hand_on(each)
                 self._touch()
-            elif isinstance(each, Delivery | GetResult) and each.delivery_batch is not None:
-                each.delivery_batch.forget()  # the log has it, however long it is held
+
+
+def sent(key: Key, delivery_batch: DeliveryBatch) -> Deliver:
+    """Message that delivers a hand-out, which forgets its contents: the log has them, however long
+    it is held."""
+    deliver = deliver_of(key, delivery_batch)
+    delivery_batch.forget()
+    return deliver
 
 
 class LeaderQueueHost:

@@ -18,11 +18,12 @@ from typing import Protocol, TypeAlias
 
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.dead_letters import DeadMessages
-from fluffle.broker.queues.quorum.effects import Dead, Effect
+from fluffle.broker.queues.quorum.dead_letter_outbox import Dead
 from fluffle.broker.queues.quorum.entry_builder import EntryBuilder, EntryVersions, NodeClock
 from fluffle.broker.queues.quorum.entry_codec import FactBatch, encode
 from fluffle.broker.queues.quorum.facts import Key, Purged
 from fluffle.broker.queues.quorum.log_journal import EntrySource, PendingPurge
+from fluffle.broker.queues.quorum.messages import Effect
 from fluffle.broker.queues.settings import QueueSettings
 
 

@@ -53,13 +53,6 @@ from fluffle.broker.queues.publish_target import (
     PartialResult,
     results_of,
 )
-from fluffle.broker.queues.quorum.effects import (
-    AnswerEffect,
-    DoneEffect,
-    Effect,
-    ExpectedEffect,
-    RejectedEffect,
-)
 from fluffle.broker.queues.quorum.entry_builder import EntryBuilder, EntryVersions, QueueTime
 from fluffle.broker.queues.quorum.entry_codec import ARRIVALS, CARRIES, REMEMBERS
 from fluffle.broker.queues.quorum.facts import (
@@ -76,6 +69,13 @@ from fluffle.broker.queues.quorum.facts import (
     SessionId,
     SessionOpened,
     SourceGone,
+)
+from fluffle.broker.queues.quorum.messages import (
+    AnswerReply,
+    DoneReply,
+    Effect,
+    ExpectedReply,
+    RejectedReply,
 )
 from fluffle.broker.queues.quorum.proposals import EffectBuffer, KnownQueues
 from fluffle.broker.queues.quorum.runs import runs_of
@@ -294,7 +294,7 @@ class QuorumSessionTable:
         self._again: dict[Key, Ranges] = EMPTY_DICT
         """Operations that were asked for again, and will be answered: once for all times."""
         self._too_soon: dict[Key, None] = EMPTY_DICT
-        """Sessions that will get an `ExpectedEffect`."""
+        """Sessions that will get an `ExpectedReply`."""
         self._keys = {session.id: key for key, session in sessions} or EMPTY_DICT
 
     def key_of(self, session_id: SessionId) -> Key | None:
@@ -370,7 +370,7 @@ class QuorumSessionTable:
 
     def _expected(self, session: Key, expected: int) -> list[Effect]:
         self._too_soon.pop(session, None)
-        return [ExpectedEffect(session, expected)]
+        return [Effect(session, ExpectedReply(expected))]
 
     def _answered_again(self, session: Key, first: int, stop: int) -> list[Effect]:
         left = self._again.pop(session, NONE).minus(Ranges.of((first, stop)))
@@ -386,11 +386,11 @@ class QuorumSessionTable:
         answers = Ranges.of(*((number, number + 1) for number in sorted(found.answers)))
         rejected = found.rejected
         for low, high in rejected.within(first, stop):
-            yield RejectedEffect(session, low, high - low)  # mutant: R4b
+            yield Effect(session, RejectedReply(low, high - low))  # mutant: R4b
         for number in [number for number in found.answers if first <= number < stop]:
-            yield AnswerEffect(session, number, found.answers[number])
+            yield Effect(session, AnswerReply(number, found.answers[number]))
         for low, high in rejected.plus(answers).gaps(first, stop):
-            yield DoneEffect(session, low, high - low)
+            yield Effect(session, DoneReply(low, high - low))
 
 
 class SessionPublisher(NamedTuple):
@@ -492,11 +492,11 @@ class SessionPublisher(NamedTuple):
 
     def _refuse(self, session: Key, first: int, count: int) -> None:
         self.sessions.advance(OperationsRejected(session, first, count))
-        effect = RejectedEffect(session, first, count)
+        effect = Effect(session, RejectedReply(first, count))
         self.effects.keep(lambda: [effect])  # mutant: LE24
 
     def _confirm(self, session: Key, first: int, count: int) -> None:
-        effect = DoneEffect(session, first, count)
+        effect = Effect(session, DoneReply(first, count))
         self.effects.keep(lambda: [effect])
 
 

@@ -27,8 +27,7 @@ from fluffle.broker.queues.delivery_counts import Counts
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import UnreadableMessages
 from fluffle.broker.queues.queue_api import FAILED, Outcome, OverdueDeliveries
-from fluffle.broker.queues.quorum.dead_letter_outbox import DeadLetterOutbox, counts_along
-from fluffle.broker.queues.quorum.effects import Dead, TimedOut
+from fluffle.broker.queues.quorum.dead_letter_outbox import Dead, DeadLetterOutbox, counts_along
 from fluffle.broker.queues.quorum.entry_builder import EntryBuilder, QueueTime
 from fluffle.broker.queues.quorum.facts import (
     DEATH_REASONS,
@@ -45,6 +44,7 @@ from fluffle.broker.queues.quorum.facts import (
 )
 from fluffle.broker.queues.quorum.holders import DeliveryPart, HolderState
 from fluffle.broker.queues.quorum.log_journal import LogJournal
+from fluffle.broker.queues.quorum.messages import Effect, TimeoutNotice, Token
 from fluffle.broker.queues.quorum.proposals import EffectBuffer
 from fluffle.broker.queues.quorum.runs import runs_of
 from fluffle.broker.queues.quorum.state import QueueState
@@ -104,9 +104,10 @@ class Settlement:
     def take_back(self, held: HolderState, late: OverdueDeliveries) -> None:
         """Take back messages that were held for too long."""
         key, parts = held.attached.key, held.take_of(late.delivery_batches)
-        tokens = [(part.delivery_batch.counts.acquired, part.run) for part in parts]
+        tokens = [Token(key, part.delivery_batch.counts.acquired, part.run) for part in parts]
         self.settle(key, parts, Outcome.TIMED_OUT)
-        effect = TimedOut(held.session, key, tokens, late.held_ms, late.timeout_ms)
+        notice = TimeoutNotice(key, tokens, late.held_ms, late.timeout_ms)
+        effect = Effect(held.session, notice)
         self._effects.keep(lambda: [effect])
 
     def _come_back(self, holder: Key, part: DeliveryPart, outcome: Outcome) -> Outcome:

@@ -13,13 +13,8 @@ from typing import Any
 
 from fluffle.broker.cluster.links.handshake import VERSIONS
 from fluffle.broker.cluster.ports import FrameKind
-from fluffle.broker.cluster.queue_sessions.messages import (
-    FROM_CLIENT,
-    FROM_LEADER,
-    OUTCOMES,
-    ClientFrame,
-    LeaderFrame,
-)
+from fluffle.broker.cluster.queue_sessions.codec import FROM_CLIENT, FROM_LEADER, OUTCOMES
+from fluffle.broker.queues.quorum.messages import ClientFrame, LeaderFrame
 from fluffle.raft.messages import MESSAGES
 
 FORMS = (18, "aa47b65e1b94ccb5")

@@ -12,13 +12,13 @@ import pytest
 from fluffle.broker.admin import move
 from fluffle.broker.admin.context import Rows
 from fluffle.broker.base.errors import BrokerError
-from fluffle.broker.cluster.queue_sessions.messages import Leader
 from fluffle.broker.durability.journals.local_journal import LocalJournals
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.engine import Queue as Engine
 from fluffle.broker.queues.engine import QueueStores
 from fluffle.broker.queues.queue_api import Deferred, PeekRequest
 from fluffle.broker.queues.quorum.image import QueueImage
+from fluffle.broker.queues.quorum.messages import Leader
 from fluffle.broker.runtime.commits import Commits
 from fluffle.broker.runtime.turn import Turn
 from fluffle.broker.transfer import mover as movers

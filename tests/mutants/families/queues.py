@@ -16,7 +16,7 @@ QUEUES = [
         Swap("(A, B) != C", "A != C.counter"),
     ),
     Mutant("R4a", "what was done is done again", Swap("min(A, B)", "0")),
-    Mutant("R4b", "a refusal is not on record", Swap("A(B, C, D)", "DoneEffect(B, C, D)")),
+    Mutant("R4b", "a refusal is not on record", Swap("A(B, C(D, E))", "A(B, DoneReply(D, E))")),
     Mutant("R4c", "a settlement that did not count is on record as done", Swap("A and B", "False")),
     Mutant("R5", "a hand-out is ended by any ordinal", Swap("A.B == C", "A")),
     Mutant(

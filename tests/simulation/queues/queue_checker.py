@@ -6,12 +6,12 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from itertools import chain, cycle
 
-from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.cluster.queues.ports import SessionPort
 from fluffle.broker.cluster.queues.session_queue import SessionQueue
 from fluffle.broker.queues.delivery_counts import DeliveryCountIndex
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.quorum import facts as f
+from fluffle.broker.queues.quorum import messages as m
 from fluffle.broker.queues.quorum.entry_codec import FactBatch, decode, read_messages
 from fluffle.broker.queues.quorum.image import QueueImage
 from fluffle.broker.queues.quorum.leadership import QueueReplica

@@ -12,7 +12,6 @@ from itertools import cycle
 
 from fluffle.broker.base.errors import AccessRefused, BrokerError
 from fluffle.broker.base.message import Origin
-from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.cluster.queue_sessions.events import Event
 from fluffle.broker.cluster.queue_sessions.session_client import SessionClient, SessionRequests
 from fluffle.broker.cluster.queues.ports import SessionPort
@@ -32,6 +31,7 @@ from fluffle.broker.queues.queue_api import (
     SharedCredit,
     TimedOutDeliveries,
 )
+from fluffle.broker.queues.quorum import messages as m
 from fluffle.protocol.properties import Properties, build_content, encode_properties
 from tests.broker.cluster.queue_sessions.queue_client import UniqueNames
 from tests.broker.cluster.queue_sessions.reference_model import ReferenceModel

@@ -9,13 +9,13 @@ from functools import partial
 from random import Random
 
 from fluffle.broker.cluster.ports import METADATA_GROUP, Links
-from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.config.config import QuorumConfig
 from fluffle.broker.durability.definitions.change_codec import decode_proposals
 from fluffle.broker.metadata.change import Change, Kind
 from fluffle.broker.metadata.state import MetadataState, ProposalOutcome
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.queue_api import Outcome
+from fluffle.broker.queues.quorum import messages as m
 from fluffle.broker.queues.quorum.entry_codec import ARRIVALS
 from fluffle.raft.config import Configuration, Member, NodeId
 from fluffle.raft.leader import ProposalRefused

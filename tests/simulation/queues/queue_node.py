@@ -21,8 +21,7 @@ from fluffle.broker.cluster.membership import created_as
 from fluffle.broker.cluster.metadata_group import HostedMetadataLog, ReplicatedMetadata
 from fluffle.broker.cluster.node_monitor import AbsentNodes, PeerViews
 from fluffle.broker.cluster.ports import METADATA_GROUP, FrameKind, Links, TrafficClass
-from fluffle.broker.cluster.queue_sessions import messages as m
-from fluffle.broker.cluster.queue_sessions.messages import decode
+from fluffle.broker.cluster.queue_sessions.codec import decode
 from fluffle.broker.cluster.queues.leader_routes import WAITING_BYTES_MAX, SessionTransport
 from fluffle.broker.cluster.queues.pending_replies import Deletions
 from fluffle.broker.cluster.queues.placement import ID_BITS
@@ -41,6 +40,7 @@ from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.dead_letters import DeadMessages
 from fluffle.broker.queues.journal import Owner, QueueDefinition
 from fluffle.broker.queues.queue_api import Outcome, QueueHandle
+from fluffle.broker.queues.quorum import messages as m
 from fluffle.broker.queues.settings import QueueSettings
 from fluffle.broker.runtime.timers import QueueTiming, Timers
 from fluffle.broker.runtime.turn import raise_it

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.cluster.queue_sessions.events import Event
 from fluffle.broker.cluster.queue_sessions.replies import apply_frame
 from fluffle.broker.cluster.queue_sessions.session_client import (
@@ -17,6 +16,7 @@ from fluffle.broker.cluster.queue_sessions.session_client import (
 )
 from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.queue_api import Outcome
+from fluffle.broker.queues.quorum import messages as m
 from tests.broker.cluster.queue_sessions.reference_model import ReferenceModel, numbers
 from tests.broker.queues.quorum.sample_facts import ORIGIN
 

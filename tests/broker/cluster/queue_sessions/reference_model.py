@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from fluffle.broker.cluster.queue_sessions import events as happened
-from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.cluster.queue_sessions.events import Event
 from fluffle.broker.cluster.queue_sessions.session_client import SessionClient
 from fluffle.broker.queues.queue_api import FINAL, Outcome
 from fluffle.broker.queues.quorum import facts as f
+from fluffle.broker.queues.quorum import messages as m
 from fluffle.broker.queues.quorum.entry_codec import decode, read_messages
 from fluffle.broker.queues.quorum.state import QueueState
 from fluffle.protocol.properties import priority_of
@@ -184,9 +184,9 @@ class ReferenceModel:
                     assert number in client.consumers, "a consumer that is not there gets messages"
                     self.delivered(node, number, deliver)
                     self.has_room(client, number, deliver.holder)
-                case happened.Got(number, _ready, deliver):
+                case m.GetAnswer(number, _holder, _ready, delivers):
                     assert self.asked.pop((node, number)) == "get"
-                    if deliver is not None:
+                    for deliver in delivers:
                         self.delivered(node, number, deliver)
                 case happened.AnswerLost(number):  # it may have been a purge
                     self.asked.pop((node, number), None)
@@ -198,7 +198,7 @@ class ReferenceModel:
                     self.last.pop((node, number), None)
                     if self.asked.pop((node, number), None) is None:
                         client.consumers.remove(number)
-                case happened.DeliveriesRevoked(tokens):
+                case m.RevokeNotice(tokens):
                     for sequence, ordinal in numbers(tokens):
                         self.let_go(node, sequence, ordinal)
 

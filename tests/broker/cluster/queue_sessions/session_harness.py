@@ -13,15 +13,13 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from fluffle.broker.cluster.ports import joined
-from fluffle.broker.cluster.queue_sessions import events as happened
-from fluffle.broker.cluster.queue_sessions import messages as m
+from fluffle.broker.cluster.queue_sessions.codec import decode, encode
 from fluffle.broker.cluster.queue_sessions.events import Event
-from fluffle.broker.cluster.queue_sessions.messages import decode, encode
 from fluffle.broker.cluster.queue_sessions.session_client import SessionClient
 from fluffle.broker.cluster.queue_sessions.session_server import SessionServer
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.queue_api import Outcome
-from fluffle.broker.queues.quorum import effects as e
+from fluffle.broker.queues.quorum import messages as m
 from fluffle.broker.queues.quorum.image import QueueImage
 from fluffle.broker.queues.quorum.leadership import Leadership
 from tests.broker.cluster.queue_sessions.queue_client import QueueClient, UniqueNames
@@ -60,7 +58,7 @@ class LeaderWithSessions(FakeLeaderHost):
     def room(self, holder: int) -> int:
         return self.sessions.room(holder)
 
-    def release(self, effects: list[e.Effect]) -> None:
+    def release(self, effects: list[m.Effect]) -> None:
         self.sessions.release(effects)
 
     def turn(self) -> None:
@@ -239,7 +237,7 @@ class SessionHarness:
             led.sessions.receive(node, frame)
         else:
             events = self.clients[node].hear(frame)
-            if not frame.term or any(isinstance(event, happened.WrongLeader) for event in events):
+            if not frame.term or any(isinstance(event, m.NotLeader) for event in events):
                 self.turn_to_leader(node)
         self.pump()
         return events

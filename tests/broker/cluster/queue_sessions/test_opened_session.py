@@ -7,9 +7,8 @@ from typing import TypeVar
 
 import pytest
 
-from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.cluster.queue_sessions import opened_session, session_server
-from fluffle.broker.cluster.queue_sessions.messages import RUN_MAX, decode
+from fluffle.broker.cluster.queue_sessions.codec import RUN_MAX, decode
 from fluffle.broker.cluster.queue_sessions.opened_session import (
     MESSAGE_SIZE,
     SIZE_MAX,
@@ -25,7 +24,7 @@ from fluffle.broker.cluster.queue_sessions.session_client import (
 from fluffle.broker.cluster.queue_sessions.session_server import SESSIONS_MAX
 from fluffle.broker.queues.engine import BURST_BYTES
 from fluffle.broker.queues.queue_api import DeliveryBatch, Outcome
-from fluffle.broker.queues.quorum import effects as e
+from fluffle.broker.queues.quorum import messages as m
 from fluffle.broker.queues.quorum.facts import SessionId
 from fluffle.broker.queues.quorum.holders import RemoteGetter
 from tests.broker.cluster.queue_sessions.session_harness import GROUP, SessionHarness
@@ -109,7 +108,8 @@ def test_what_was_not_listened_to_is_asked_for_again() -> None:
         [1],
         redelivered=False,
     )
-    harness.led.sessions.release([e.GetResult(key, 99, 99, delivery_batch)])
+    answer = m.GetAnswer(99, 99, 0, [m.deliver_of(99, delivery_batch)])
+    harness.led.sessions.release([m.Effect(key, answer)])
     harness.publish("near", 3)
     harness.arrive()
     assert not harness.led.proposals
@@ -121,10 +121,10 @@ def test_an_edge_says_what_it_has_received_though_it_has_nothing_else_to_say() -
     harness = SessionHarness(("near",))
     harness.rest()
     for _ in range(FRAMES_UNREPORTED_MAX):
-        harness.led.sessions.release([e.RejectedEffect(1, 1, 1)])
+        harness.led.sessions.release([m.Effect(1, m.RejectedReply(1, 1))])
         harness.pump()
     harness.rest()
-    harness.led.sessions.release([e.RejectedEffect(1, 1, 1)])
+    harness.led.sessions.release([m.Effect(1, m.RejectedReply(1, 1))])
     assert len(sent(harness, "near", m.RejectedReply)) == 0
     harness.link("near")
     assert len(sent(harness, "near", m.RejectedReply)) == 1

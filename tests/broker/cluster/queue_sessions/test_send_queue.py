@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.cluster.queue_sessions.opened_session import (
     FRAME_SIZE_MAX,
     MESSAGE_SIZE,
     SessionSendQueue,
 )
+from fluffle.broker.queues.quorum import messages as m
 
 
 def deliver(size: int) -> m.Deliver:

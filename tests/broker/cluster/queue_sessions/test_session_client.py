@@ -5,11 +5,10 @@ from __future__ import annotations
 import pytest
 
 from fluffle.broker.cluster.queue_sessions import events as happened
-from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.cluster.queue_sessions import replies, session_client
 from fluffle.broker.cluster.queue_sessions.session_server import CONSUMER_DISCONNECTED_MS
 from fluffle.broker.queues.queue_api import Outcome
-from fluffle.broker.queues.quorum import effects as e
+from fluffle.broker.queues.quorum import messages as m
 from tests.broker.cluster.queue_sessions.session_harness import GROUP, SessionHarness
 from tests.broker.queues.quorum.leader_harness import full, quorum
 
@@ -223,7 +222,7 @@ def test_an_edge_that_has_not_heard_of_it_is_told_when_it_asks() -> None:
     harness.publish("near")
     harness.arrive()
     (misled,) = harness.arrive()
-    assert misled == happened.WrongLeader(1, "right", 2)
+    assert misled == m.NotLeader(1, "right", 2)
     harness.rest()
     assert harness.clients["near"].session.leader_epoch == (1, 2)
 
@@ -304,7 +303,7 @@ def test_a_queue_says_how_long_a_silent_node_keeps_what_it_holds(timeout_ms: int
 
 def test_a_node_that_is_removed_is_told_nothing_more_and_holds_nothing() -> None:
     harness = holding()
-    harness.led.sessions.release([e.RejectedEffect(1, 1, 1)])
+    harness.led.sessions.release([m.Effect(1, m.RejectedReply(1, 1))])
     harness.led.sessions.removed("near")
     assert [
         node for node, _frame in harness.led.sessions.output(lambda _node: True) if node == "near"
@@ -348,7 +347,7 @@ def test_a_tombstone_says_nothing_of_what_is_pending_and_revokes_what_is_held() 
     events = harness.clients["near"].session.deleted()
     assert events[0] == happened.PublishUndecided(first, 2)
     assert [type(event) for event in events[1:]] == [
-        happened.DeliveriesRevoked,
+        m.RevokeNotice,
         happened.ConsumerCancelled,
     ]
 

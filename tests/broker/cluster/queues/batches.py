@@ -15,8 +15,7 @@ from typing import NamedTuple, Protocol, cast
 
 from fluffle.broker.base.message import MessageAnnotations, Origin
 from fluffle.broker.cluster.ports import joined
-from fluffle.broker.cluster.queue_sessions import messages as m
-from fluffle.broker.cluster.queue_sessions.messages import decode, encode
+from fluffle.broker.cluster.queue_sessions.codec import decode, encode
 from fluffle.broker.cluster.queue_sessions.replies import apply_frame
 from fluffle.broker.cluster.queue_sessions.session_client import SessionClient
 from fluffle.broker.cluster.queue_sessions.session_server import SessionServer
@@ -36,10 +35,11 @@ from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.publish_target import DeadLetterIds, PublishReceipt
 from fluffle.broker.queues.queue_api import DeliverySource
 from fluffle.broker.queues.queue_view import messages_from
-from fluffle.broker.queues.quorum.effects import Effect
+from fluffle.broker.queues.quorum import messages as m
 from fluffle.broker.queues.quorum.entry_codec import VERSION
 from fluffle.broker.queues.quorum.image import QueueImage
 from fluffle.broker.queues.quorum.leadership import Leadership
+from fluffle.broker.queues.quorum.messages import Effect
 from fluffle.broker.runtime.commits import when_safe
 from fluffle.broker.runtime.turn import Turn
 from fluffle.protocol.properties import Properties, build_content, encode_properties

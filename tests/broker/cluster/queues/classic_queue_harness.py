@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from fluffle.broker.base.message import Origin
 from fluffle.broker.cluster.ports import joined
-from fluffle.broker.cluster.queue_sessions import messages as m
-from fluffle.broker.cluster.queue_sessions.messages import decode, encode
+from fluffle.broker.cluster.queue_sessions.codec import decode, encode
 from fluffle.broker.cluster.queue_sessions.session_client import SessionClient
 from fluffle.broker.cluster.queues.classic_queues import ClassicQueueHost
 from fluffle.broker.durability.durability import Durability
@@ -26,6 +25,7 @@ from fluffle.broker.queues.queue_api import (
     Outcome,
     SharedCredit,
 )
+from fluffle.broker.queues.quorum import messages as m
 from fluffle.broker.queues.quorum.settlement import HOW
 from fluffle.broker.runtime.turn import Turn
 from fluffle.storage.disk import Disk, MemoryDisk
@@ -359,7 +359,7 @@ class ClassicHostHarness:
             assert held is not None
             if isinstance(held.holder, Consumer) and not held.is_detached:
                 served.append(key)
-            for ordinal, run in home.holders.tokens_of(key):
+            for _holder, ordinal, run in home.holders.tokens_of(key):
                 on_record |= dict.fromkeys(run, (key, ordinal))
         held_there: dict[int, tuple[int, int]] = {}
         for client in self.clients.values():

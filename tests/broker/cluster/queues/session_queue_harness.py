@@ -10,8 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fluffle.broker.cluster.ports import joined
-from fluffle.broker.cluster.queue_sessions import messages as m
-from fluffle.broker.cluster.queue_sessions.messages import decode, encode
+from fluffle.broker.cluster.queue_sessions.codec import decode, encode
 from fluffle.broker.cluster.queue_sessions.replies import apply_frame
 from fluffle.broker.cluster.queue_sessions.session_client import SessionClient as StreamEdge
 from fluffle.broker.cluster.queues.pending_replies import (
@@ -25,6 +24,7 @@ from fluffle.broker.metadata.metadata import LOCAL_READ_BARRIER
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.queue_api import PeekRequest, PeekResult
+from fluffle.broker.queues.quorum import messages as m
 from fluffle.broker.queues.quorum.image import QueueImage
 from fluffle.protocol.methods import Basic, encode_method
 from fluffle.protocol.properties import decode_properties

@@ -13,6 +13,7 @@ from fluffle.broker.cluster.queue_sessions.session_server import CONSUMER_DISCON
 from fluffle.broker.queues.conversion_buffer import ConversionHold
 from fluffle.broker.queues.journal import Damage
 from fluffle.broker.queues.queue_api import Outcome
+from fluffle.broker.queues.quorum import messages as m
 from tests.broker.cluster.queue_sessions.random_steps import OUTCOMES
 from tests.broker.cluster.queues.classic_queue_harness import ClassicHostHarness
 from tests.suite.seeds import seeds
@@ -174,9 +175,9 @@ def test_a_get_takes_the_next_and_says_how_many_are_left() -> None:
     client.get(client.names.channel(), no_ack=False)
     world.rest()
     (got,) = client.heard
-    assert isinstance(got, happened.Got)
-    assert got.deliver is not None
-    assert (got.ready, got.deliver.contents) == (2, [b"body 0"])
+    assert isinstance(got, m.GetAnswer)
+    (deliver,) = got.delivers
+    assert (got.ready, deliver.contents) == (2, [b"body 0"])
 
 
 def test_a_get_from_a_queue_that_has_crashed_says_so() -> None:
@@ -186,7 +187,9 @@ def test_a_get_from_a_queue_that_has_crashed_says_so() -> None:
     world.queue.get = lambda _holder: None  # type: ignore[method-assign, assignment]
     number = world.clients["near"].get(1, no_ack=False)
     world.rest()
-    assert world.clients["near"].heard == [happened.Got(number, 2, None, is_crashed=True)]
+    (got,) = world.clients["near"].heard
+    assert isinstance(got, m.GetAnswer)
+    assert (got.number, got.ready, got.delivers, got.is_crashed) == (number, 2, [], True)
 
 
 def test_a_purge_says_how_many_waited() -> None:
@@ -276,7 +279,7 @@ def test_a_home_that_starts_again_has_lost_its_edges_and_nothing_that_was_confir
     kinds = [type(event) for event in near.heard]
     assert kinds == [
         happened.PublishRejected,
-        happened.DeliveriesRevoked,
+        m.RevokeNotice,
         happened.ConsumerCancelled,
     ]
     world.rest()

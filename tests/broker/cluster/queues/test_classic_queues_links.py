@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from fluffle.broker.cluster.queue_sessions import events as happened
-from fluffle.broker.cluster.queue_sessions.messages import Leader, SessionBoot
 from fluffle.broker.cluster.queues.classic_queues import ClassicQueueHost
 from fluffle.broker.cluster.queues.leader_routes import AWAY_S, AWAY_S_MAX
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.queue_api import Outcome
+from fluffle.broker.queues.quorum.messages import Leader, SessionBoot
 from fluffle.broker.runtime.commits import CommitWaiter
 from tests.broker.cluster.queues.classic_queue_harness import ObservedQueue
 from tests.support.queue_host import FakeQueueHost

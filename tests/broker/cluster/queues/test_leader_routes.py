@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import pytest
 
-from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.cluster.queues.leader_routes import (
     REPORT_S,
     LeaderRoute,
@@ -17,6 +16,7 @@ from fluffle.broker.cluster.queues.ports import KnownLeader
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.queue_api import Outcome
+from fluffle.broker.queues.quorum import messages as m
 from fluffle.raft.config import NodeId
 from tests.broker.cluster.queues.test_session_router import cluster
 from tests.support.cluster_view import FakeClusterView, NoLinks

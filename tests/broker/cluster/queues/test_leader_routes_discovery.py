@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fluffle.broker.cluster.ports import FrameKind
-from fluffle.broker.cluster.queue_sessions.messages import decode
+from fluffle.broker.cluster.queue_sessions.codec import decode
 from fluffle.broker.cluster.queues import quorum_members
 from fluffle.broker.cluster.queues.quorum_member import QuorumQueueMember
 from fluffle.broker.queues.settings import QueueSettings

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import cast
 
-from fluffle.broker.cluster.queue_sessions.messages import ClientFrame, Frame, Leader, SessionBoot
 from fluffle.broker.cluster.queue_sessions.session_client import SessionRequests
 from fluffle.broker.cluster.queues.leader_routes import NOTIFIED_MAX as LINES_MAX
 from fluffle.broker.cluster.queues.leader_routes import LeaderRoutes, SessionTransport
@@ -21,6 +20,7 @@ from fluffle.broker.cluster.queues.ports import (
 )
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.journal import QueueDefinition
+from fluffle.broker.queues.quorum.messages import ClientFrame, Frame, Leader, SessionBoot
 from fluffle.raft.config import NodeId
 from tests.support.cluster_view import FakeClusterView, NoLinks
 from tests.support.fakes import Timer

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from fluffle.broker.cluster import group_background
-from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.cluster.queues.log_compaction import LOOK_S, LOOKS_MAX
 from fluffle.broker.queues.queue_api import Outcome
+from fluffle.broker.queues.quorum import messages as m
 from fluffle.raft.log import DATA
 from tests.support.queue_nodes import QueueCluster, QueueNode
 from tests.support.raft_memory import MemoryRaftLog

@@ -8,7 +8,6 @@ from typing import cast
 import pytest
 
 from fluffle.broker.cluster.hosted_group import HostedGroup
-from fluffle.broker.cluster.queue_sessions.messages import SessionBoot
 from fluffle.broker.cluster.queues.membership import (
     SOON_S,
     LedGroups,
@@ -19,6 +18,7 @@ from fluffle.broker.config.config import QuorumConfig
 from fluffle.broker.metadata.metadata import Decide, OnLateError, ignore_done
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.journal import QueueDefinition
+from fluffle.broker.queues.quorum.messages import SessionBoot
 from fluffle.broker.queues.settings import QueueSettings, settings_of
 from fluffle.protocol.wire import to_table
 from fluffle.raft.config import NodeId

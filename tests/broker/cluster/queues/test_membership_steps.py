@@ -8,7 +8,6 @@ from typing import cast
 import pytest
 
 from fluffle.broker.cluster.hosted_group import HostedGroup, OnEntryOutcome
-from fluffle.broker.cluster.queue_sessions.messages import SessionBoot
 from fluffle.broker.cluster.queues.membership import (
     LOOKS_APART_MAX,
     UNKNOWN_MAX,
@@ -18,6 +17,7 @@ from fluffle.broker.cluster.queues.membership import (
 )
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.journal import QueueDefinition
+from fluffle.broker.queues.quorum.messages import SessionBoot
 from fluffle.raft.config import AddLearner, Change, Configuration, Member, NodeId, Promote, Remove
 from fluffle.raft.leader import ProposalRefused
 from fluffle.raft.state import ProgressState

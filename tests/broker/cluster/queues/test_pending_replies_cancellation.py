@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from fluffle.broker.cluster.queue_sessions import events as happened
 from fluffle.broker.cluster.queues import pending_replies
+from fluffle.broker.queues.quorum import messages as m
 from fluffle.protocol.methods import Basic, Queue, encode_method, make
 from tests.broker.cluster.queues.session_queue_harness import (
     QueueHarness,
@@ -35,7 +35,7 @@ def test_without_a_leader_a_get_fails_in_time(harness: QueueHarness) -> None:
 def test_a_get_from_a_queue_that_has_crashed_fails(harness: QueueHarness) -> None:
     harness.far.cut()
     harness.client.send(encode_method(1, Basic.Get(queue="q")))
-    harness.queue.on_events([happened.Got(1, 2, None, is_crashed=True)])
+    harness.queue.on_events([m.GetAnswer(1, 7, 2, [], is_crashed=True)])
     harness.node.run()
     text = "queue 'q' in vhost '/' has crashed and failed to restart"
     harness.client.expect_channel_closed(404, text)

@@ -8,12 +8,12 @@ import pytest
 
 from fluffle.broker.base.errors import NotFound
 from fluffle.broker.base.traffic import AMQP_091
-from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.cluster.queue_sessions import session_client as streams
 from fluffle.broker.cluster.queue_sessions.replies import on_not_taken
 from fluffle.broker.cluster.queues import pending_replies, session_consumers
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.queue_api import QueueCounts
+from fluffle.broker.queues.quorum import messages as m
 from fluffle.protocol.methods import (
     Basic,
     Channel,

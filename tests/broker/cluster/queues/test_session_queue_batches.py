@@ -10,7 +10,6 @@ import pytest
 
 from fluffle.broker.base.message import Origin
 from fluffle.broker.cluster.queue_sessions import session_client
-from fluffle.broker.cluster.queue_sessions.messages import Publish
 from fluffle.broker.cluster.queue_sessions.session_client import SessionClient, SessionRequests
 from fluffle.broker.cluster.queues import session_queue
 from fluffle.broker.cluster.queues.session_queue import PublishReceipts
@@ -19,8 +18,8 @@ from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.expiry_times import lifetimes_at
 from fluffle.broker.queues.publish_target import DeadLetterIds, EnqueueResult, PublishReceipt
-from fluffle.broker.queues.quorum.effects import DoneEffect, ExpectedEffect, RejectedEffect
 from fluffle.broker.queues.quorum.facts import SessionId
+from fluffle.broker.queues.quorum.messages import DoneReply, ExpectedReply, Publish, RejectedReply
 from tests.broker.cluster.queues.batches import (
     ALIVE,
     BOOT,
@@ -201,13 +200,13 @@ class Asked:
     def look(self) -> None:
         """Check that all that was reported is true and on record."""
         told, self.leading.told = self.leading.told, []
-        for effect in told:
-            if isinstance(effect, ExpectedEffect):
+        for _session, message in told:
+            if isinstance(message, ExpectedReply):
                 continue
-            assert isinstance(effect, DoneEffect | RejectedEffect)
-            for number in range(effect.first, effect.first + effect.count):
+            assert isinstance(message, DoneReply | RejectedReply)
+            for number in range(message.first, message.first + message.count):
                 assert number < self.leading.image.state.sessions[self.session].next
-                assert self.fates[number - 1] == isinstance(effect, DoneEffect)
+                assert self.fates[number - 1] == isinstance(message, DoneReply)
                 self.told[number] = True
 
 
@@ -251,14 +250,15 @@ def asks_home_again(seed: int) -> None:
     def look() -> None:
         stored, said = {*world.stored()}, world.told[:]
         world.told.clear()
-        for effect in said:
-            if isinstance(effect, ExpectedEffect):
-                assert effect == ExpectedEffect(session, following)
+        for to, message in said:
+            assert to == session
+            if isinstance(message, ExpectedReply):
+                assert message == ExpectedReply(following)
                 continue
-            assert isinstance(effect, DoneEffect | RejectedEffect)
-            for number in range(effect.first, effect.first + effect.count):
+            assert isinstance(message, DoneReply | RejectedReply)
+            for number in range(message.first, message.first + message.count):
                 assert number not in told, "it was told before"
-                assert isinstance(effect, DoneEffect) == (number <= room)
+                assert isinstance(message, DoneReply) == (number <= room)
                 assert not persistent or number > room or sents[number - 1].content in stored
                 told.add(number)
 
@@ -273,7 +273,7 @@ def asks_home_again(seed: int) -> None:
                 session, first, [ALIVE] * len(run), [each.content for each in run],
                 persistent=persistent, expiration_ms=lifetimes, posted=None, counts=NEW,
             )  # fmt: skip
-        assert first <= following or not run or world.told[-1] == ExpectedEffect(session, following)
+        assert first <= following or not run or world.told[-1].message == ExpectedReply(following)
         if first <= following:
             following = max(following, first + len(run))
         if chance.random() < 0.2:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 
 from fluffle.broker.cluster.ports import joined
-from fluffle.broker.cluster.queue_sessions import messages as m
-from fluffle.broker.cluster.queue_sessions.messages import SessionBoot, encode
+from fluffle.broker.cluster.queue_sessions.codec import encode
 from fluffle.broker.cluster.queues.leader_routes import REPORT_S, WAITING_BYTES_MAX
 from fluffle.broker.cluster.queues.session_router import SessionRouter
 from fluffle.broker.queues.queue_api import Outcome
+from fluffle.broker.queues.quorum import messages as m
 from fluffle.broker.queues.quorum.leadership import Leadership
+from fluffle.broker.queues.quorum.messages import SessionBoot
 from fluffle.protocol.deaths import DeathReason
 from tests.support.queue_nodes import NONCE, QueueCluster
 

@@ -11,8 +11,8 @@ import pytest
 from fluffle.broker.base.message import Origin
 from fluffle.broker.cluster.links.handshake import COUNTS_SINCE
 from fluffle.broker.cluster.ports import FrameKind, OnFrame, OnLink, Payload, TrafficClass, joined
+from fluffle.broker.cluster.queue_sessions.codec import decode
 from fluffle.broker.cluster.queue_sessions.events import Event, MessagesDelivered, PublishConfirmed
-from fluffle.broker.cluster.queue_sessions.messages import Leader, Publish, SessionBoot, decode
 from fluffle.broker.cluster.queue_sessions.session_client import AttachTerms, SessionRequests
 from fluffle.broker.cluster.queues.classic_queues import ClassicQueueHost
 from fluffle.broker.cluster.queues.leader_routes import LeaderRoute, SessionTransport
@@ -21,6 +21,7 @@ from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import QueueDefinition
+from fluffle.broker.queues.quorum.messages import Leader, Publish, SessionBoot
 from fluffle.broker.runtime.commits import CommitWaiter
 from tests.support.cluster_view import FakeClusterView
 from tests.support.fakes import Timer

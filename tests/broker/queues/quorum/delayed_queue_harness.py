@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from fluffle.broker.queues.arguments import delayed_queue_spec
 from fluffle.broker.queues.dead_letters import DeadMessages, PendingDeadLetter
-from fluffle.broker.queues.quorum import effects as e
+from fluffle.broker.queues.quorum import messages as m
 from fluffle.broker.queues.quorum.facts import SessionId
 from fluffle.broker.queues.settings import QueueSettings
 from fluffle.protocol.deaths import DeathReason
@@ -80,9 +80,9 @@ class DelayedQueueHarness(EntryHarness):
         return waiting
 
     def hear(self) -> None:
-        for effect in self.take():
-            if isinstance(effect, e.DoneEffect):
-                for number in range(effect.first, effect.first + effect.count):
+        for message in self.take_messages():
+            if isinstance(message, m.DoneReply):
+                for number in range(message.first, message.first + message.count):
                     self.asked.pop(number, None)
                     self.safe.add(number)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.dead_letters import DeadMessages
-from fluffle.broker.queues.quorum import effects as e
+from fluffle.broker.queues.quorum import messages as m
 from fluffle.broker.queues.quorum.entry_codec import decode
 from fluffle.broker.queues.quorum.facts import SessionId
 from fluffle.broker.queues.quorum.holders import Terms
@@ -19,7 +19,7 @@ class EntryHarness(LeaderHarness):
     """Keeps what leaves, and believes the test."""
 
     def __init__(self, spec: QueueSpec = PLAIN) -> None:
-        self.told: list[e.Effect] = []
+        self.told: list[m.Effect] = []
         self.left: list[list[bytes]] = []
         """The contents of what was delivered or got, each time."""
         self.died: list[DeadMessages] = []
@@ -37,17 +37,20 @@ class EntryHarness(LeaderHarness):
         if not dead.unwanted:
             self.died.append(dead)
 
-    def release(self, effects: list[e.Effect]) -> None:
+    def release(self, effects: list[m.Effect]) -> None:
         self.told += effects
-        self.left += [
-            each.delivery_batch.contents
-            for each in effects
-            if isinstance(each, e.Delivery | e.GetResult) and each.delivery_batch is not None
-        ]
+        for _session, message in effects:
+            if isinstance(message, m.Deliver):
+                self.left.append(message.contents)
+            elif isinstance(message, m.GetAnswer):
+                self.left += [deliver.contents for deliver in message.delivers]
 
-    def take(self) -> list[e.Effect]:
+    def take(self) -> list[m.Effect]:
         told, self.told = self.told, []
         return told
+
+    def take_messages(self) -> list[m.FromLeader]:
+        return [message for _session, message in self.take()]
 
     def session(self) -> int:
         return self.led.sessions.open(SessionId("a", 1, 1, 1))
@@ -69,6 +72,6 @@ def with_consumer(
     session = harness.session()
     harness.led.attach(session, 1, Terms(1, "tag", prefetch=prefetch, no_ack=no_ack))
     harness.settle_down()
-    (answer,) = harness.take()
-    assert isinstance(answer, e.AnswerEffect)
+    (answer,) = harness.take_messages()
+    assert isinstance(answer, m.AnswerReply)
     return harness, session, answer.answer

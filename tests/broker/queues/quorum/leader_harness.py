@@ -17,10 +17,15 @@ from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.dead_letters import DeadMessages
 from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.expiry_times import Lifetimes
-from fluffle.broker.queues.queue_api import FINAL, UNLIMITED, DeliveryBatch, Outcome
-from fluffle.broker.queues.quorum import effects as e
+from fluffle.broker.queues.queue_api import FINAL, UNLIMITED, Outcome
+from fluffle.broker.queues.quorum import messages as m
 from fluffle.broker.queues.quorum.entry_codec import VERSION, decode
-from fluffle.broker.queues.quorum.facts import RemovalReason, Requeued, SessionId
+from fluffle.broker.queues.quorum.facts import (
+    ConsumerAttached,
+    RemovalReason,
+    Requeued,
+    SessionId,
+)
 from fluffle.broker.queues.quorum.holders import Terms
 from fluffle.broker.queues.quorum.image import QueueImage
 from fluffle.broker.queues.quorum.leadership import Leadership
@@ -93,7 +98,7 @@ class BenchHost(FakeLeaderHost):
     def wake(self, delay_ms: int) -> None:
         self.harness.wakes.append(delay_ms)
 
-    def release(self, effects: list[e.Effect]) -> None:
+    def release(self, effects: list[m.Effect]) -> None:
         self.harness.release(effects)
 
     def damaged(self, index: int) -> None:
@@ -152,7 +157,7 @@ class LeaderHarness:
         """Publishes that were not taken."""
         self.dead: list[tuple[DeathReason, bytes, Counts]] = []
         """Dead letters that were republished."""
-        self.timed_out: list[e.TimedOut] = []
+        self.timed_out: list[m.TimeoutNotice] = []
         self.alone = SingleActiveChecks()
         self.leaders, self.room = 0, UNLIMITED
         self.is_open = True
@@ -367,6 +372,7 @@ class LeaderHarness:
         return lambda led, s, n: led.detach(s, n, key, outcome=outcome)
 
     def get(self, edge: SessionClients, *, no_ack: bool) -> None:
+        edge.gets[edge.next] = not no_ack
         self.ask(edge, Operation(lambda led, s, n: led.get(s, n, GETTING_CHANNEL, no_ack=no_ack)))
 
     def purge(self, edge: SessionClients) -> None:
@@ -396,12 +402,13 @@ class LeaderHarness:
 
     # What edges are told
 
-    def release(self, effects: list[e.Effect]) -> None:
-        for effect in effects:
-            edge = self.edge_of(effect.session)
-            is_heard = isinstance(effect, e.TimedOut)  # later: until then its clients do nothing
+    def release(self, effects: list[m.Effect]) -> None:
+        for session, message in effects:
+            edge = self.edge_of(session)
+            # That is heard later: until then its clients do nothing.
+            is_heard = isinstance(message, m.TimeoutNotice)
             if edge is not None and (is_heard or not edge.is_cut):
-                self.TOLD[type(effect)](self, edge, effect)
+                self.TOLD[type(message)](self, edge, session, message)
 
     def edge_of(self, session: int) -> SessionClients | None:
         known = self.image.state.sessions.get(session)
@@ -429,94 +436,105 @@ class LeaderHarness:
                 over.append(edge.pending.pop(number))
         return over
 
-    def on_done(self, edge: SessionClients, effect: e.DoneEffect) -> None:
-        for operation in self.over(edge, effect.session, effect.first, effect.count):
+    def on_done(self, edge: SessionClients, session: int, message: m.DoneReply) -> None:
+        for operation in self.over(edge, session, message.first, message.count):
             if operation.is_final:
                 self.settled.update(sequence for sequence, _ordinal in operation.ends)
             if operation.is_refusal:
                 self.rejected.update(self.seen[sequence] for sequence, _ordinal in operation.ends)
 
-    def on_not_taken(self, edge: SessionClients, effect: e.RejectedEffect) -> None:
+    def on_not_taken(self, edge: SessionClients, session: int, message: m.RejectedReply) -> None:
         """Publishes, or a settlement that came too late to count."""
-        told = range(effect.first, effect.first + effect.count)
+        told = range(message.first, message.first + message.count)
         for number, operation in edge.pending.items():
             inside = (n - number for n in told if n - number in range(operation.count))
             refused = {operation.contents[place] for place in inside if operation.contents}
             may_be = any(each.overflow is Overflow.REJECT_PUBLISH for each in self.said)
             assert may_be or not refused
             self.refused |= refused
-        self.over(edge, effect.session, effect.first, effect.count, is_accepted=False)
+        self.over(edge, session, message.first, message.count, is_accepted=False)
 
-    def on_answer(self, edge: SessionClients, effect: e.AnswerEffect) -> None:
-        for operation in self.over(edge, effect.session, effect.number, 1):
+    def on_answer(self, edge: SessionClients, session: int, message: m.AnswerReply) -> None:
+        for operation in self.over(edge, session, message.number, 1):
             if operation.acknowledges is not None:
-                edge.consumers[effect.answer] = operation.acknowledges
+                edge.consumers[message.answer] = operation.acknowledges
+                edge.modes[message.answer] = operation.acknowledges
 
-    def on_delivery(self, edge: SessionClients, effect: e.Delivery) -> None:
-        self.receive(edge, effect.holder, effect.delivery_batch)
+    def on_delivery(self, edge: SessionClients, _session: int, message: m.Deliver) -> None:
+        acknowledges = edge.modes.get(message.holder)
+        if acknowledges is None:  # a getter, or a consumer of which it has not heard yet
+            attached = self.image.state.holders[message.holder].attached
+            acknowledges = not (isinstance(attached, ConsumerAttached) and attached.no_ack)
+        self.receive(edge, message, acknowledges=acknowledges)
 
-    def on_got(self, edge: SessionClients, effect: e.GetResult) -> None:
-        self.over(edge, effect.session, effect.number, 1)
-        edge.getters.add(effect.holder)
-        if effect.delivery_batch is not None:
-            self.receive(edge, effect.holder, effect.delivery_batch)
+    def on_got(self, edge: SessionClients, session: int, message: m.GetAnswer) -> None:
+        self.over(edge, session, message.number, 1)
+        edge.getters.add(message.holder)
+        for deliver in message.delivers:
+            self.receive(edge, deliver, acknowledges=edge.gets[message.number])
 
-    def on_activity(self, edge: SessionClients, effect: e.ActiveConsumerEffect) -> None:
+    def on_activity(
+        self, edge: SessionClients, _session: int, message: m.ActiveConsumerNotice
+    ) -> None:
         assert self.spec.single_active_consumer
-        assert effect.holder < self.image.state.next_key, "it is not applied"
+        assert message.holder < self.image.state.next_key, "it is not applied"
 
-    def on_timed_out(self, edge: SessionClients, effect: e.TimedOut) -> None:
+    def on_timed_out(self, edge: SessionClients, session: int, message: m.TimeoutNotice) -> None:
         """Handle a delivery timeout: later settlements of these messages are ignored."""
         assert any(each.consumer_timeout_ms is not None for each in self.said)
-        assert effect.held_ms >= effect.timeout_ms
-        self.timed_out.append(effect)
-        self.on_withdrawn(edge, effect)
+        assert message.held_ms >= message.timeout_ms
+        self.timed_out.append(message)
+        edge.consumers.pop(message.holder, None)
+        self.on_revoked(edge, session, m.RevokeNotice(message.tokens))
 
-    def on_withdrawn(self, edge: SessionClients, effect: e.TimedOut | e.Withdrawn) -> None:
-        edge.consumers.pop(effect.holder, None)
-        for ordinal, run in effect.tokens:
+    def on_revoked(self, edge: SessionClients, _session: int, message: m.RevokeNotice) -> None:
+        for holder, ordinal, run in message.tokens:
+            edge.consumers.pop(holder, None)
             for sequence in run:
-                if edge.holds.get(sequence) == Hold(effect.holder, ordinal):
+                if edge.holds.get(sequence) == Hold(holder, ordinal):
                     del edge.holds[sequence]
 
-    def never_told(self, _edge: SessionClients, effect: e.Effect) -> None:
-        raise AssertionError(f"{effect}: edges keep to what they hold, and ask in order")
+    def never_told(self, _edge: SessionClients, _session: int, message: m.ExpectedReply) -> None:
+        raise AssertionError(f"{message}: edges keep to what they hold, and ask in order")
 
-    TOLD: ClassVar[dict[type[e.Effect], Callable[[LeaderHarness, SessionClients, Any], None]]] = {
-        e.DoneEffect: on_done,
-        e.RejectedEffect: on_not_taken,
-        e.AnswerEffect: on_answer,
-        e.Delivery: on_delivery,
-        e.GetResult: on_got,
-        e.ActiveConsumerEffect: on_activity,
-        e.TimedOut: on_timed_out,
-        e.Withdrawn: on_withdrawn,
-        e.ExpectedEffect: never_told,
+    TOLD: ClassVar[
+        dict[type[m.FromLeader], Callable[[LeaderHarness, SessionClients, int, Any], None]]
+    ] = {
+        m.DoneReply: on_done,
+        m.RejectedReply: on_not_taken,
+        m.AnswerReply: on_answer,
+        m.Deliver: on_delivery,
+        m.GetAnswer: on_got,
+        m.ActiveConsumerNotice: on_activity,
+        m.TimeoutNotice: on_timed_out,
+        m.RevokeNotice: on_revoked,
+        m.ExpectedReply: never_told,
     }
 
-    def receive(self, edge: SessionClients, holder: int, delivery_batch: DeliveryBatch) -> None:
+    def receive(
+        self, edge: SessionClients, deliver: m.Deliver, *, acknowledges: bool | None
+    ) -> None:
         """A client gets messages: nobody else has them, and what is said of them is true."""
         limits = [each.delivery_limit for each in self.said if each.delivery_limit is not None]
-        has_none, counts = len(limits) < len(self.said), delivery_batch.counts
-        assert delivery_batch.redelivered == (counts.acquired > 0)
-        for sequence, content in zip(
-            delivery_batch.sequences, delivery_batch.contents, strict=True
-        ):
+        has_none, counts = len(limits) < len(self.said), Counts(deliver.ordinal, deliver.failed)
+        sequences = [sequence for run in deliver.runs for sequence in run]
+        assert deliver.redelivered == (counts.acquired > 0)
+        for sequence, content in zip(sequences, deliver.contents, strict=True):
             brought = self.brought.get(content, NEW)
             assert has_none or counts.failed <= max(brought.failed, *limits), "it failed too often"
             check_counts(counts, brought, came_back=sequence in self.came_back)
-            if edge.holds.get(sequence) == Hold(holder, delivery_batch.counts.acquired):
+            if edge.holds.get(sequence) == Hold(deliver.holder, deliver.ordinal):
                 continue  # it was asked for again, twice
             assert sequence not in self.settled, "it was settled"
-            assert delivery_batch.redelivered or sequence not in self.seen, "it was seen"
+            assert deliver.redelivered or sequence not in self.seen, "it was seen"
             assert all(sequence not in other.holds for other in self.edges), "two have it"
             assert self.seen.setdefault(sequence, content) == content
-            if delivery_batch.holder.no_ack:
+            if not acknowledges:
                 self.settled.add(sequence)
             else:
-                held = self.image.state.holders[holder].held
+                held = self.image.state.holders[deliver.holder].held
                 assert sequence in held, "it left before it was applied"
-                edge.holds[sequence] = Hold(holder, delivery_batch.counts.acquired)
+                edge.holds[sequence] = Hold(deliver.holder, deliver.ordinal)
 
     # What must hold
 

@@ -45,6 +45,10 @@ class SessionClients:
     pending: dict[int, Operation] = field(default_factory=dict)
     consumers: dict[int, bool] = field(default_factory=dict)
     """Acknowledgement mode of consumers, by key."""
+    modes: dict[int, bool] = field(default_factory=dict)
+    """The same, of consumers that have ended, too."""
+    gets: dict[int, bool] = field(default_factory=dict)
+    """Acknowledgement mode of gets, by number."""
     getters: set[int] = field(default_factory=set)
     """Keys."""
     holds: dict[int, Hold] = field(default_factory=dict)

@@ -9,7 +9,7 @@ import pytest
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.publish_target import DeadLetterIds
 from fluffle.broker.queues.queue_api import Outcome
-from fluffle.broker.queues.quorum import effects as e
+from fluffle.broker.queues.quorum import messages as m
 from fluffle.broker.queues.quorum.dead_letter_outbox import (
     CONFIRM_TIMEOUT_MS,
     PAUSE_MS,
@@ -166,12 +166,12 @@ def test_they_count_for_the_length() -> None:
     harness, session = with_dead(3, sure(max_length=2))
     harness.led.publish(session, 6, *bodies(1))
     harness.settle_down()
-    assert harness.take() == [e.RejectedEffect(session, 6, 1)]
+    assert harness.take() == [m.Effect(session, m.RejectedReply(6, 1))]
     arrive(harness)
     harness.settle_down()
     harness.led.publish(session, 7, *bodies(3))
     harness.settle_down()
-    assert e.DoneEffect(session, 7, 3) in harness.take()
+    assert m.Effect(session, m.DoneReply(7, 3)) in harness.take()
 
 
 def test_those_whose_death_is_not_on_record_count_too() -> None:
@@ -181,7 +181,7 @@ def test_those_whose_death_is_not_on_record_count_too() -> None:
     harness.led.settle(session, 3, key, [(0, range(1, 2))], outcome=Outcome.REJECTED)
     harness.led.publish(session, 4, *bodies(1))
     harness.settle_down()
-    assert e.RejectedEffect(session, 4, 1) in harness.take()
+    assert m.Effect(session, m.RejectedReply(4, 1)) in harness.take()
 
 
 def test_a_purge_takes_them() -> None:
@@ -191,7 +191,7 @@ def test_a_purge_takes_them() -> None:
     [*_, purged] = [fact for fact in harness.facts() if isinstance(fact, Purged)]
     assert [number for run in purged.runs for number in run] == [*range(1, 41)]
     harness.settle_down()
-    assert e.AnswerEffect(session, 43, 0) in harness.take()
+    assert m.Effect(session, m.AnswerReply(43, 0)) in harness.take()
     arrive(harness)
     harness.settle_down()
     assert harness.image.state.gone[RemovalReason.PURGED] == 40

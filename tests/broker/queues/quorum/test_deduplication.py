@@ -12,8 +12,8 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_s
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.deduplication_window import DeduplicationWindow
 from fluffle.broker.queues.publish_target import DeadLetterIds
-from fluffle.broker.queues.quorum import effects as e
 from fluffle.broker.queues.quorum import facts as f
+from fluffle.broker.queues.quorum import messages as m
 from fluffle.broker.queues.quorum.entry_codec import (
     ARRIVALS,
     DATED_HOLDS,
@@ -57,7 +57,7 @@ class Target:
         term: int = 1,
         below: int = 1,
         settled: Iterable[int] = (),
-    ) -> list[e.Effect]:
+    ) -> list[m.Effect]:
         """Effects of posting dead letters, once all is on record."""
         self.ask(*sequences, source=source, term=term, below=below, settled=settled)
         self.harness.settle_down()
@@ -97,10 +97,10 @@ class Target:
 
 def test_what_is_given_again_is_confirmed_and_not_taken_twice() -> None:
     target = Target()
-    assert target.post(5, 6) == [e.DoneEffect(target.session, 1, 2)]
+    assert target.post(5, 6) == [m.Effect(target.session, m.DoneReply(1, 2))]
     assert target.post(4, 5, 6, 7) == [
-        e.DoneEffect(target.session, 3, 1), e.DoneEffect(target.session, 4, 2),
-        e.DoneEffect(target.session, 6, 1),
+        m.Effect(target.session, m.DoneReply(3, 1)), m.Effect(target.session, m.DoneReply(4, 2)),
+        m.Effect(target.session, m.DoneReply(6, 1)),
     ]  # fmt: skip
     assert (target.count, target.remembered) == (4, [4, 5, 6, 7])
 
@@ -113,8 +113,8 @@ def test_it_is_confirmed_again_only_once_it_is_on_record() -> None:
     assert target.harness.take() == []
     target.harness.settle_down()
     assert target.harness.take() == [
-        e.DoneEffect(target.session, 1, 1),
-        e.DoneEffect(target.session, 2, 1),
+        m.Effect(target.session, m.DoneReply(1, 1)),
+        m.Effect(target.session, m.DoneReply(2, 1)),
     ]
     assert target.count == 1
 
@@ -145,14 +145,14 @@ def test_what_is_refused_has_not_arrived_and_may_be_given_again() -> None:
     target = Target(full(2))
     target.post(1, 2, 3)
     assert target.post(3, 4) == [
-        e.DoneEffect(target.session, 4, 1),
-        e.RejectedEffect(target.session, 5, 1),
+        m.Effect(target.session, m.DoneReply(4, 1)),
+        m.Effect(target.session, m.RejectedReply(5, 1)),
     ]
     assert target.remembered == [1, 2, 3]
     target.harness.led.queue.purge()
     assert target.post(3, 4) == [
-        e.DoneEffect(target.session, 6, 1),
-        e.DoneEffect(target.session, 7, 1),
+        m.Effect(target.session, m.DoneReply(6, 1)),
+        m.Effect(target.session, m.DoneReply(7, 1)),
     ]
     assert target.remembered == [1, 2, 3, 4]
 
@@ -163,9 +163,9 @@ def test_who_led_before_is_not_listened_to_any_more() -> None:
     target.post(5, 6)
     target.post(7, term=2, below=7)
     assert target.remembered == [7]
-    assert target.post(5, 8) == [e.RejectedEffect(target.session, 4, 2)]
+    assert target.post(5, 8) == [m.Effect(target.session, m.RejectedReply(4, 2))]
     target.change_leader()
-    assert target.post(5) == [e.RejectedEffect(target.session, 6, 1)]
+    assert target.post(5) == [m.Effect(target.session, m.RejectedReply(6, 1))]
     assert target.count == 3
 
 
@@ -173,7 +173,7 @@ def test_a_later_leader_is_known_though_all_was_here() -> None:
     target = Target()
     target.post(5)
     target.post(5, term=2)
-    assert target.post(6) == [e.RejectedEffect(target.session, 3, 1)]
+    assert target.post(6) == [m.Effect(target.session, m.RejectedReply(3, 1))]
 
 
 @pytest.mark.parametrize("elections", [0, 7])
@@ -181,11 +181,11 @@ def test_where_a_queue_went_on_alone_its_numbers_may_be_of_other_messages(electi
     """Members with message 6 were given up, and after as many elections no member knew of it."""
     target = Target()
     target.post(5, 6, term=1 + elections)
-    assert target.post(6, term=1 + TERM_STEP) == [e.DoneEffect(target.session, 3, 1)]
+    assert target.post(6, term=1 + TERM_STEP) == [m.Effect(target.session, m.DoneReply(3, 1))]
     assert (target.count, target.remembered) == (3, [6])
-    assert target.post(6, 7, term=2 + TERM_STEP)[0] == e.DoneEffect(target.session, 4, 1)
+    assert target.post(6, 7, term=2 + TERM_STEP)[0] == m.Effect(target.session, m.DoneReply(4, 1))
     assert (target.count, target.remembered) == (4, [6, 7]), "who leads next has the same numbers"
-    assert target.post(8, term=2 + elections) == [e.RejectedEffect(target.session, 6, 1)]
+    assert target.post(8, term=2 + elections) == [m.Effect(target.session, m.RejectedReply(6, 1))]
     target.change_leader()
     target.post(6, 7, term=2 + TERM_STEP)
     assert (target.count, target.remembered) == (4, [6, 7])
@@ -197,7 +197,7 @@ def test_of_a_queue_that_is_gone_nothing_is_remembered_or_taken() -> None:
     target.harness.deleted.add(SOURCE)
     target.post(1, source=SOURCE + 1)
     assert SOURCE not in target.harness.image.state.sources
-    assert target.post(5) == [e.RejectedEffect(target.session, 3, 1)]
+    assert target.post(5) == [m.Effect(target.session, m.RejectedReply(3, 1))]
     target.harness.deleted.add(SOURCE + 1)
     target.change_leader()
     assert target.harness.image.state.sources == {}
@@ -211,16 +211,16 @@ def test_of_a_queue_that_is_not_known_yet_nothing_is_forgotten() -> None:
     target.post(1, source=SOURCE + 1)
     target.change_leader()
     assert target.remembered == [5]
-    assert target.post(5) == [e.DoneEffect(target.session, 3, 1)]
+    assert target.post(5) == [m.Effect(target.session, m.DoneReply(3, 1))]
     assert target.count == 2
 
 
 def test_what_comes_of_one_that_is_not_known_yet_is_taken_later() -> None:
     target = Target()
     target.harness.unknown.add(SOURCE)
-    assert target.post(5) == [e.RejectedEffect(target.session, 1, 1)]
+    assert target.post(5) == [m.Effect(target.session, m.RejectedReply(1, 1))]
     target.harness.unknown.clear()
-    assert target.post(5) == [e.DoneEffect(target.session, 2, 1)]
+    assert target.post(5) == [m.Effect(target.session, m.DoneReply(2, 1))]
 
 
 def test_where_a_member_does_not_read_it_yet_none_of_it_is_written() -> None:
@@ -279,8 +279,8 @@ def test_while_it_is_about_to_be_on_record_that_all_read_it_none_is_taken() -> N
     """The next leader would know nothing of those that came before."""
     target = Target(reads=DATED_HOLDS)
     target.harness.readers = {"a 1": ARRIVALS}
-    assert target.post(5) == [e.RejectedEffect(target.session, 1, 1)]
-    assert target.post(5) == [e.DoneEffect(target.session, 2, 1)]
+    assert target.post(5) == [m.Effect(target.session, m.RejectedReply(1, 1))]
+    assert target.post(5) == [m.Effect(target.session, m.DoneReply(2, 1))]
     target.change_leader()
     target.post(5, term=2)
     assert (target.count, target.remembered) == (1, [5])
@@ -291,12 +291,12 @@ def test_what_is_here_is_confirmed_while_a_member_is_added() -> None:
     target.post(5)
     target.harness.readers = {"a 1": ARRIVALS, "b 1": ARRIVALS}
     assert target.post(5, 6) == [
-        e.DoneEffect(target.session, 2, 1),
-        e.RejectedEffect(target.session, 3, 1),
+        m.Effect(target.session, m.DoneReply(2, 1)),
+        m.Effect(target.session, m.RejectedReply(3, 1)),
     ]
     assert target.post(5, 6) == [
-        e.DoneEffect(target.session, 4, 1),
-        e.DoneEffect(target.session, 5, 1),
+        m.Effect(target.session, m.DoneReply(4, 1)),
+        m.Effect(target.session, m.DoneReply(5, 1)),
     ]
     assert (target.count, target.remembered) == (2, [5, 6])
 
@@ -341,20 +341,25 @@ def test_what_all_cannot_read_is_not_decided(version: int) -> None:
 def test_a_member_of_which_nothing_is_heard_keeps_nobody_waiting() -> None:
     target = Target(reads=DATED_HOLDS)
     target.harness.readers = {"a 1": ARRIVALS, "b 1": 0}
-    assert target.post(5) == [e.DoneEffect(target.session, 1, 1)]
+    assert target.post(5) == [m.Effect(target.session, m.DoneReply(1, 1))]
     target.harness.readers = {"a 1": ARRIVALS, "b 1": ARRIVALS}
     target.post(6)
     target.harness.readers = {"a 1": ARRIVALS, "b 1": 0}
-    assert target.post(7) == [e.DoneEffect(target.session, 3, 1)]
+    assert target.post(7) == [m.Effect(target.session, m.DoneReply(3, 1))]
     target.harness.readers = {"a 1": 0, "b 1": ARRIVALS, "c 1": ARRIVALS}
-    assert target.post(8) == [e.RejectedEffect(target.session, 4, 1)], "a has said so, and is away"
+    assert target.post(8) == [m.Effect(target.session, m.RejectedReply(4, 1))], (
+        "a has said so, and is away"
+    )
 
 
 def test_of_a_run_that_does_not_fit_no_more_is_remembered_than_is_taken() -> None:
     """Refused messages are sent again, and accepted once there is room."""
     target = Target(full(3))
     told = target.post(5, 6, 7, 8, 9, 10)
-    assert told == [e.DoneEffect(target.session, 1, 4), e.RejectedEffect(target.session, 5, 2)]
+    assert told == [
+        m.Effect(target.session, m.DoneReply(1, 4)),
+        m.Effect(target.session, m.RejectedReply(5, 2)),
+    ]
     assert (target.count, target.remembered) == (4, [5, 6, 7, 8])
     target.harness.led.purge(target.session, 7)
     target.next = 8

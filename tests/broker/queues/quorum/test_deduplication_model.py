@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from fluffle.broker.queues.publish_target import DeadLetterIds
-from fluffle.broker.queues.quorum import effects as e
+from fluffle.broker.queues.quorum import messages as m
 from fluffle.broker.queues.quorum.entry_codec import ARRIVALS
 from fluffle.broker.queues.quorum.image import QueueImage
 from tests.broker.queues.quorum.entry_harness import EntryHarness
@@ -91,14 +91,14 @@ class Arriving:
 
     def hear(self) -> None:
         """Sources learn what has arrived, once for each operation."""
-        for told in self.harness.take():
-            assert isinstance(told, e.DoneEffect | e.RejectedEffect | e.AnswerEffect), told
-            if isinstance(told, e.AnswerEffect):
+        for told in self.harness.take_messages():
+            assert isinstance(told, m.DoneReply | m.RejectedReply | m.AnswerReply), told
+            if isinstance(told, m.AnswerReply):
                 self.pending.pop(told.number, None)
                 continue
             for number in range(told.first, told.first + told.count):
                 group, sequence = self.taken[number]
-                if isinstance(told, e.DoneEffect):
+                if isinstance(told, m.DoneReply):
                     assert number not in self.stale, "who led before is believed"
                     source = self.source_of(group)
                     source.unsaid |= {sequence} - source.arrived

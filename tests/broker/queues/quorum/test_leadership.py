@@ -11,8 +11,8 @@ from fluffle.broker.queues import ready_list, requeue
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.delivery_counts import Counts
 from fluffle.broker.queues.queue_api import Outcome
-from fluffle.broker.queues.quorum import effects as e
 from fluffle.broker.queues.quorum import entries, leadership, log_journal
+from fluffle.broker.queues.quorum import messages as m
 from fluffle.broker.queues.quorum.entry_codec import decode, encode
 from fluffle.broker.queues.quorum.facts import (
     Acknowledged,
@@ -123,9 +123,9 @@ def test_nothing_leaves_before_its_entry_is_applied() -> None:
     assert (harness.take(), len(harness.proposals)) == ([], 1)
     harness.commit()
     done, delivery = harness.take()
-    assert done == e.DoneEffect(session, 2, 2)
-    assert isinstance(delivery, e.Delivery)
-    assert delivery.holder == key
+    assert done == m.Effect(session, m.DoneReply(2, 2))
+    assert isinstance(delivery.message, m.Deliver)
+    assert delivery.message.holder == key
     assert harness.left == [[b"body 0", b"body 1"]]
 
 
@@ -192,10 +192,10 @@ def test_what_comes_back(outcome: Outcome, how: RequeueReason, failed: int) -> N
     harness.turn()
     assert Requeued(key, 0, failed, how, 0, [range(1, 2)]) in harness.facts()
     harness.settle_down()
-    *_, again = harness.take()
-    assert isinstance(again, e.Delivery)
-    assert again.delivery_batch.redelivered
-    assert again.delivery_batch.counts == (1, failed)
+    *_, again = harness.take_messages()
+    assert isinstance(again, m.Deliver)
+    assert again.redelivered
+    assert (again.ordinal, again.failed) == (1, failed)
 
 
 def test_a_token_that_has_ended_ends_nothing_and_that_is_on_record() -> None:
@@ -207,7 +207,7 @@ def test_a_token_that_has_ended_ends_nothing_and_that_is_on_record() -> None:
     harness.take()
     harness.led.settle(session, 5, key, [(0, range(1, 3))], outcome=Outcome.ACKED)
     harness.settle_down()
-    assert harness.take() == [e.RejectedEffect(session, 5, 1)]
+    assert harness.take() == [m.Effect(session, m.RejectedReply(5, 1))]
     assert harness.led.queue.in_flight == 1
     assert harness.image.state.sessions[session].rejected
     assert harness.image.state.gone[RemovalReason.ACKED] == 1
@@ -233,11 +233,11 @@ def test_what_was_done_is_answered_again_and_not_done_again() -> None:
     harness.settle_down()
     *told, delivery = harness.take()
     assert told == [
-        e.AnswerEffect(session, 1, 2),
-        e.DoneEffect(session, 2, 2),
-        e.DoneEffect(session, 4, 1),
+        m.Effect(session, m.AnswerReply(1, 2)),
+        m.Effect(session, m.DoneReply(2, 2)),
+        m.Effect(session, m.DoneReply(4, 1)),
     ]
-    assert isinstance(delivery, e.Delivery)
+    assert isinstance(delivery.message, m.Deliver)
     assert harness.image.state.next_sequence == 4
     assert harness.led.queue.consumer_count == 1
 
@@ -253,16 +253,16 @@ def test_what_has_ended_is_not_delivered_again() -> None:
     harness.turn()
     harness.led.settle(session, 6, key, [(0, range(2, 3))], outcome=Outcome.ACKED)
     harness.settle_down()
-    again = [effect for effect in harness.take() if isinstance(effect, e.Delivery)]
+    again = [each for each in harness.take_messages() if isinstance(each, m.Deliver)]
     assert harness.left[1:] == [[b"body 0"]]
-    assert not again[0].delivery_batch.redelivered
+    assert not again[0].redelivered
 
 
 def test_what_comes_too_soon_is_not_done() -> None:
     harness, session, _key = with_consumer()
     harness.led.publish(session, 3, *bodies(2))
     harness.settle_down()
-    assert harness.take() == [e.ExpectedEffect(session, 2)]
+    assert harness.take() == [m.Effect(session, m.ExpectedReply(2))]
     assert harness.image.state.next_sequence == 1
 
 
@@ -286,8 +286,8 @@ def test_basic_get() -> None:
     harness.led.get(session, 5, 7, no_ack=False)
     harness.led.get(session, 6, 7, no_ack=True)
     harness.settle_down()
-    got = [effect for effect in harness.take() if isinstance(effect, e.GetResult)]
-    assert [effect.delivery_batch is not None for effect in got] == [False, True, True]
+    got = [each for each in harness.take_messages() if isinstance(each, m.GetAnswer)]
+    assert [len(each.delivers) for each in got] == [0, 1, 1]
     assert harness.left == [[b"body 0"], [b"body 1"]]
     assert harness.led.on_record.holds(session) == [(got[1].holder, 0, range(1, 2))]
     harness.led.detach(session, 7, got[1].holder, outcome=Outcome.LOST)
@@ -306,7 +306,7 @@ def test_a_purge_takes_what_waits_wherever_it_is() -> None:
     harness.take()
     harness.led.purge(session, 34)
     harness.settle_down()
-    assert e.AnswerEffect(session, 34, 30) in harness.take()
+    assert m.Effect(session, m.AnswerReply(34, 30)) in harness.take()
     assert harness.image.state.live_count == 0
 
 
@@ -351,7 +351,7 @@ def test_what_is_decided_waits_while_the_log_takes_nothing() -> None:
     assert (list(harness.proposals), harness.take()) == ([], [])
     harness.is_open = harness.is_touched = True
     harness.settle_down()
-    assert [type(effect) for effect in harness.take()] == [e.DoneEffect, e.Delivery]
+    assert [type(each) for each in harness.take_messages()] == [m.DoneReply, m.Deliver]
 
 
 def test_a_consumer_without_room_waits_until_it_is_woken() -> None:
@@ -359,12 +359,12 @@ def test_a_consumer_without_room_waits_until_it_is_woken() -> None:
     harness.room = 0
     harness.led.publish(session, 2, *bodies(1))
     harness.settle_down()
-    assert harness.take() == [e.DoneEffect(session, 2, 1)]
+    assert harness.take() == [m.Effect(session, m.DoneReply(2, 1))]
     harness.room = 1
     harness.led.holders.wake(key)
     harness.settle_down()
-    (delivery,) = harness.take()
-    assert isinstance(delivery, e.Delivery)
+    (delivery,) = harness.take_messages()
+    assert isinstance(delivery, m.Deliver)
 
 
 def test_damage_in_the_log_is_told_and_nothing_is_handed_out() -> None:
@@ -377,7 +377,7 @@ def test_damage_in_the_log_is_told_and_nothing_is_handed_out() -> None:
     harness.led.attach(session, 4, Terms(1, "tag"))
     harness.settle_down()
     assert harness.damaged == {1}
-    assert [type(effect) for effect in harness.take()].count(e.Delivery) == 0
+    assert [type(each) for each in harness.take_messages()].count(m.Deliver) == 0
     assert harness.led.queue.ready_count == 3
 
 
@@ -391,13 +391,13 @@ def test_what_cannot_be_read_is_not_said_to_be_nothing() -> None:
     harness.log[0] = whole[:-1] + b"?"
     harness.led.get(session, 4, 1, no_ack=False)
     harness.settle_down()
-    assert (harness.damaged, harness.take()) == ({1}, [e.DoneEffect(session, 1, 3)])
+    assert (harness.damaged, harness.take()) == ({1}, [m.Effect(session, m.DoneReply(1, 3))])
     harness.log[0] = whole
     harness.change_leader(0, is_elsewhere=True)
     harness.led.get(session, 4, 1, no_ack=False)
     harness.settle_down()
-    (got,) = [effect for effect in harness.take() if isinstance(effect, e.GetResult)]
-    assert got.delivery_batch is not None
+    (got,) = [each for each in harness.take_messages() if isinstance(each, m.GetAnswer)]
+    assert got.delivers
 
 
 def test_an_edge_that_is_gone_leaves_nothing_behind() -> None:
@@ -496,7 +496,7 @@ def test_much_that_is_published_in_a_turn_is_several_entries() -> None:
     assert len(sizes) == 4
     assert max(sizes) < leadership.ENTRY_BYTES + len(body)
     harness.settle_down()
-    assert harness.take() == [e.DoneEffect(session, number, 1) for number in range(1, 16)]
+    assert harness.take() == [m.Effect(session, m.DoneReply(number, 1)) for number in range(1, 16)]
     assert harness.led.queue.ready_count == 14
 
 
@@ -527,12 +527,12 @@ def test_what_is_asked_again_and_again_is_answered_once() -> None:
         harness.led.pump()
     harness.is_open = True
     harness.settle_down()
-    told = harness.take()
-    done = [effect for effect in told if isinstance(effect, e.DoneEffect)]
-    assert sum(effect.count for effect in done) == 2 * 7, "as they were done, and once more"
-    assert [effect for effect in told if not isinstance(effect, e.DoneEffect)] == [
-        e.ExpectedEffect(session, 8)
-    ]
+    told = harness.take_messages()
+    done = [each for each in told if isinstance(each, m.DoneReply)]
+    assert sum(each.count for each in done) == 2 * 7, "as they were done, and once more"
+    assert [each for each in told if not isinstance(each, m.DoneReply)] == [m.ExpectedReply(8)]
     harness.led.publish(session, 1, *bodies(1))
     harness.settle_down()
-    assert harness.take() == [e.DoneEffect(session, 1, 1)], "and again, when that has been told"
+    assert harness.take() == [m.Effect(session, m.DoneReply(1, 1))], (
+        "and again, when that has been told"
+    )

@@ -10,7 +10,7 @@ import pytest
 from fluffle.broker.cluster.hosted_group import EntryOutcome
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.queue_api import Outcome
-from fluffle.broker.queues.quorum import effects as e
+from fluffle.broker.queues.quorum import messages as m
 from fluffle.broker.queues.quorum.facts import SessionId
 from fluffle.broker.queues.quorum.holders import Terms
 from fluffle.broker.queues.quorum.leadership import Leadership, QueueReplica
@@ -30,15 +30,15 @@ class Seat(FakeLeaderHost):
     def __init__(self) -> None:
         super().__init__(QueueSpec("q"), [], ManualClock(now_ms=1_000, wall_ms=1_000), GROUP)
         self.node: Node
-        self.told: list[e.Effect] = []
+        self.told: list[m.Effect] = []
         self.bodies: list[list[bytes]] = []
         """Bodies of each delivery."""
         self.member = QueueReplica(self)
 
-    def release(self, effects: list[e.Effect]) -> None:
+    def release(self, effects: list[m.Effect]) -> None:
         self.told += effects
         self.bodies += [
-            each.delivery_batch.contents for each in effects if isinstance(each, e.Delivery)
+            message.contents for _, message in effects if isinstance(message, m.Deliver)
         ]
 
     def propose(self, payload: bytes, on_outcome: Callable[[bool], None]) -> None:
@@ -123,7 +123,7 @@ def work(cluster: Cluster) -> tuple[Seat, int, int]:
     contents = [b"body %d" % number for number in range(5)]
     led.publish(session, 2, [ORIGIN] * 5, contents)
     cluster.settle()
-    (answer,) = [effect for effect in leader.told if isinstance(effect, e.AnswerEffect)]
+    (answer,) = [message for _, message in leader.told if isinstance(message, m.AnswerReply)]
     return leader, session, answer.answer
 
 
@@ -148,9 +148,9 @@ def test_the_next_leader_goes_on_where_the_log_ends(cluster: Cluster) -> None:
     led.settle(session, 7, key, [(0, range(1, 3))], outcome=Outcome.ACKED)
     cluster.settle()
     done, delivery = leader.told
-    assert done == e.DoneEffect(session, 7, 1)
-    assert isinstance(delivery, e.Delivery)
-    assert (leader.bodies, delivery.delivery_batch.redelivered) == ([[b"body 2", b"body 3"]], False)
+    assert done == m.Effect(session, m.DoneReply(7, 1))
+    assert isinstance(delivery.message, m.Deliver)
+    assert (leader.bodies, delivery.message.redelivered) == ([[b"body 2", b"body 3"]], False)
 
 
 def test_a_node_that_starts_again_has_what_it_had(cluster: Cluster) -> None:
@@ -180,7 +180,7 @@ def test_a_leader_whose_entry_was_not_taken_leads_anew_from_its_image(cluster: C
     leader.node.store.has_room = leader.node.store.takes_entries = True
     again.publish(session, 7, [ORIGIN], [b"taken"])
     cluster.settle()
-    assert leader.told == [e.DoneEffect(session, 7, 1)]
+    assert leader.told == [m.Effect(session, m.DoneReply(7, 1))]
 
 
 def test_a_leader_that_is_deposed_with_entries_under_way_does_not_begin_anew(
@@ -244,5 +244,5 @@ def test_a_leader_whose_image_does_not_fit_leads_no_more(cluster: Cluster) -> No
     assert leader is not before
     led_by(leader).publish(session, 7, [ORIGIN], [b"more"])
     cluster.settle()
-    assert leader.told == [e.DoneEffect(session, 7, 1)]
+    assert leader.told == [m.Effect(session, m.DoneReply(7, 1))]
     assert len({seat.member.image.digest() for seat in cluster.all()}) == 1

@@ -6,7 +6,7 @@ import pytest
 from msgpack import packb
 
 from fluffle.broker.queues.arguments import QueueSpec
-from fluffle.broker.queues.quorum import effects as e
+from fluffle.broker.queues.quorum import messages as m
 from fluffle.broker.queues.quorum.entry_codec import decode, encode_settings, settings_on_record
 from fluffle.broker.queues.quorum.facts import Dropped, InvalidEntry, SpecChanged
 from fluffle.broker.queues.settings import DeadLetterStrategy, DelayedRetry, Overflow, QueueSettings
@@ -44,8 +44,10 @@ def test_other_settings_hold_for_what_is_decided_behind_them() -> None:
     harness.led.change_settings(2, QueueSettings(max_length=1, overflow=Overflow.REJECT_PUBLISH))
     harness.led.publish(session, 4, *bodies(1))
     harness.settle_down()
-    told = [told for told in harness.take() if isinstance(told, e.DoneEffect | e.RejectedEffect)]
-    assert told == [e.DoneEffect(session, 1, 3), e.RejectedEffect(session, 4, 1)]
+    told = [
+        told for told in harness.take_messages() if isinstance(told, m.DoneReply | m.RejectedReply)
+    ]
+    assert told == [m.DoneReply(1, 3), m.RejectedReply(4, 1)]
     assert harness.image.state.waiting_count == 2
 
 

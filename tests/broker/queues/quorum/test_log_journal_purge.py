@@ -8,8 +8,8 @@ from random import Random
 import pytest
 
 from fluffle.broker.queues.queue_api import Outcome
-from fluffle.broker.queues.quorum import effects as e
 from fluffle.broker.queues.quorum import leadership, log_journal
+from fluffle.broker.queues.quorum import messages as m
 from fluffle.broker.queues.quorum.entries import LiveEntry
 from fluffle.broker.queues.quorum.entry_codec import decode
 from fluffle.broker.queues.quorum.facts import Purged, RemovalReason, SessionId
@@ -138,11 +138,11 @@ def test_a_purge_is_answered_behind_its_last_piece(monkeypatch: pytest.MonkeyPat
     harness.purged()
     harness.take()
     while harness.image.state.live_count:
-        assert not any(isinstance(effect, e.AnswerEffect) for effect in harness.take())
+        assert not any(isinstance(each, m.AnswerReply) for each in harness.take_messages())
         harness.turn()
         harness.commit()
     harness.settle_down()
-    assert [effect.answer for effect in harness.take() if isinstance(effect, e.AnswerEffect)] == [
+    assert [each.answer for each in harness.take_messages() if isinstance(each, m.AnswerReply)] == [
         150
     ]
 
@@ -161,7 +161,7 @@ def test_a_leader_goes_in_the_midst_of_a_purge(
         harness.is_touched = False
         harness.led.pump()
     harness.change_leader(min(kept, len(harness.proposals)), is_elsewhere=is_elsewhere)
-    assert not any(isinstance(effect, e.AnswerEffect) for effect in harness.take())
+    assert not any(isinstance(each, m.AnswerReply) for each in harness.take_messages())
     waiting = harness.led.queue.ready_count
     assert waiting == harness.image.state.live_count > 0
     asker = harness.led.sessions.open(SessionId("b", 1, 1, 1))
@@ -169,7 +169,7 @@ def test_a_leader_goes_in_the_midst_of_a_purge(
     harness.publish_all(500)
     harness.touch()
     harness.settle_down()
-    assert [effect.answer for effect in harness.take() if isinstance(effect, e.AnswerEffect)] == [
+    assert [each.answer for each in harness.take_messages() if isinstance(each, m.AnswerReply)] == [
         waiting
     ]
     assert harness.image.state.live_count == 1

@@ -8,7 +8,7 @@ from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.queue_api import Outcome
 from fluffle.broker.queues.queue_view import messages_from
-from fluffle.broker.queues.quorum import effects as e
+from fluffle.broker.queues.quorum import messages as m
 from fluffle.broker.queues.quorum.entry_codec import (
     CARRIES,
     REMEMBERS,
@@ -49,15 +49,16 @@ class Next(EntryHarness):
         self.led.attach(self.key, self.next, Terms(1, "tag", no_ack=no_ack))
         self.next += 1
         self.settle_down()
-        [holder] = [each.answer for each in self.told if isinstance(each, e.AnswerEffect)]
+        [holder] = [each.answer for _, each in self.told if isinstance(each, m.AnswerReply)]
         return holder
 
     def delivered(self) -> list[tuple[int, bool, Counts]]:
         """How many together, and what is said of them."""
-        delivery_batches = [
-            each.delivery_batch for each in self.take() if isinstance(each, e.Delivery)
+        return [
+            (len(each.contents), each.redelivered, Counts(each.ordinal, each.failed))
+            for each in self.take_messages()
+            if isinstance(each, m.Deliver)
         ]
-        return [(len(each.sequences), each.redelivered, each.counts) for each in delivery_batches]
 
 
 @pytest.mark.parametrize("no_ack", [False, True])

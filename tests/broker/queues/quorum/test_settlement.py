@@ -5,7 +5,7 @@ from __future__ import annotations
 from fluffle.broker.base.message import MessageAnnotations, Origin
 from fluffle.broker.queues.delivery_counts import NEW
 from fluffle.broker.queues.queue_api import Outcome
-from fluffle.broker.queues.quorum import effects as e
+from fluffle.broker.queues.quorum import messages as m
 from fluffle.broker.queues.quorum.facts import (
     NO_HOLDER,
     DeadLettered,
@@ -97,8 +97,10 @@ def test_the_next_leader_republishes_what_is_not_known_to_be() -> None:
     assert harness.image.state.gone[RemovalReason.DEAD_LETTERED] == 2
 
 
-def outcomes(harness: EntryHarness) -> list[e.DoneEffect | e.RejectedEffect]:
-    return [told for told in harness.take() if isinstance(told, e.DoneEffect | e.RejectedEffect)]
+def outcomes(harness: EntryHarness) -> list[m.DoneReply | m.RejectedReply]:
+    return [
+        told for told in harness.take_messages() if isinstance(told, m.DoneReply | m.RejectedReply)
+    ]
 
 
 def test_what_comes_behind_the_one_that_passes_the_limit_is_refused() -> None:
@@ -109,8 +111,12 @@ def test_what_comes_behind_the_one_that_passes_the_limit_is_refused() -> None:
     harness.turn()
     assert OperationsRejected(session, 5, 2) in harness.facts()
     harness.settle_down()
-    refusal = e.RejectedEffect(session, 5, 2)
-    assert outcomes(harness) == [e.DoneEffect(session, 1, 2), e.DoneEffect(session, 3, 2), refusal]
+    refusal = m.RejectedReply(5, 2)
+    assert outcomes(harness) == [
+        m.DoneReply(1, 2),
+        m.DoneReply(3, 2),
+        refusal,
+    ]
     assert harness.image.state.waiting_count == 4
     harness.led.purge(session, 7)
     harness.led.publish(session, 3, *bodies(4))
@@ -118,7 +124,7 @@ def test_what_comes_behind_the_one_that_passes_the_limit_is_refused() -> None:
     harness.settle_down()
     again = outcomes(harness)
     assert refusal in again, "as it was when it was asked first"
-    assert e.DoneEffect(session, 8, 1) in again
+    assert m.DoneReply(8, 1) in again
     assert harness.image.state.waiting_count == 1
 
 
@@ -132,7 +138,7 @@ def test_a_queue_that_refuses_does_until_four_fifths_of_its_limit_wait() -> None
         harness.led.publish(session, number + 1, *bodies(1))
         number += 2
     harness.settle_down()
-    refused = [told.first for told in outcomes(harness) if isinstance(told, e.RejectedEffect)]
+    refused = [told.first for told in outcomes(harness) if isinstance(told, m.RejectedReply)]
     assert refused == [12, 14, 16], "with 10 and 9 that wait"
     assert harness.image.state.waiting_count == 9
 
@@ -157,7 +163,7 @@ def test_what_is_handed_out_at_once_fits() -> None:
     harness, session, _key = with_consumer(prefetch=5, spec=spec)
     harness.led.publish(session, 2, *bodies(9))
     harness.settle_down()
-    assert sum(told.count for told in outcomes(harness) if isinstance(told, e.DoneEffect)) == 8
+    assert sum(told.count for told in outcomes(harness) if isinstance(told, m.DoneReply)) == 8
     assert (harness.image.state.held_count, harness.image.state.waiting_count) == (5, 3)
 
 
@@ -169,7 +175,7 @@ def test_other_queues_drop_what_is_in_front() -> None:
         harness.turn()
         assert Dropped(RemovalReason.MAXLEN, NO_HOLDER, 0, [range(1, 8)]) in harness.facts()
         harness.settle_down()
-        assert outcomes(harness) == [e.DoneEffect(session, 1, 9)]
+        assert outcomes(harness) == [m.DoneReply(1, 9)]
         assert harness.image.state.waiting_count == 2
 
 
@@ -195,11 +201,11 @@ def test_what_has_died_elsewhere_is_taken_while_the_disk_lets_no_publish_in() ->
     harness.may_grow = False
     harness.led.publish(session, 1, *bodies(2))
     harness.settle_down()
-    assert harness.take() == [e.RejectedEffect(session, 1, 2)]
+    assert harness.take() == [m.Effect(session, m.RejectedReply(1, 2))]
     for number, past in ((3, MessageAnnotations.DIED), (4, MessageAnnotations.REDIRECTED)):
         harness.led.publish(session, number, [Origin("dlx", "key", past)], [b"dead"])
         harness.settle_down()
-        assert harness.take() == [e.DoneEffect(session, number, 1)]
+        assert harness.take() == [m.Effect(session, m.DoneReply(number, 1))]
     harness.is_open = False
     harness.led.publish(session, 5, [Origin("dlx", "key", MessageAnnotations.DIED)], [b"dead"])
     harness.settle_down()
@@ -207,7 +213,7 @@ def test_what_has_died_elsewhere_is_taken_while_the_disk_lets_no_publish_in() ->
     harness.is_open = True
     harness.touch()
     harness.settle_down()
-    assert harness.take() == [e.DoneEffect(session, 5, 1)]
+    assert harness.take() == [m.Effect(session, m.DoneReply(5, 1))]
     assert harness.image.state.live_count == 3
 
 

@@ -1,20 +1,4 @@
-"""Messages between a session client and the leader of a queue.
-
-A **client node** is one that serves clients of the queue.  It has one **session** with the queue,
-in which each request that changes something, an operation, has a number.  Publishes of a run have
-consecutive ones.
-
-    client node --> leader    operations, in order; to each leader until their outcome is known
-    leader --> client node    frames, numbered from 1 in each leadership, until they have arrived
-
-A **leadership** is known by its term and its number in it: whoever leads for a whole term may have
-to begin anew within it, with nothing but what is on record.
-
-Whenever the client node begins to talk to a leader, or a link was opened again, that is an
-**opening**, with a number that rises for the whole life of the client node's process.  Frames of
-earlier openings are late, and dropped.
-
-As bytes a frame is
+"""Frames of sessions as bytes.
 
     frame     [0 from a client, 1 from a leader; fields of the frame's head ...; messages]   msgpack
     message   [its place in the table of that direction; fields ...]
@@ -31,10 +15,10 @@ exactly such a frame raises `BadFrame`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields
 from operator import attrgetter
 from struct import error as StructError  # noqa: N812  it is an exception
-from typing import Any, ClassVar, NamedTuple, NewType, TypeAlias, cast, get_type_hints
+from typing import Any, NamedTuple, TypeAlias, cast, get_type_hints
 
 import msgpack
 
@@ -45,369 +29,41 @@ from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.expiry_times import Lifetimes
 from fluffle.broker.queues.publish_target import DeadLetterIds
 from fluffle.broker.queues.queue_api import Outcome
-from fluffle.broker.queues.quorum.facts import Key
-
-IN_EXCLUSIVE_USE = 0
-"""The answer to a consumer that is not attached, for it or another would be alone.  No key."""
-
-
-Signed = NewType("Signed", int)
-"""Signed number of 64 bits; other numbers are not below zero."""
-
-
-class SessionBoot(NamedTuple):
-    """The boot of a node, as sessions name it."""
-
-    counter: int
-    nonce: int
-
-
-class Token(NamedTuple):
-    """Messages in one holder's hands, by the hand-out that put them there."""
-
-    holder: Key
-    ordinal: int
-    run: range
-
-
-# From a client node
-
-
-@dataclass(slots=True)
-class Open:
-    """An opening: operations follow from `first` on, the lowest whose outcome is not known."""
-
-    first: int
-
-
-@dataclass(slots=True)
-class Publish:
-    """Operations `number`, `number + 1` ... are a message each."""
-
-    number: int
-    origins: list[Origin]
-    contents: list[bytes]
-    is_persistent: bool
-    """True if they are to outlive the process, if the queue does."""
-    expiration_ms: Lifetimes = None
-    """TTL in ms, at most."""
-    posted: DeadLetterIds | None = None
-    """Ids of the messages that are another queue's dead letters."""
-    counts: Counts = NEW
-    """Delivery counts that each message brings along."""
-
-    @property
-    def count(self) -> int:
-        return len(self.contents)
-
-
-@dataclass(slots=True)
-class Settle:
-    """Hand-outs end: settled, or given back."""
-
-    count: ClassVar[int] = 1
-    number: int
-    outcome: Outcome
-    tokens: list[Token]
-    """All of one holder; at least one."""
-
-
-@dataclass(slots=True)
-class Attach:
-    """A consumer; the answer is its key, or `IN_EXCLUSIVE_USE`."""
-
-    count: ClassVar[int] = 1
-    number: int
-    channel: int
-    tag: str
-    prefetch: int
-    priority: Signed
-    no_ack: bool
-    is_exclusive: bool
-    arguments: bytes
-
-
-@dataclass(slots=True)
-class Detach:
-    """A consumer or getter gets nothing more; with an outcome, all that it holds comes back."""
-
-    count: ClassVar[int] = 1
-    number: int
-    holder: Key
-    outcome: Outcome | None
-
-
-@dataclass(slots=True)
-class Get:
-    """The next message for a channel, if there is one; it is answered by a `GetAnswer`."""
-
-    count: ClassVar[int] = 1
-    number: int
-    channel: int
-    no_ack: bool
-
-
-@dataclass(slots=True)
-class Purge:
-    """The answer is how many messages waited."""
-
-    count: ClassVar[int] = 1
-    number: int
-
-
-@dataclass(slots=True)
-class Credit:
-    """Limit of the messages that a consumer may hold, or that are on their way to it.  Never a
-    delta."""
-
-    holder: Key
-    limit: int
-
-
-@dataclass(slots=True)
-class NeverArrived:
-    """The answer to `SessionRecord`: what of it has never arrived."""
-
-    missing: list[Token]
-
-
-@dataclass(slots=True)
-class Forget:
-    """The client node wants nothing more of its sessions below this one: they are over."""
-
-    below: int
-
-
-# From a leader
-
-
-@dataclass(slots=True)
-class DoneReply:
-    """Operations are done; if they were publishes, messages are confirmed."""
-
-    first: int
-    count: int
-
-
-@dataclass(slots=True)
-class RejectedReply:
-    """Publishes were refused, settlements came too late to count, or a purge does so: the queue is
-    becoming one of another type."""
-
-    first: int
-    count: int
-
-
-@dataclass(slots=True)
-class AnswerReply:
-    """An operation is done, and this is its answer."""
-
-    number: int
-    answer: int
-
-
-@dataclass(slots=True)
-class ExpectedReply:
-    """An operation came before those in front of it; this one is next."""
-
-    number: int
-
-
-@dataclass(slots=True)
-class Deliver:
-    """Messages are in a consumer's hands; of one that does not acknowledge, they are gone."""
-
-    holder: Key
-    ordinal: int
-    failed: int
-    """How often handing each of them out has failed."""
-    redelivered: bool
-    runs: list[range]
-    origins: list[Origin]
-    contents: list[bytes]
-    """Content of each message, in the order of the runs; `origins` likewise."""
-
-
-@dataclass(slots=True)
-class GetAnswer:
-    """A get is done."""
-
-    number: int
-    holder: Key
-    """Holder of what this channel gets."""
-    ready: int
-    """How many messages were ready then."""
-    delivers: list[Deliver]
-    """Delivery of the message, or empty."""
-    is_crashed: bool = False
-    """True if there is none because the queue hands out nothing."""
-
-
-@dataclass(slots=True)
-class CancelNotice:
-    """A consumer is there no more, and its client node has not asked for that."""
-
-    holder: Key
-
-
-@dataclass(slots=True)
-class RevokeNotice:
-    """Messages are in their holder's hands no more, and have gone back."""
-
-    tokens: list[Token]
-
-
-@dataclass(slots=True)
-class SessionRecord:
-    """The session as the leader's log records it, sent first in a leadership."""
-
-    next: int
-    """Operations below are done, and nothing more comes of them than what is said here."""
-    consumers: list[Key]
-    getters: list[tuple[Key, int]]
-    """With their channels."""
-    tokens: list[Token]
-    """All that is held."""
-
-
-@dataclass(slots=True)
-class SessionLost:
-    """The session existed and is lost: nothing of it is left, or ever comes back."""
-
-
-@dataclass(slots=True)
-class NotLeader:
-    """Notice of who leads the queue, from a node that does not or from the leader unasked."""
-
-    term: int
-    leader: str
-    """Node that leads in that term; empty if not known."""
-    leadership: int
-    """The last one of that term, as far as is known."""
-
-
-@dataclass(slots=True)
-class Backlog:
-    """Number of the client node's messages that wait in a queue which is behind."""
-
-    count: int
-
-
-@dataclass(slots=True)
-class ActiveConsumerNotice:
-    """A consumer alone is served from now on, or another is."""
-
-    holder: Key
-    is_active: bool
-
-
-@dataclass(slots=True)
-class TimeoutNotice:
-    """Deliveries held for too long: they are requeued, and a consumer gets nothing more."""
-
-    holder: Key
-    tokens: list[Token]
-    """Messages taken from the holder; none if they were settled in the meantime."""
-    held_ms: int
-    timeout_ms: int
-
-
-FromClient: TypeAlias = (
-    Open | Publish | Settle | Attach | Detach | Get | Purge | Credit | NeverArrived | Forget
+from fluffle.broker.queues.quorum.messages import (
+    MESSAGES_MAX,
+    ActiveConsumerNotice,
+    AnswerReply,
+    Attach,
+    Backlog,
+    CancelNotice,
+    ClientFrame,
+    Credit,
+    Deliver,
+    Detach,
+    DoneReply,
+    ExpectedReply,
+    Forget,
+    Frame,
+    FromClient,
+    FromLeader,
+    Get,
+    GetAnswer,
+    LeaderFrame,
+    NeverArrived,
+    NotLeader,
+    Open,
+    Publish,
+    Purge,
+    RejectedReply,
+    RevokeNotice,
+    SessionBoot,
+    SessionLost,
+    SessionRecord,
+    Settle,
+    Signed,
+    TimeoutNotice,
+    Token,
 )
-Operation: TypeAlias = Publish | Settle | Attach | Detach | Get | Purge
-"""Operation with a number: it takes `number` and as many after it as its `count`."""
-FromLeader: TypeAlias = (
-    DoneReply
-    | RejectedReply
-    | AnswerReply
-    | ExpectedReply
-    | Deliver
-    | GetAnswer
-    | CancelNotice
-    | RevokeNotice
-    | SessionRecord
-    | SessionLost
-    | NotLeader
-    | Backlog
-    | ActiveConsumerNotice
-    | TimeoutNotice
-)
-
-
-@dataclass(slots=True)
-class ClientFrame:
-    """From a client node to the leader of a group."""
-
-    group: int
-    term: int
-    """In which the receiver leads, as far as the client node knows."""
-    leadership: int
-    sender: SessionBoot
-    receiver: SessionBoot
-    session: int
-    """The sessions of one life of a client node are counted."""
-    opening: int
-    received: int
-    """Number of the last frame received of this leadership; all before it have arrived."""
-    known: int
-    """The outcome of all operations below is known."""
-    messages: list[FromClient]
-
-
-def without_counts(frame: ClientFrame) -> ClientFrame:
-    """Frame without delivery counts, for a peer whose version of links does not know them."""
-    if not any(isinstance(each, Publish) and each.counts is not NEW for each in frame.messages):
-        return frame
-    messages: list[FromClient] = [
-        replace(each, counts=NEW) if isinstance(each, Publish) else each for each in frame.messages
-    ]
-    return replace(frame, messages=messages)
-
-
-@dataclass(slots=True)
-class LeaderFrame:
-    """From the leader of a group to a client node."""
-
-    group: int
-    term: int
-    leadership: int
-    sender: SessionBoot
-    receiver: SessionBoot
-    session: int
-    opening: int
-    number: int
-    """From 1 in each leadership.  0: beside all others, and never repeated."""
-    messages: list[FromLeader]
-
-
-Frame: TypeAlias = ClientFrame | LeaderFrame
-
-
-class Leader(NamedTuple):
-    """Where frames of a client node go."""
-
-    node: str
-    boot: SessionBoot
-    term: int
-    leadership: int = 1
-    """Leadership within that term, counted from 1."""
-
-    @property
-    def leader_epoch(self) -> tuple[int, int]:
-        """Later ones are higher."""
-        return self.term, self.leadership
-
-
-def tokens_of(deliver: Deliver) -> list[Token]:
-    """Tokens that a delivery gives its holder."""
-    return [Token(deliver.holder, deliver.ordinal, run) for run in deliver.runs]
-
-
-def content_bytes_of(message: FromClient) -> int:
-    """Content bytes of the message."""
-    return sum(map(len, message.contents)) if isinstance(message, Publish) else 0
-
 
 NUMBER_MAX = (1 << 63) - 1
 """Greatest number, so that a number and a count may be added."""
@@ -415,9 +71,6 @@ RUN_MAX = 1 << 32
 """The step and the length of a run, which is not made longer by being read."""
 COUNT_MAX = 1 << 31
 """Greatest number of deliveries of a message: the log has room for more."""
-MESSAGES_MAX = 1 << 16
-"""In one message of ours: their origins are made one by one before there is anything of them."""
-
 FROM_CLIENT: tuple[type[FromClient], ...] = (
     Open,
     Publish,
