@@ -216,7 +216,7 @@ class HotWindow:
         self._first_sequence = 0
         """Sequence number of the oldest hot record; the others follow without a gap."""
         self._window_bytes = 0
-        self._pending_deletions: deque[PendingDeletion] = deque()
+        self.pending_deletions: deque[PendingDeletion] = deque()
         """Oldest first."""
         self._deletions_by_group: dict[int, deque[Deletion]] = {}
         """The same by group."""
@@ -225,10 +225,6 @@ class HotWindow:
         a sparse deletion makes one for each gap."""
         self._leaving = 0
         """How many records leave with the commit that runs."""
-
-    @property
-    def has_pending_deletions(self) -> bool:
-        return bool(self._pending_deletions)
 
     def add_record(self, sequence: int, size_bytes: int) -> None:
         """Add a record; its sequence number follows that of the one before."""
@@ -239,7 +235,7 @@ class HotWindow:
 
     def add_pending_deletion(self, pending_deletion: PendingDeletion) -> None:
         """Add a deletion of entries that may be cold."""
-        self._pending_deletions.append(pending_deletion)
+        self.pending_deletions.append(pending_deletion)
         self._deletions_by_group.setdefault(pending_deletion.deletion.group, deque()).append(
             pending_deletion.deletion
         )
@@ -257,7 +253,7 @@ class HotWindow:
     def trim(self, incoming_deletions: int, work: WriteTransaction) -> None:
         """Carry out the oldest pending deletions, as far as one commit can."""
         work.trim_keys_max = max(self._tuning.trimmed_keys, 2 * incoming_deletions)
-        for _, (group, first, stop) in islice(self._pending_deletions, work.trim_keys_max):
+        for _, (group, first, stop) in islice(self.pending_deletions, work.trim_keys_max):
             work.trims.append(Trim(cold_key(group, first), cold_key(group, stop)))
 
     def is_due(self, incoming_bytes: int) -> bool:
@@ -275,7 +271,7 @@ class HotWindow:
         """Move the oldest records out to make room for what comes.  Raises `Corrupt`."""
         most = max(self._tuning.moved_bytes, 2 * incoming_bytes)
         excess = min(self._excess(incoming_bytes), most)
-        barrier = sequence_of(self._pending_deletions[0].place) if self._pending_deletions else None
+        barrier = sequence_of(self.pending_deletions[0].place) if self.pending_deletions else None
         moves: list[Move] = []
         cold: list[tuple[Table, bytes, bytes]] = []
         while excess > 0 and self._leaving < len(self._sizes):
@@ -303,7 +299,7 @@ class HotWindow:
 
     def _finish_oldest_deletion(self) -> Deletion:
         """Drop the oldest deletion, which has been carried out."""
-        deletion = self._pending_deletions.popleft().deletion
+        deletion = self.pending_deletions.popleft().deletion
         of_group = self._deletions_by_group[deletion.group]
         of_group.popleft()
         self._deleted_cold.pop(deletion.group, None)
@@ -380,7 +376,16 @@ class GroupLogs:
 
     def admit(self, changes: list[Change]) -> None:
         """Note changes that will be in a later commit: all, or `ValueError` and none of them."""
-        self._admit(change if isinstance(change, Deletion) else change[0] for change in changes)
+        lasts: dict[int, int] = {}
+        for each in changes:
+            change = each if isinstance(each, Deletion) else each[0]
+            last = lasts.get(change.group)
+            if last is None:
+                positions = self._groups.get(change.group)
+                last = 0 if positions is None else positions.last
+            lasts[change.group] = _last_after(change, last)
+        for group, last in lasts.items():
+            self._positions(group).last = last
 
     def begin(self, changes: list[Change], work: WriteTransaction) -> None:
         """Add to `work` what makes `changes` durable, and some upkeep.  Raises `Corrupt`."""
@@ -389,7 +394,7 @@ class GroupLogs:
         records = packer.finish(even_empty=self._top_group > self._recorded_top_group)
         self._packed = changes, packer
         incoming = sum(map(len, records))
-        if self._hot_window.has_pending_deletions:
+        if self._hot_window.pending_deletions:
             self._hot_window.trim(sum(isinstance(change, Deletion) for change in changes), work)
         if records and self._hot_window.is_due(incoming):
             with self._disk.view() as view:
@@ -419,18 +424,7 @@ class GroupLogs:
     @property
     def needs_upkeep(self) -> bool:
         """True if commits without changes would be of use."""
-        return self._hot_window.has_pending_deletions
-
-    def _admit(self, changes: Iterable[Part | Deletion]) -> None:
-        lasts: dict[int, int] = {}
-        for change in changes:
-            last = lasts.get(change.group)
-            if last is None:
-                positions = self._groups.get(change.group)
-                last = 0 if positions is None else positions.last
-            lasts[change.group] = _last_after(change, last)
-        for group, last in lasts.items():
-            self._positions(group).last = last
+        return bool(self._hot_window.pending_deletions)
 
     def _apply(self, change: Part | Deletion, where: int) -> None:
         positions = self._positions(change.group)

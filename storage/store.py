@@ -309,7 +309,8 @@ class Store:
         Raises `ValueError` if an index does not rise; then nothing of the batch is admitted.
         Raises `StorageError` after `on_fatal` or `close`.
         """
-        self._check_open()
+        if self._is_closed:
+            raise StorageError("the store is closed")
         if self._failed is not None:
             raise self._failed
         self.log.admit(batch.changes)
@@ -321,7 +322,8 @@ class Store:
 
         Raises `StorageError` after `close`, which itself commits what its callbacks submit.
         """
-        self._check_open()
+        if self._is_closed:
+            raise StorageError("the store is closed")
         if self._is_closing:
             return
         if self._running is None and (work := self._next_work()) is not None:
@@ -346,10 +348,6 @@ class Store:
             self._finish_and_notify(commit(self.disk, work))
         self.disk.close()
         self._is_closed = True
-
-    def _check_open(self) -> None:
-        if self._is_closed:
-            raise StorageError("the store is closed")
 
     def _next_work(self) -> WriteTransaction | None:
         """Return what the next commit has to do, if anything."""

@@ -24,7 +24,7 @@ group go as BULK to a follower that is being caught up, also those that come fro
 nothing of it waits there any more.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
 from operator import attrgetter, itemgetter
 from struct import Struct
@@ -310,17 +310,18 @@ class TrafficClasses:
 
     def frames(
         self, node: NodeId, messages: Sequence[Message]
-    ) -> Iterator[tuple[TrafficClass, list[Message]]]:
+    ) -> list[tuple[TrafficClass, list[Message]]]:
         """Frames for a node in this turn, in order within each traffic class."""
         if len(messages) == 1:
-            yield self._class_of(node, messages[0]), list(messages)
-            return
+            return [(self._class_of(node, messages[0]), list(messages))]
         traffic_classes: dict[TrafficClass, list[Message]] = {}
         for message in messages:
             traffic_classes.setdefault(self._class_of(node, message), []).append(message)
-        for traffic in sorted(traffic_classes):
-            for frame in _split(traffic_classes[traffic]):
-                yield traffic, frame
+        return [
+            (traffic, frame)
+            for traffic in sorted(traffic_classes)
+            for frame in _split(traffic_classes[traffic])
+        ]
 
     def end_turn(self) -> None:
         """All of its messages are sent."""

@@ -520,8 +520,10 @@ class Leadership:
         if self._proposals or not self._log.takes(self._builder.content_bytes):
             return []
         self._versions.announce()
-        self._handed(self.queue.pump())
-        self._release(self._effects.take_known())
+        if delivery_batches := self.queue.pump():
+            self._handed(delivery_batches)
+        if known := self._effects.take_known():
+            self._release(known)
         self.outbox.post()
         self._logged_keys.say()
         if self._builder:

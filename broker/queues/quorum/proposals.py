@@ -118,7 +118,10 @@ class EffectBuffer:
 
     def take_known(self) -> list[BufferedEffect]:
         """Remove and return the effects that need no entry."""
-        known, self._known = self._known, []
+        known = self._known
+        if not known:
+            return []
+        self._known = []
         return _all(known)
 
 
