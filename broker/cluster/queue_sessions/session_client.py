@@ -68,6 +68,9 @@ NONE: deque[Operation] = deque()
 """Never changed: a deque of one's own takes 600 bytes, and most queues are idle."""
 
 
+NOTHING_KNOWN = Ranges()
+
+
 class PendingOperations:
     """Operations of one session without an outcome."""
 
@@ -75,8 +78,8 @@ class PendingOperations:
 
     def __init__(self) -> None:
         self.operations = NONE
-        self._known = Ranges()
-        """Numbers above the first unknown one."""
+        self._known = NOTHING_KNOWN
+        """Numbers above the first unknown one; `NOTHING_KNOWN` itself if there are none."""
         self.next = 1
         """The number of the next operation."""
         self.content_bytes = 0
@@ -93,7 +96,7 @@ class PendingOperations:
         if not self.operations:
             return self.next
         first = self.operations[0].number
-        known = self._known.next_from(first) if self._known else None
+        known = self._known.next_from(first) if self._known is not NOTHING_KNOWN else None
         return known[1] if known is not None and known[0] == first else first
 
     def add(self, operation: Operation) -> None:
@@ -133,7 +136,7 @@ class PendingOperations:
         """Numbers have an outcome, if they are of operations of these kinds: which had none."""
         found: list[KnownOutcome] = []
         operations = self.operations
-        while operations and count and not self._known:
+        while operations and count and self._known is NOTHING_KNOWN:
             # Mostly they are the first ones, and all that one takes have the same.
             operation = operations[0]
             length = operation.count
@@ -174,7 +177,7 @@ class PendingOperations:
             if self._known.gaps(start, stop):
                 break
             self._drop_first()
-            self._known = self._known.within(stop, self.next)
+            self._known = self._known.within(stop, self.next) or NOTHING_KNOWN
 
     def _drop_first(self) -> None:
         self.content_bytes -= content_bytes_of(self.operations.popleft())
