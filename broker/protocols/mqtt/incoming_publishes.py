@@ -135,7 +135,8 @@ class NotedPublish:
             return
         if prepared.retain and retained is not None:
             self._waits += 1
-            retain(retained, session, prepared, self._one_known, self._not_retained)
+            done, failed = self._one_known, self._not_retained
+            retain(retained, session, prepared, route, done=done, failed=failed)
         if publisher.mode.confirms is not None:
             self.settle(publisher.mode.confirms)
 
@@ -442,7 +443,8 @@ class IncomingPublishes:
             if unanswered is not None:
                 unanswered.waits += 1
             stored = partial(self._stored, unanswered)
-            retain(self._retained, self._session, prepared, partial(stored, None), stored)
+            done = partial(stored, None)
+            retain(self._retained, self._session, prepared, route, done=done, failed=stored)
 
     def _stored(self, unanswered: Unanswered | None, error: BrokerError | None) -> None:
         """A message is retained, or cannot be, or its packet is noted."""

@@ -18,7 +18,11 @@ from fluffle.broker.core.route_lookup import LookupTooLong
 from fluffle.broker.metadata.metadata import ignore_done
 from fluffle.broker.protocols.mqtt.connect_methods import ConnectRequest
 from fluffle.broker.protocols.mqtt.connection import Connection, ConnectionState
-from fluffle.broker.protocols.mqtt.subscribe_methods import SubscribeRequest, UnsubscribeRequest
+from fluffle.broker.protocols.mqtt.subscribe_methods import (
+    SubscribeRequest,
+    UnsubscribeRequest,
+    filters_cost,
+)
 from fluffle.protocol.mqtt.codes import (
     MQTT_3_1_1,
     MQTT_5,
@@ -183,7 +187,7 @@ def on_subscribe(connection: Connection, packet: Subscribe) -> int:
     connection.input.waiting.begin(WHOLE_CONNECTION)
     done = partial(connection.go_on, packet)
     SubscribeRequest(channel, packet, connection.terms, done).begin()
-    return EVENT_COST + len(packet.filters)
+    return filters_cost(packet.filters)
 
 
 def on_unsubscribe(connection: Connection, packet: Unsubscribe) -> int:
@@ -191,7 +195,7 @@ def on_unsubscribe(connection: Connection, packet: Unsubscribe) -> int:
     connection.input.waiting.begin(WHOLE_CONNECTION)
     done = partial(connection.go_on, packet)
     UnsubscribeRequest(channel, packet, connection.terms, done).begin()
-    return EVENT_COST + len(packet.filters)
+    return filters_cost(packet.filters)
 
 
 def on_pingreq(connection: Connection, _packet: Pingreq) -> int:

@@ -10,11 +10,12 @@ answered filter by filter; the connection stays.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.core import topology
+from fluffle.broker.core.input_queue import EVENT_COST
 from fluffle.broker.core.property_facts import EXPIRATION_MS_MAX
 from fluffle.broker.metadata.change import NOTHING, Change
 from fluffle.broker.metadata.metadata import change_or_refuse
@@ -36,8 +37,14 @@ if TYPE_CHECKING:
     from fluffle.broker.config.config import MqttConfig
     from fluffle.broker.protocols.mqtt.channel import Channel
 
-FILTERS_AT_ONCE = 128
+FILTERS_AT_ONCE = 64
 """Most filters bound, or unbound, in one turn, which takes some milliseconds."""
+
+
+def filters_cost(filters: Sequence[object]) -> int:
+    """Return the cost of a packet with these filters: each costs as much as a packet."""
+    return EVENT_COST * (1 + min(len(filters), FILTERS_AT_ONCE))
+
 
 QUEUE_QOS = (0, 1, 1)
 """The QoS in the name of the queue for subscriptions of each QoS."""
