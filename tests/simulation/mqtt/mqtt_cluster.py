@@ -10,9 +10,9 @@ from random import Random
 
 from fluffle.broker.base.message import Origin
 from fluffle.broker.cluster.ports import METADATA_GROUP, Links
-from fluffle.broker.cluster.queue_sessions.messages import SessionBoot
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.quorum.entry_codec import VERSION
+from fluffle.broker.queues.quorum.messages import SessionBoot
 from fluffle.protocol.properties import Properties, build_content, encode_properties
 from fluffle.raft.config import Configuration, NodeId
 from fluffle.raft.log import GroupId

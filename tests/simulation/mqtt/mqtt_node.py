@@ -37,8 +37,8 @@ from tests.support.runtime import fake_runtime
 
 if TYPE_CHECKING:
     from fluffle.broker.cluster.ports import Links
-    from fluffle.broker.cluster.queue_sessions.messages import SessionBoot
     from fluffle.broker.queues.dead_letters import DeadMessages
+    from fluffle.broker.queues.quorum.messages import SessionBoot
     from tests.simulation.mqtt.mqtt_cluster import MqttCluster
 
 GUEST = User("guest", hashed(b"guest"), ())
