@@ -63,7 +63,7 @@ class Making:
         self.durability = Durability(self._store, Turn(lambda _act: None))
         self.catalogue = self._catalogue()
         self.metadata = LocalMetadata(self.catalogue.apply, self.durability.facts)
-        self.metadata.settle(lambda: first_start(self.catalogue, Config()))
+        self.metadata.ensure(lambda: first_start(self.catalogue, Config()))
         self.vhost = self.catalogue.vhosts["/"]
 
     def _catalogue(self) -> Catalogue:
@@ -79,7 +79,7 @@ class Making:
     def declare(self, name: str) -> Queue:
         """A durable queue."""
         declared = Declaration(name, durable=True)
-        self.metadata.settle(lambda: declare_queue(self.vhost, declared, None))
+        self.metadata.ensure(lambda: declare_queue(self.vhost, declared, None))
         queue = self.vhost.queues[name]
         assert isinstance(queue, Queue)
         return queue

@@ -77,7 +77,7 @@ class Node:
         """`environment` is made at the start, in the loop, for the directory of the node.
         `observers` see what clients do.
 
-        `on_fatal` is told when the node fails, before anything else: it may end the process.
+        `on_fatal` is called when the node fails, before anything else: it may end the process.
         """
         self._config = config
         self._make_environment = environment

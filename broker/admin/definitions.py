@@ -1,7 +1,7 @@
 """definitions.*: everything that clients and operators have made, out and in.
 
-Both go in pieces, so that ten thousand queues hold nobody up: an export is one row an entry behind
-one with what stands in front, an import takes some entries of one category at a time.
+Both go in pieces, so that ten thousand queues hold up no other request: an export is one row an
+entry behind one with what stands in front, an import takes some entries of one category at a time.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """queues.force_shrink: a quorum queue goes on with its member here alone, for most are lost.
 
-Nobody can say what the others have confirmed that is not here: so much is said before.  All know
+No node can say what the others have confirmed that is not here: so much is said before.  All know
 it through the definition of the queue; with that the others delete what they have, whenever they
-come back, and until then nobody hears what they say of the queue.
+come back, and until then no node hears what they say of the queue.
 """
 
 from __future__ import annotations

@@ -176,7 +176,7 @@ def converted(context: NodeContext, host: VirtualHost, name: str) -> Rows:
         is_done = True
     finally:
         if not is_done:
-            context.metadata.settle(partial(give_up, host, name, successor_id))
+            context.metadata.ensure(partial(give_up, host, name, successor_id))
     check_converted(context, host, name, successor_id)
     all_of_it = max(ready, copied)
     yield {"copied": all_of_it, "ready": all_of_it, "is_over": True}

@@ -79,7 +79,7 @@ def clearing(context: NodeContext, name: str) -> Work:
     vhost = context.vhost(name)
     count = vhost.retained.count
     for decide in forget_retained(context.catalogue, vhost):
-        context.metadata.settle(decide)
+        context.metadata.ensure(decide)
         yield context.runtime.commits.ticket
     return {"messages": count}
 

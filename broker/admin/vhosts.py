@@ -88,7 +88,7 @@ def dismantle(context: NodeContext, name: str) -> Work:
         yield None
     for piece in in_pieces(dismantling(context.catalogue, name), DELETED_PER_COMMIT):
         for decide in piece:
-            context.metadata.settle(decide)
+            context.metadata.ensure(decide)
         yield context.runtime.commits.ticket
     return {}
 

@@ -76,11 +76,11 @@ class AppliedBarrier:
     def change(self, decide: Decide, done: Callable[[], None], failed: Failed) -> None:
         self._inner.change(decide, partial(self._applied_here, done), failed)
 
-    def settle(
+    def ensure(
         self, decide: Decide, done: Callable[[], None] = ignore_done, late: Failed | None = None
     ) -> None:
         """Change definitions; done once it is applied here, since no client waits for it."""
-        self._inner.settle(decide, done, late)
+        self._inner.ensure(decide, done, late)
 
     # Who waits
 

@@ -416,13 +416,13 @@ class ClusterService:
     def _on_registry(self) -> None:
         """Know the others as all know them.
 
-        What is applied at first may be old: until this node has entered nobody is forgotten.
+        What is applied at first may be old: until this node has entered no node is forgotten.
         """
         others = {n: known for n, known in self._registry.entries.items() if n != self.name}
         for node, known in others.items():
             if node in self._known_peers.known and self._known_peers.id_of(node) != known.id:
                 if not self.join.is_over:
-                    continue  # one of the two is long gone, and nobody knows yet which
+                    continue  # one of the two is long gone, and it is unknown yet which
                 if not self._is_joining(node):
                     self._forget(node)
             self.links.boots.learn(node, Boot(known.boot, known.nonce))

@@ -12,7 +12,7 @@ and what stands between them.
 Decoding believes nothing: whatever is not exactly such a frame raises `BadFrame`.  Consensus takes
 for granted what any sender of its own kind keeps to: entries that follow one another,
 configurations that can be read.  A peer that is broken, or of another version, must not end this
-node, so `check` looks at its messages before they go in.  Whether what they say is *true* nobody
+node, so `check` looks at its messages before they go in.  Whether what they say is *true* no node
 can see here.
 
     URGENT   pings, votes, answers        small; what they say is true in any order

@@ -132,7 +132,7 @@ def force_single_node(data_dir: Path, draw_mark: Callable[[], str]) -> RecoveryR
         owned = store_owner_of(store.catalog.items(IDENTITY))
         if owned is None:
             raise nothing
-        # First: until its groups know that it is alone, nobody may hear it either.
+        # First: until its groups know that it is alone, no node may hear it either.
         name = owned.cluster.partition(" ")[0]
         marked = Batch()
         cluster = f"{name} {draw_mark()}"
@@ -162,7 +162,7 @@ def alone_from_here(
     """A group goes on with the member of `node`, which is called `name` from now on, so many terms
     later: `TERM_STEP`, if others may have had what is not here.
 
-    Nothing for a member that waits to be told who the others are, for it has nothing, nor for one
+    Nothing for a member that waits to learn who the others are, for it has nothing, nor for one
     that is damaged.
     """
     if found.quarantine is not None:

@@ -1,9 +1,9 @@
 """Background work of a host, a slice at a time: reads, snapshots, scrubbing; and its limits.
 
 In this order: a follower, or this node's own image, waits for what is read; space and the length of
-the next start depend on snapshots; nobody waits for scrubbing.  All of it is done from within a
+the next start depend on snapshots; nothing waits for scrubbing.  All of it is done from within a
 turn, where disk and consensus agree on what there is.  So are entries rewritten, which is cheap and
-rare: whoever knows what is live in them says when.
+rare: the part that knows what is live in them says when.
 
 **Snapshots.**  A snapshot holds an image without bodies, so it is cheap; until it is taken, what
 died in the log stays on disk, and a start reads all of it.  So a group owes one as soon as what it
@@ -15,9 +15,9 @@ taken.  Where there is room for votes only, just those are taken that free more 
 far as is known before the state is made; what that needs then is seen, and it is not written if it
 is too much.
 
-**Scrubbing** reads what is on disk and nobody asks for, so that damage is found while others have a
-copy.  Everything above a floor is read when a node starts; what is live at or below it is read
-later, and so is the state of the snapshot: group by group, in small pieces with pauses between
+**Scrubbing** reads what is on disk and no request asks for, so that damage is found while others
+have a copy.  Everything above a floor is read when a node starts; what is live at or below it is
+read later, and so is the state of the snapshot: group by group, in small pieces with pauses between
 them, then from the beginning after a rest.
 """
 
@@ -244,7 +244,7 @@ class SnapshotDebt:
 
 
 class SnapshotSchedule:
-    """The books of one node.  No clock: whoever knows the time says it."""
+    """The books of one node.  No clock: the caller says the time."""
 
     def __init__(self, bytes_min: int, node_bytes_max: int) -> None:
         self._bytes_min = bytes_min

@@ -2,7 +2,7 @@
 
     proposed --> refused                              it never was in any log
              --> appended --> applied                 at this position, on a majority of disks
-                          --> leadership has ended    applied later, or never: nobody here knows
+                          --> leadership has ended    applied later, or never: it is unknown here
 
 Whatever is asked is done in the next turn of the host, after everything that came in; whoever asks
 is answered exactly once, mostly from within a turn.  Methods named `on_` are the host's.

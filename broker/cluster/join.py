@@ -1,7 +1,7 @@
 """How a node becomes one of a cluster: its boot, its join, and its admission by the others.
 
     boot       this life is counted on the disk, unless the data there are not the node's own
-    join       no node is known yet            --> whoever founds the cluster has all founders known
+    join       no node is known yet            --> the founder of the cluster has all founders known
                this node is known, remembered  --> its life is put there
                else                            --> others have to admit it first: it waits, and
                                                    says so

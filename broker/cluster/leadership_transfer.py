@@ -1,7 +1,7 @@
 """Transfer of leaderships: by a node that stops, and by a node whose disk is full.
 
     stops                --> has others lead what it leads, with no pause for an election
-    full, and leads      --> hands over, group by group, to whoever has room
+    full, and leads      --> hands over, group by group, to nodes that have room
     has room again       --> says so to all, with what it has led
     leads what another   --> hands it back once that one has all of it again
     has handed over

@@ -5,8 +5,8 @@
 
 The leader sees to it.  A node that is let in has no part of the group yet, or what is left of a
 founding that came to nothing; it says so to the leader, who tells it as which member it may begin.
-Whoever has more than that of a former one is refused: its queues would speak for members that the
-cluster has given up, with what its disk happens to hold.
+A node that has more than that of a former one is refused: its queues would speak for members that
+the cluster has given up, with what its disk happens to hold.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class MetadataMembership:
     def has_left(self, node: NodeId) -> bool:
         """True if a node is no member, and will not be one again as the one that it was.
 
-        Before, nobody may come under its name: with an empty disk it would count as it did before.
+        Before, no node may come under its name: with an empty disk it would count as it did before.
         """
         configs = self._host.group(METADATA_GROUP).configs
         return all(config.member_on(node) is None for config in configs)

@@ -6,7 +6,7 @@
     nothing to change, or refused --> read index --> decided anew --> done, or failed
 
 A node numbers its proposals and sends those that have no outcome again: to a new leader at once, to
-the same one after a while.  One that comes twice counts once.  Whoever waits hears within
+the same one after a while.  One that comes twice counts once.  Who waits hears within
 `GIVE_UP_MS`; what has to be is proposed until it is.
 """
 
@@ -185,7 +185,7 @@ class ReplicatedMetadata:
         else:
             self._put_forward(pending, change)
 
-    def settle(
+    def ensure(
         self, decide: Decide, done: Callable[[], None] = ignore_done, late: Failed | None = None
     ) -> None:
         pending = PendingChange(decide, done, None, self.give_up_at_ms())

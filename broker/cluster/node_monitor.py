@@ -1,7 +1,7 @@
 """Liveness of the nodes: as this node sees them, as the others do, and whether they are a majority.
 
 Suspected is not gone: a node that cannot be reached may go on serving its clients.  It is *dead*
-if its host says that it does not run, or if nobody has seen it for long.  That a link between two
+if its host says that it does not run, or if no node has seen it for long.  That a link between two
 nodes is cut says nothing of either, so the others are asked before a node is forgotten:
 
     question  [0, number]

@@ -14,7 +14,7 @@ Answers of followers, and what is on disk, are heard before the turn, and ask fo
 something follows from them.
 
 Rule 1: an output is done in the order of its fields, and nothing else is sent.
-Rule 2: nobody is called from outside a turn but through `Schedule`; whoever is called from within
+Rule 2: nothing is called from outside a turn but through `Schedule`; what is called from within
 one may ask for anything, and gets it in the next.
 Rule 3: an exception ends the node, whatever it is: what the output held would be lost.  Frames are
 looked at before they get so far; nothing that a peer sends is one.

@@ -6,8 +6,8 @@
 A message that is published at one node is kept by others, so that only all together can hold it
 back; RabbitMQ does the same.  Alarms are sent when they change, changed usage once a turn, and
 everything over each new link.  Urgently: a frame that does not fit resets the link, and is not lost
-with it.  A node to which there is no link holds nobody back, and nothing of it counts.  Two clients
-that come to two nodes at once may both be let in.
+with it.  A node to which there is no link holds no publisher back, and nothing of it counts.  Two
+clients that come to two nodes at once may both be let in.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
     begin     [0, number, request]               say the first page
     go on     [1, number]                        and the next
-    give up   [2, number]                        nobody reads it any more
+    give up   [2, number]                        it is not read any more
     page      [3, number, has_more, rows]
     refusal   [4, number, code, text]            there is nothing behind it
 
@@ -13,7 +13,7 @@ server keeps a list open until its last page is sent, its reader gives up, or it
 asked for in time; another node may have some open and no more, so that it cannot make this one hold
 much.
 
-`Gather` is for small questions with frames of their own: whoever asks goes on when all nodes have
+`Gather` is for small questions with frames of their own: the caller goes on when all nodes have
 answered, or after a while with the answers that have come.
 """
 

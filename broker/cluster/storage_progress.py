@@ -15,7 +15,7 @@ Both are sent of all nodes that the sender knows, and of itself; beginnings over
 and if there are others since.
 
 Of each life of a node there is a row, since a later life may be that of a disk that was put back:
-whatever others say of that, what is known of the life before stays, and the node is told.  So a
+whatever others say of that, what is known of the life before stays, and the node learns it.  So a
 node that was put back is known as that by the others, too, however much it has committed since, and
 after they have started again.  A row goes once the node has shown that it still has that, and not
 for want of room: with which commits its lives have begun is on its own disk, a disk that was put
@@ -42,7 +42,7 @@ some."""
 
 ROWS_KEPT = 2
 """So many lives are remembered in any case, the last ones: should the node be put back to before
-its last start, others are told who do not know that."""
+its last start, it is sent to others that do not know that."""
 
 SEND_S = 0.25
 """Time between two looks whether there is something to send."""

@@ -106,7 +106,7 @@ async def load_definitions(catalogue: Catalogue, config: Config, metadata: Metad
     for each in definitions:
         skipped += await import_definitions(each, catalogue, metadata)
     if digest is not None:
-        await completion_of(partial(metadata.settle, partial(note, digest)))
+        await completion_of(partial(metadata.ensure, partial(note, digest)))
     return skipped
 
 
@@ -301,7 +301,7 @@ class NodeDefinitions:
         vhost = self._find_vhost(vhost_name)
         if vhost is not None:
             metadata = self._services.metadata_of(ChangedBy(INTERNAL, INTERNAL))
-            metadata.settle(partial(delete_disused, vhost, definition, is_queue_expired))
+            metadata.ensure(partial(delete_disused, vhost, definition, is_queue_expired))
 
     def _on_transient_queue(self, vhost: VirtualHost, definition: QueueDefinition) -> None:
         metadata = self._services.metadata_of(ChangedBy(INTERNAL, INTERNAL))
@@ -346,12 +346,12 @@ class NodeDefinitions:
         """Make what there is at a start, and log what is not as it was asked for."""
         catalogue, config, metadata = self.catalogue, self._config, self.metadata
         for decide in unfinished(catalogue):
-            metadata.settle(decide)
+            metadata.ensure(decide)
         log_skipped(await load_definitions(catalogue, config, metadata))
-        await completion_of(partial(metadata.settle, partial(first_start, catalogue, config)))
+        await completion_of(partial(metadata.ensure, partial(first_start, catalogue, config)))
         for home, exchange in own_exchanges(config, catalogue.vhosts):
             await completion_of(
-                partial(metadata.settle, partial(have_own, home.topology, exchange))
+                partial(metadata.ensure, partial(have_own, home.topology, exchange))
             )
         made = catalogue.kept.first_start
         if made and (commands := ignored_after_first_start(catalogue, config, made)):

@@ -121,7 +121,7 @@ class SingleNode:
             self._lone.session_router.routes.leader_of(queue).node if self._lone is not None else ""
         )
 
-    # Nobody else
+    # No other node
 
     async def enter(self, addresses: dict[str, tuple[str, int]]) -> None:
         """Nothing that others know is of interest."""

@@ -135,7 +135,7 @@ def delete_late(
     """
     owner = definition.owner
     if owner is not None and owners.has_ended(owner):  # mutant: E2
-        metadata.settle(partial(delete_owned, vhost, owner))
+        metadata.ensure(partial(delete_owned, vhost, owner))
 
 
 class DeferredBytes:

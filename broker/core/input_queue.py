@@ -546,7 +546,7 @@ class InputQueue(Generic[E]):
             return
         busy.discard(handler)
         if not data and is_reset(self._transport):
-            handler.drop("connection reset by peer")  # and nobody wants what it had begun
+            handler.drop("connection reset by peer")  # what it had begun is not wanted
             return
         until_s = shares.begin(handler, len(busy))
         if data:

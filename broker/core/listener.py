@@ -87,7 +87,7 @@ class Listener:
 
         `make` makes the connection of a client, which adds itself to the connections of the node.
         With `certificates` clients speak TLS; with `is_proxied` a PROXY header comes first.  Where
-        this is suspended nobody is accepted before `resume`.
+        this is suspended no client is accepted before `resume`.
         """
         listen = partial(self._listen, make, host, certificates=certificates, is_proxied=is_proxied)
         bound = free_end(host, port) if self._is_suspended else await listen(port)
@@ -130,7 +130,7 @@ class Listener:
         self.suspend()
 
     async def resume(self) -> None:
-        """Accept again after `suspend`.  OSError where somebody else does by now."""
+        """Accept again after `suspend`.  OSError where another process does by now."""
         if not self._is_suspended:
             return
         self._is_suspended = False
@@ -174,7 +174,7 @@ class Listener:
 
 
 def free_end(host: str, port: int) -> tuple[str, int]:
-    """Where one could listen.  OSError where somebody else does."""
+    """Where one could listen.  OSError where another process does."""
     with listening_socket(host, port) as listening:
         bound = bound_address(listening)
     if not bound[1]:

@@ -147,7 +147,7 @@ def ask_read_barrier(
 class Login:
     """Login of a client, under way until it is answered or the client has gone.
 
-    A refusal is told once it is known here whether the user is another by what was answered
+    A refusal is given once it is known here whether the user is another by what was answered
     elsewhere.
     """
 

@@ -3,7 +3,7 @@
 What vouches for something that is not on disk yet is held back, with all behind it, until it is.
 
 It also says how much its consumers may be handed: a burst of bytes before it must be
-written, and nothing while the socket does not drain.  Consumers that were told to wait are woken
+written, and nothing while the socket does not drain.  Consumers that had to wait are woken
 when there is room.
 """
 

@@ -172,7 +172,7 @@ class Session:
         self._on_access = ignore_done
         self._forget()
         self._owners.end(self.owner)
-        self.metadata.settle(partial(delete_owned, self.vhost, self.owner), done, late)
+        self.metadata.ensure(partial(delete_owned, self.vhost, self.owner), done, late)
         if was_open:
             for observer in self.observers:
                 call_listener(partial(observer.closed, self))
@@ -222,7 +222,7 @@ class Session:
         """Stop a consumer, and delete its queue if that was the last and it wants that."""
         self.vhost.detach(consumer)
         if consumer.queue.spec.auto_delete:
-            self.metadata.settle(partial(delete_unused, self.vhost, consumer.queue))
+            self.metadata.ensure(partial(delete_unused, self.vhost, consumer.queue))
 
     def deliveries_from(self, queue: QueueHandle) -> Deliveries:
         """Where what its clients get from a queue is counted."""

@@ -1,4 +1,4 @@
-"""Settlement of messages that a client was given: the ledger of them, and what queues are told.
+"""Settlement of messages that a client was given: the ledger of them, and what queues hear.
 
 Delivery tags are consecutive, so that in the ledger (`Unacked`) a run of messages is one entry, and
 an acknowledgement in order moves one number.  Out of order costs a set of holes in the run

@@ -210,7 +210,7 @@ def lifetime_ms(message: HistoryMessage) -> int | None:
 
 
 def put(target: QueueTarget, run: list[HistoryMessage]) -> bool:
-    """Put messages with one way in; whether they are recorded.  Nobody waits until a queue
+    """Put messages with one way in; whether they are recorded.  No caller waits until a queue
     elsewhere has them, as with RabbitMQ."""
     contents = [message.content for message in run]
     answer = target.enqueue(

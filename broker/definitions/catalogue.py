@@ -65,7 +65,7 @@ class StoredParameters:
 class Renewal(Protocol):
     """Renewal of the policies of a virtual host's objects."""
 
-    def renew(self, vhost: VirtualHost) -> None: ...
+    def renew_policies(self, vhost: VirtualHost) -> None: ...
 
 
 class WaitingDeadLetters(Protocol):
@@ -252,7 +252,7 @@ class RenewPolicies:
     vhost: VirtualHost
 
     def __call__(self) -> None:
-        self.renewal.renew(self.vhost)
+        self.renewal.renew_policies(self.vhost)
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,7 @@ def remove_ended(
     for vhost in (*catalogue.vhosts.values(), *catalogue.doomed.values()):
         if queues := tuple(islice(ended_in(vhost, is_ended), BATCH_QUEUES)):
             go_on = partial(remove_ended, catalogue, metadata, is_ended, finished)
-            metadata.settle(partial(delete_ended, vhost, queues, is_ended), go_on)
+            metadata.ensure(partial(delete_ended, vhost, queues, is_ended), go_on)
             return
     finished()
 

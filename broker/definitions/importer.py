@@ -288,7 +288,7 @@ def put_binding(catalogue: Catalogue, entry: Entry) -> Change:
         entry["routing_key"],
         table_of(mapping_of(entry.get("arguments", {}))),
     )
-    if filter_of(binding) is None:  # the key of a long filter is for nobody
+    if filter_of(binding) is None:  # the key of a long filter is not used
         _short(binding.routing_key, "routing key")
     return bind(_existing_vhost(catalogue, entry), binding, NO_OWNER)
 

@@ -32,10 +32,10 @@ def renewals(vhost: VirtualHost, piece: int = PIECE) -> Iterator[None]:
     for queues in in_pieces(tuple(vhost.queues.values()), piece):
         for queue in queues:
             if vhost.has(queue):
-                vhost.maker.renew(queue, vhost.name)
+                vhost.maker.renew_settings(queue, vhost.name)
         yield None
     for names in in_pieces([exchange.spec.name for exchange in vhost.topology], piece):
-        vhost.topology.renew(names)
+        vhost.topology.renew_alternates(names)
         yield None
 
 
@@ -48,7 +48,7 @@ def renew_at_once(vhost: VirtualHost) -> None:
 class ImmediateRenewal:
     """Renewal of policies in one step, where no client waits."""
 
-    def renew(self, vhost: VirtualHost) -> None:
+    def renew_policies(self, vhost: VirtualHost) -> None:
         renew_at_once(vhost)
 
 
@@ -64,7 +64,7 @@ class PolicyRenewal:
         self._is_begun = False
         self._is_open = False
 
-    def renew(self, vhost: VirtualHost) -> None:
+    def renew_policies(self, vhost: VirtualHost) -> None:
         """Policies of it have changed."""
         self._due[vhost] = None
         if self._is_open and not self._is_begun:

@@ -267,7 +267,7 @@ class RetainedStore:
         due = topics.due(now_ms, TOPICS_AT_ONCE)
         for vhost in self._catalogue.vhosts.values():
             if due and vhost.retained is topics:
-                self._metadata.settle(partial(remove_expired, self._catalogue, vhost, due, now_ms))
+                self._metadata.ensure(partial(remove_expired, self._catalogue, vhost, due, now_ms))
         self._expire_in_time(topics)
 
 

@@ -77,7 +77,7 @@ class LocalQueues:
         assert isinstance(queue, Queue), "it was made here"
         queue.definition = definition
 
-    def renew(self, queue: QueueHandle, vhost: str) -> None:
+    def renew_settings(self, queue: QueueHandle, vhost: str) -> None:
         assert isinstance(queue, Queue), "it was made here"
         settings = self.settings(vhost, queue.spec)
         if settings != queue.settings:

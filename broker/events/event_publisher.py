@@ -193,14 +193,14 @@ class PublishingMetadata:
         seen = DecidedChange(decide, self._find, self._actor)
         self._inner.change(seen.decide, self._announcing(seen, done), failed)
 
-    def settle(
+    def ensure(
         self,
         decide: Decide,
         done: Callable[[], None] = ignore_done,
         late: OnLateError | None = None,
     ) -> None:
         seen = DecidedChange(decide, self._find, self._settler)
-        self._inner.settle(seen.decide, self._announcing(seen, done), late)
+        self._inner.ensure(seen.decide, self._announcing(seen, done), late)
 
     def _announcing(self, seen: DecidedChange, done: Callable[[], None]) -> Callable[[], None]:
         def announced() -> None:

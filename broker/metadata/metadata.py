@@ -76,7 +76,7 @@ class Metadata(Protocol):
         before it could come true it is called again, and `failed` is called with what it raises.
         """
 
-    def settle(
+    def ensure(
         self,
         decide: Decide,
         done: Callable[[], None] = ignore_done,
@@ -120,7 +120,7 @@ class LocalMetadata:
         for consequence in consequences:
             consequence()
 
-    def settle(
+    def ensure(
         self,
         decide: Decide,
         done: Callable[[], None] = ignore_done,

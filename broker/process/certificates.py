@@ -215,10 +215,10 @@ def listening_context(certificates: Certificates) -> ssl.SSLContext:
     """Return the context for a listener: each handshake takes what the files hold by then."""
     context = certificates.context()
 
-    def renew(connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
+    def use_renewed(connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
         connection.context = certificates.context()
 
-    context.sni_callback = renew
+    context.sni_callback = use_renewed
     return context
 
 

@@ -69,7 +69,7 @@ def certificate_row(certificate: PeerCertificate) -> dict[str, str]:
 
 def time_of(text: str) -> str:
     """Time in a certificate, in the form of ISO 8601."""
-    import ssl  # noqa: PLC0415  whoever has a certificate has imported it
+    import ssl  # noqa: PLC0415  a node with a certificate has imported it
     from datetime import UTC, datetime  # noqa: PLC0415  likewise
 
     at = datetime.fromtimestamp(ssl.cert_time_to_seconds(text), UTC)

@@ -46,7 +46,7 @@ class ByteSum:
     def size_bytes(self) -> int:
         """Bytes of ready messages, as far as they count."""
         if self._rough:
-            self._settle()
+            self._weigh_rough()
         return self._weighed_bytes
 
     def exceeds(self, bytes_max: int) -> bool:
@@ -55,10 +55,10 @@ class ByteSum:
             return False
         return self.size_bytes > bytes_max
 
-    def _settle(self) -> None:
+    def _weigh_rough(self) -> None:
         """Weigh what is taken for all its bytes."""
         for segment, byte_count in list(self._rough.items()):
-            byte_count.settle(segment)
+            byte_count.weigh_rest(segment)
 
     def add(self, size_bytes: int) -> None:
         """Add the bytes of weighed messages, or, below 0, take them off."""
@@ -185,7 +185,7 @@ class ByteCount:
         segment.size_bytes = max(segment.size_bytes, 0) + size_bytes
         self._add(size_bytes)
 
-    def settle(self, segment: Segment) -> None:
+    def weigh_rest(self, segment: Segment) -> None:
         """Weigh what is left of it if that was not done; it is in memory."""
         if segment.size_bytes == ROUGH:
             self.sum.took_rough(segment)
@@ -244,7 +244,7 @@ class ByteCount:
             try:
                 contents = self._requeued.read_last(run, start, stop, left_bytes)
             except UnreadableMessages:
-                run.weighed_from = start  # nobody can take it either
+                run.weighed_from = start  # it cannot be taken either
             else:
                 run.weighed_from = stop - len(contents)
             self._unweighed_requeued -= stop - run.weighed_from

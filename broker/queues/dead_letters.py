@@ -117,7 +117,7 @@ class PendingDeadLetter:
     def leads_nowhere(self) -> bool:
         return not (self._awaited or self.reached)
 
-    def settle(self) -> None:
+    def finish(self) -> None:
         """Nothing more is put anywhere with this try."""
         if self.is_there:
             self._on_result(is_there=True)

@@ -331,7 +331,7 @@ class DelayedReadyList:
         """No limit counts in bytes."""
         assert sizes is None, "a delayed queue has no limit"
 
-    # What nobody asks of it
+    # Not asked of a delayed queue
 
     def available(self, bytes_max: int) -> int:
         """None is handed out."""

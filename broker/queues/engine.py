@@ -702,7 +702,7 @@ class Queue:
         """Drop the damaged messages that are next, those that were written together; how many.
 
         `damage` is still set if what comes behind them is damaged as well, and, with 0, if it
-        cannot be told where they end.
+        it is unknown where they end.
         """
         ready_list = self._ready_list
         dropped = ready_list.drop_damaged() if ready_list.damage is not None else 0

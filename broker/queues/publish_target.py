@@ -123,7 +123,7 @@ class PublishReceipt:
     """Messages of a run that a queue elsewhere was asked to take.
 
     It says of each whether it has, or of several together, once that is known: a leader may have to
-    be found first, and what nobody can tell counts as not taken.
+    be found first, and what is unknown counts as not taken.
     """
 
     __slots__ = ("_early", "_on_result", "count")
@@ -163,7 +163,8 @@ class DeadLetterIds(NamedTuple):
     source: int
     """Raft group of the source queue."""
     term: int
-    """In which it is led.  Who leads in a later one is believed, and nobody before it any more."""
+    """In which it is led.  Who leads in a later one is believed, and no leader before it any
+    more."""
     below: int
     """None of those below is kept there as dead."""
     settled: list[int]

@@ -2,7 +2,7 @@
 
 The engine's `Queue` answers at once.  One that is led elsewhere has to ask: where the return type
 allows it, it gives a `Deferred`, which is answered or fails some turns afterwards, within a bounded
-time.  So whoever can only meet the engine's may go on without looking.
+time.  So a caller that can only meet the engine's may go on without looking.
 
 A `DeliveryBatch` is the engine's answer to "deliver what can be delivered", and the same object is
 the channel's record of what is unacknowledged.
@@ -719,7 +719,7 @@ class QueueFactory(Protocol):
     def redefine(self, queue: QueueHandle, definition: QueueDefinition) -> None:
         """Give the queue its new definition: it is the same queue, on other nodes."""
 
-    def renew(self, queue: QueueHandle, vhost: str) -> None:
+    def renew_settings(self, queue: QueueHandle, vhost: str) -> None:
         """Apply policies to the queue again: they may have changed."""
 
     def end(self, queue: QueueHandle) -> None:
@@ -761,8 +761,8 @@ class FactoryByType:
     def redefine(self, queue: QueueHandle, definition: QueueDefinition) -> None:
         self._of(queue.spec).redefine(queue, definition)
 
-    def renew(self, queue: QueueHandle, vhost: str) -> None:
-        self._of(queue.spec).renew(queue, vhost)
+    def renew_settings(self, queue: QueueHandle, vhost: str) -> None:
+        self._of(queue.spec).renew_settings(queue, vhost)
 
     def end(self, queue: QueueHandle) -> None:
         self._of(queue.spec).end(queue)

@@ -272,7 +272,7 @@ class ReadyList:
         """
         if self.byte_count is not None:
             for segment in self._ready:
-                self.byte_count.settle(segment)
+                self.byte_count.weigh_rest(segment)
         return self._on_their_way.shed(islice(self._ready, 1, None))
 
     @property
@@ -285,7 +285,7 @@ class ReadyList:
         """Have a segment leave memory if it may, and those that the disk has by now."""
         on_their_way = self._on_their_way
         if on_their_way.add(segment) and self.byte_count is not None:
-            self.byte_count.settle(segment)
+            self.byte_count.weigh_rest(segment)
         on_their_way.forget_durable()
 
     def give_back(self, run: RequeuedRun) -> None:
@@ -458,7 +458,7 @@ class ReadyList:
     def drop_damaged(self) -> int:
         """Give up what is damaged, and nothing else; how many messages that was.
 
-        0 with `damage` still set if it cannot be told how far it goes: then only `clear` helps.
+        0 with `damage` still set if it is unknown how far it goes: then only `clear` helps.
         """
         damage = self.damage
         assert damage is not None, "nothing is damaged"

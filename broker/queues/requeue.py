@@ -1,7 +1,7 @@
 """Requeued messages: the order in which they are handed out again, and the delay before that.
 
 They come before all that is ready: `RequeueByPosition` is RabbitMQ's order for classic queues,
-`RequeueByReturn` its for quorum queues, where `quorum.runs.MarkedRuns` keeps the same order in the
+`RequeueFifo` its for quorum queues, where `quorum.runs.MarkedRuns` keeps the same order in the
 replicated state for the next leader.
 
 With delayed retry they wait first: in nobody's hands and not ready.  What came back together waits
@@ -195,7 +195,7 @@ NO_RUNS: deque[RequeuedRun] = deque()
 """Never changed: a deque of one's own takes 600 bytes."""
 
 
-class RequeueByReturn:
+class RequeueFifo:
     """Order of requeueing: the first requeued is next, whatever its age; some may still be on
     disk."""
 
@@ -254,8 +254,8 @@ class RequeueByReturn:
     def clear(self) -> None:
         self.runs = NO_RUNS
 
-    def behind(self, count: int) -> RequeueByReturn:
-        copy = RequeueByReturn(self._fetch)
+    def behind(self, count: int) -> RequeueFifo:
+        copy = RequeueFifo(self._fetch)
         for run in self.runs:
             copied = run.copied()
             count -= copied.skipped(count)

@@ -1,6 +1,6 @@
 """Settings of a queue that may change while it exists, from its arguments and from policies.
 
-`settings_of` is the one place where both are read.  Whoever serves a queue holds the result, and is
+`settings_of` is the one place where both are read.  What serves a queue holds the result, and is
 given another when policies change: `Queue.settings`.
 """
 

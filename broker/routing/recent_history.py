@@ -1,4 +1,5 @@
-"""`x-recent-history`: a fanout exchange that gives the last messages to whoever is bound to it.
+"""`x-recent-history`: a fanout exchange that gives the last messages to each queue that is bound to
+it.
 
 They are in memory, and end with the exchange or with the process.
 """

@@ -84,7 +84,7 @@ class Topology:
             self._finish_later(emptied(exchange.matcher))
         self.epoch += 1
 
-    def renew(self, exchanges: Iterable[str]) -> None:
+    def renew_alternates(self, exchanges: Iterable[str]) -> None:
         """Some may fall under other policies than they did."""
         for exchange in filter(None, map(self._exchanges.get, exchanges)):
             alternate = alternate_of(exchange.spec, self._around)

@@ -1,4 +1,4 @@
-"""Long work in pieces, so that it holds nobody up: one piece in a turn of the loop.
+"""Long work in pieces, so that it holds up nothing else: one piece in a turn of the loop.
 
 A chore is an iterator: each `next` does a piece, a few milliseconds of work at most, and gives the
 ticket of the commit that must have been done before the next one, or None.  However many chores
@@ -35,7 +35,7 @@ class ReadyTask(NamedTuple):
 
 
 class BackgroundTasks:
-    """The chores of one node.  `on_fatal` is told of a broken assertion."""
+    """The chores of one node.  `on_fatal` is called with a broken assertion."""
 
     def __init__(
         self,

@@ -4,12 +4,12 @@
                                   ^                                          |
                                   +------ what came in the meantime ---------+
 
-What is told while a commit runs is written by the next; there is no timer, and a message that is
-published and settled within one commit is never written.  Removals have no size, so those that are
-told without a pause are in one batch, and no crash leaves half of a queue.
+What is recorded while a commit runs is written by the next; there is no timer, and a message that
+is published and settled within one commit is never written.  Removals have no size, so those that
+are recorded without a pause are in one batch, and no crash leaves half of a queue.
 
-Commits have numbers, their *tickets*: whoever tells something remembers `ticket`, and what he told
-is durable once `durable` is as great.
+Commits have numbers, their *tickets*: who records something remembers `ticket`, and what it
+recorded is durable once `durable` is as great.
 """
 
 from __future__ import annotations

@@ -294,7 +294,7 @@ class Broker:
             for scope in self._scopes.values():
                 mending.callback(scope.mend)
 
-    async def settle(self) -> None:
+    async def wait_until_idle(self) -> None:
         """Return when there is nothing to do for the node until a client speaks or time passes.
         TimeoutError if there always is."""
         await rested(lambda: self.node.is_at_rest, RESTS)
@@ -306,7 +306,7 @@ class Broker:
         return self.node.catalogue.known(fact)
 
     def _made_clock(self, call_later: CallLater) -> MovableClock:
-        return MovableClock(SystemClock(), call_later, self.settle)
+        return MovableClock(SystemClock(), call_later, self.wait_until_idle)
 
     def _environment(self, place: Path, open_store: OpenStore | None) -> Environment:
         return BrokerEnvironment(place, self, open_store, self._acceptor)

@@ -25,13 +25,13 @@ class MovableClock(LoopBound):
     """A `Clock`, and the `CallLater` that goes by it."""
 
     def __init__(
-        self, clock: Clock, call_later: CallLater, settle: Callable[[], Awaitable[object]]
+        self, clock: Clock, call_later: CallLater, wait_until_idle: Callable[[], Awaitable[object]]
     ) -> None:
-        """`clock` and `call_later` are those of the machine; `settle` returns when the node has
-        done what there is to do without more time."""
+        """`clock` and `call_later` are those of the machine; `wait_until_idle` returns when the
+        node has done what there is to do without more time."""
         self._clock = clock
         self._call_later = call_later
-        self._settle = settle
+        self._wait_until_idle = wait_until_idle
         self._ahead_ms = 0
         self._numbers = count()
         self._heap: list[tuple[int, int, MovableTimer]] = []
@@ -66,7 +66,7 @@ class MovableClock(LoopBound):
         left_ms = milliseconds(by, parts)
         if left_ms < 0:
             raise ValueError(f"time does not go back by {-left_ms} ms")
-        await self._settle()  # who waits for something has said so
+        await self._wait_until_idle()  # who waits for something has said so
         end_ms, give_up_ms = self._ahead_ms + left_ms, self._clock.now_ms() + PATIENCE_MS
         while self._ahead_ms < end_ms:
             if self._clock.now_ms() >= give_up_ms:
@@ -79,7 +79,7 @@ class MovableClock(LoopBound):
                 step_ms = min(step_ms, max(next_ms - self.now_ms(), 0))
             self._ahead_ms += step_ms
             self._fire()
-            await self._settle()
+            await self._wait_until_idle()
 
     def _next_ms(self) -> int | None:
         while self._heap and self._heap[0][2].is_cancelled:

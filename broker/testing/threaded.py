@@ -119,9 +119,9 @@ class ThreadedBroker:
         """`Clients` of all virtual hosts."""
         return self._proxy(self.broker.clients)
 
-    def settle(self) -> None:
+    def wait_until_idle(self) -> None:
         """Return when there is nothing to do for the node until a client speaks or time passes."""
-        self.call(self.broker.settle)
+        self.call(self.broker.wait_until_idle)
 
     def call(
         self, work: Callable[[], Coroutine[Any, Any, T]], *, patience_s: float = PATIENCE_S

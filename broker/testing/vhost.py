@@ -121,7 +121,7 @@ class AssertedVhost(LoopBound, ABC):
         """Counts of a queue by its leader; None without a queue or a leader."""
 
     @abstractmethod
-    async def _settle(self) -> None:
+    async def _wait_until_idle(self) -> None:
         """Return when there is nothing to do for its nodes."""
 
     def _counts(self, name: str) -> MessageCounts | None:
@@ -132,7 +132,7 @@ class AssertedVhost(LoopBound, ABC):
     async def history(self, queue: str) -> list[Passage]:
         """History of each message of a queue, in the order in which they came; also of a deleted
         queue.  The last 10,000 of the virtual host.  NotFound."""
-        await self._settle()
+        await self._wait_until_idle()
         timeline, vhost = self._timeline, self._look()
         known = timeline.of_queue(queue)
         if queue not in vhost.queues:
@@ -299,7 +299,7 @@ class AssertedVhost(LoopBound, ABC):
     async def assert_no_unroutable(self) -> None:
         """AssertionError if a client has published what no queue got, returned or not."""
         __tracebackhide__ = True
-        await self._settle()
+        await self._wait_until_idle()
         await self._nothing_left(
             lambda: list(map(str, self._timeline.unroutable)), "unroutable", 0.0
         )
@@ -358,7 +358,7 @@ class Vhost(AssertedVhost):
         queue = self._look().queues.get(name)
         return tally_here(self._parts, queue) if queue is not None else None
 
-    async def _settle(self) -> None:
+    async def _wait_until_idle(self) -> None:
         await self.advance()
 
     async def queues(self) -> dict[str, Row]:

@@ -356,7 +356,7 @@ def keeping(definitions: Definitions) -> Role:
                 await declare_kept(client.connection, definitions, queue)
             queue = random.choice(definitions.kept)
             if random.random() < RENEWED_IN_USE_SHARE and queue not in definitions.renewing:
-                await renew(client.connection, definitions, queue)
+                await renew_queue(client.connection, definitions, queue)
             if definitions.kept:
                 kept = definitions.kept
                 queue = kept[-1] if random.random() < 0.5 else random.choice(kept)
@@ -400,7 +400,7 @@ async def declare_short_lived(
     connection.note(Declared(queue))
 
 
-async def renew(connection: RecordedConnection, definitions: Definitions, queue: str) -> None:
+async def renew_queue(connection: RecordedConnection, definitions: Definitions, queue: str) -> None:
     """Delete a kept queue with all that is in it, and declare it anew; others publish meanwhile.
     Then it is the one that was declared last."""
     definitions.renewing.add(queue)
@@ -460,7 +460,7 @@ def emptying(definitions: Definitions) -> Role:
                 await client.connection.listen(EMPTY_PAUSE_S * definitions.slowness)
                 continue
             if random.random() < RENEWED_EMPTY_SHARE:
-                await renew(client.connection, definitions, queue)
+                await renew_queue(client.connection, definitions, queue)
                 definitions.keep(queue)
                 definitions.renewals += 1
                 continue

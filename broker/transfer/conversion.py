@@ -400,7 +400,7 @@ class Conversion:
         """Have a change made, and `look`; the catalogue notifies whatever asked for anything
         else."""
         decided = partial(decide, self._vhost, self._queue.name, self.successor)
-        self._metadata.settle(decided, self.look)
+        self._metadata.ensure(decided, self.look)
 
     # To go on
 

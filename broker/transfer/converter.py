@@ -73,7 +73,7 @@ class Converter:
 
         if successor.boot != self._boot:
             decide = partial(give_up, vhost, name, successor.id)
-            self._metadata.settle(decide)
+            self._metadata.ensure(decide)
             return
         event(logger, logging.INFO, "queue_changes_type", vhost=vhost.name, queue=name)
         conversion = Conversion(

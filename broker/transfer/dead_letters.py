@@ -189,7 +189,7 @@ class DeadLetters:
             if kind.drop_event is not None and self._need_not_arrive(pending, dead.hasten):
                 self._let_go(pending, kind.drop_event, vhost_name, queue)
                 continue
-            pending.settle()
+            pending.finish()
             if pending.leads_nowhere and kind.drop_event is None:
                 self._note(kind.stuck_event, DropReason.NO_ROUTE, vhost_name, queue)
             if pending.is_refused:

@@ -25,7 +25,7 @@ class NoChanges:
     ) -> None:
         raise AssertionError("nothing is declared")
 
-    def settle(
+    def ensure(
         self,
         decide: Decide,
         done: Callable[[], None] = ignore_done,

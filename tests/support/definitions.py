@@ -45,7 +45,7 @@ class Editor:
         self.metadata: Metadata = LocalMetadata(catalogue.apply, facts)
 
     def have(self, decide: Callable[[], Change]) -> None:
-        self.metadata.settle(decide)
+        self.metadata.ensure(decide)
 
     def vhost(self, name: str, **settings: Any) -> VirtualHost:
         """Made if there is none."""

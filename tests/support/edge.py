@@ -206,7 +206,7 @@ class Edge:
         self, _vhost: str, definition: QueueDefinition, is_queue_expired: Callable[[], bool]
     ) -> None:
         decide = partial(delete_disused, self.vhost, definition, is_queue_expired)
-        self.services.metadata.settle(decide)
+        self.services.metadata.ensure(decide)
 
     def accept(self, peer: tuple[str, int] = ("127.0.0.1", 40_000)) -> Client:
         """A socket on which nothing has been said."""

@@ -54,7 +54,7 @@ class ManualMetadata:
             return
         self._asked.append(PendingChange(self._propose(change), decide, done, failed))
 
-    def settle(
+    def ensure(
         self,
         decide: Decide,
         done: Callable[[], None] = ignore_done,

@@ -54,14 +54,14 @@ class NodeMetadata:
         if self.is_alive:
             self._inner.change(self._decided(decide), self._heard(done), failed)
 
-    def settle(
+    def ensure(
         self,
         decide: Decide,
         done: Callable[[], None] = ignore_done,
         late: OnLateError | None = None,
     ) -> None:
         if self.is_alive:
-            self._inner.settle(self._decided(decide), self._heard(done), late)
+            self._inner.ensure(self._decided(decide), self._heard(done), late)
 
     def _decided(self, decide: Decide) -> Decide:
         def again() -> Change:

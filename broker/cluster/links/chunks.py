@@ -9,7 +9,7 @@
 The first three are followed by `size` bytes of the frame.  A tag is the shape in its high half, the
 traffic class in the low one.  The end that receives frames sends nothing but the last two.  Each
 class has at most one frame that is not whole yet, so chunks of three frames may alternate, and
-whoever sends can put something urgent between any two.
+the sender can put something urgent between any two.
 
 Decoding believes nothing: what is not exactly such a sequence is a fault, behind which nothing is
 read.  It holds no more than has come: a claimed total reserves nothing.

@@ -216,7 +216,7 @@ class ConnectionOwner(Protocol):
 
 
 class LinkConnection(asyncio.Protocol):
-    """Either end of a connection.  Whoever makes one hands it to `establish`."""
+    """Either end of a connection.  Its maker hands it to `establish`."""
 
     def __init__(
         self,
@@ -485,7 +485,7 @@ async def establish(
     except ssl.SSLError as error:
         connection.refuse(LinkRefused(HelloRefusal.TLS, detail=reason_of(error)))
     except TimeoutError:
-        if not is_connected:  # whoever makes the transport has closed it, even if it was just made
+        if not is_connected:  # the maker of the transport has closed it, even if it was just made
             connection.reset("it does not answer")
         elif connection.identity is None:
             connection.refuse(LinkRefused(HelloRefusal.TOO_SLOW))

@@ -49,7 +49,7 @@ from fluffle.raft.config import NodeId
 MAGIC = "fluffle link"
 VERSIONS = (9, 18)
 """The oldest and the newest that are spoken here.  In 1 the first leader of a queue was elected; in
-2 a settlement that came too late was done, and that it did was told beside that; before 4 nobody
+2 a settlement that came too late was done, and that it did was said beside that; before 4 no node
 said in which incarnation it was, and before 5 what time it is; 6 says which logs it reads, when
 messages expire, and what exchanges keep, 7 that messages were held for too long, and 9 for how long
 each of some messages may wait that come together; in 10 nodes are asked for what they alone know,
@@ -133,7 +133,7 @@ def refusal(reason: HelloRefusal) -> bytes:
 def refusal_in(data: bytes) -> LinkRefused | None:
     """The refusal that was read, if it is one and nothing else.
 
-    Whoever gives a handshake up says so to an end that may have gone on to frames meanwhile.
+    The end that gives a handshake up says so to an end that may have gone on to frames meanwhile.
     """
     if int.from_bytes(data[:SIZE_BYTES], "big") != len(data) - SIZE_BYTES:
         return None

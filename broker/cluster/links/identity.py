@@ -286,7 +286,7 @@ class PeerBoots:
         if latest is not None and boot.count < latest.count:
             raise LinkRefused(HelloRefusal.OLD_BOOT)
         if latest is not None and boot.count == latest.count and boot.nonce != latest.nonce:
-            # Nobody copies a disk on which nothing is: it was wiped after its first start.
+            # An empty disk is not copied: it was wiped after its first start.
             raise LinkRefused(
                 HelloRefusal.OLD_BOOT if boot.count == 1 else HelloRefusal.SECOND_PROCESS
             )

@@ -2,8 +2,8 @@
 
 Any byte received is life.  A connection that has nothing to send sends a beat, and the end of a
 link that receives only beats too: else an end that is gone without a word (a cable, a firewall that
-forgot) would be noticed by nobody who has nothing to say.  Time in which our own loop stood still
-is not held against the other end.
+forgot) would not be noticed by a node that has nothing to say.  Time in which our own loop stood
+still is not held against the other end.
 
     up --lost--> dialled at once --> up
                        | failed

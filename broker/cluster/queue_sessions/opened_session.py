@@ -253,8 +253,8 @@ class LedQueue(Protocol):
 class SessionBackpressure:
     """A queue's `BlockedPublisher`: messages that one session put in while the queue is behind.
 
-    The client is told how many these are, and has its publishers wait until they have been handed
-    out, as those of the leader's own node do at a queue that is there.
+    The client node hears how many these are, and has its publishers wait until they have been
+    handed out, as those of the leader's own node do at a queue that is there.
     """
 
     __slots__ = ("_count", "_queue", "_reported")

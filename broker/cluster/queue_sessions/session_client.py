@@ -515,7 +515,7 @@ class SessionClient:
     def lost(self) -> list[Event]:
         """The leader knows nothing of this session, and it was not new."""
         events = self._over(is_known=False)
-        self._renew()
+        self._renew_session()
         self.connect(self.leader)
         return events
 
@@ -524,7 +524,7 @@ class SessionClient:
         self.leader = None
         return self._over(is_known=True)  # mutant: ST11
 
-    def _renew(self) -> None:
+    def _renew_session(self) -> None:
         """Start another session, which no leader knows."""
         self.counter += 1
         self.is_remembered = self.opening > 0
@@ -539,7 +539,7 @@ class SessionClient:
     def _over(self, *, is_known: bool) -> list[Event]:
         """Events for the clients when nothing more comes of anything that is pending or held.
 
-        `is_known`: the queue is gone with all of it; else nobody knows.
+        `is_known`: the queue is gone with all of it; else it is unknown.
         """
         events: list[Event] = []
         for operation, first, count in self.pending.clear():
@@ -618,7 +618,7 @@ class SessionRequests:
         return self._session.ask(publish)
 
     def settle(self, tokens: Iterable[m.Token], outcome: Outcome) -> None:
-        """End hand-outs.  What of them is in no hands any more is asked of nobody.
+        """End hand-outs.  What of them no consumer holds any more is not asked for.
 
         Calls of a turn may share an operation.
         """

@@ -67,7 +67,7 @@ class SessionServer:
     ) -> None:
         """`own`: this node, its boot and which leadership this is.
 
-        `state` is what is on record, and how client nodes are told of it.  The leadership's
+        `state` is what is on record, and how client nodes hear of it.  The leadership's
         `release` and `room` come here.  `linked` is called for each link there is.
         """
         self._group = group
@@ -110,7 +110,7 @@ class SessionServer:
     def leader_notices(self, leader: m.Leader) -> list[tuple[str, m.LeaderFrame]]:
         """Notices of this leadership's end to all linked client nodes, with the new leader.
 
-        Whoever asks for nothing would else wait for messages that nobody hands out.
+        Who asks for nothing would else wait for messages that are not handed out.
         """
         hint = leader._replace(boot=self._own.boot)
         return [

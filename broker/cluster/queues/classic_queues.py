@@ -615,7 +615,7 @@ class ClassicQueues:
         """If it is to go with its last consumer."""
         if queue.spec.auto_delete:
             decide = partial(delete_unused, self.environment.vhosts[vhost], queue)
-            self.environment.metadata.settle(decide)
+            self.environment.metadata.ensure(decide)
 
     def _made_here(self, definition: QueueDefinition, vhost: str) -> Queue:
         """Queue of this node, new or from an earlier boot: the log of definitions is read again at
@@ -636,9 +636,9 @@ class ClassicQueues:
         assert isinstance(queue, Queue | SessionQueue), "it was made here"
         queue.definition = definition
 
-    def renew(self, queue: QueueHandle, vhost: str) -> None:
+    def renew_settings(self, queue: QueueHandle, vhost: str) -> None:
         if isinstance(queue, Queue):
-            self._local.renew(queue, vhost)
+            self._local.renew_settings(queue, vhost)
 
     def create_successor(self, definition: QueueDefinition, vhost: str) -> QueueHandle:
         return self._local.create_successor(definition, vhost)

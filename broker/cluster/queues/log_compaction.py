@@ -5,7 +5,7 @@
 
 Rule 19: only at or below the floor, where no entry is ever applied again, with the same index and
 term, and each message with its number.  Each member does it when it likes, in a turn of its host.
-What is live is what was so when the snapshot was taken: whoever begins with it needs no more.
+What is live is what was so when the snapshot was taken: a member that begins with it needs no more.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class LogCompaction:
             try:
                 is_done = self._host().rewrite(queue, index, partial(slim, live=runs))
             except DamagedLog:
-                continue  # whoever looks for damage finds it, and has it mended
+                continue  # the search for damage finds it, and has it mended
             except InvalidEntry as unfit:
                 self._unfit.setdefault(queue, set()).add(index)
                 if not due.is_reported:

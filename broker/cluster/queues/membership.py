@@ -3,10 +3,10 @@
     wanted, no member, alive --> learner --> has caught up: voter
     a member that is not wanted, or has lost what it had --> removed
 
-Nobody is removed without whom those that are there would be no majority of the rest: nothing could
-be agreed on any more, not even who else comes or goes.
+No member is removed without which those that are there would be no majority of the rest: nothing
+could be agreed on any more, not even who else comes or goes.
 
-Whoever leads a queue sees to it, and has all know what the group has agreed on.  In the place of a
+The leader of a queue sees to it, and has all know what the group has agreed on.  In the place of a
 node that is of the cluster no more comes another, once there is one; maybe of the same name.
 """
 
@@ -301,7 +301,7 @@ class QueueMembership:
 
     def _settle(self, queue: QueueId) -> None:
         self._settling.add(queue)
-        self._cluster.metadata.settle(partial(self._decide, queue), partial(self._settled, queue))
+        self._cluster.metadata.ensure(partial(self._decide, queue), partial(self._settled, queue))
 
     def _decide(self, queue: QueueId) -> Change:
         """Have all know it, while this node leads."""
@@ -375,7 +375,7 @@ class QueueMembership:
     def _targets(self, hosted: HostedGroup) -> list[NodeId]:
         """Members that may lead a group from now on, longest log first.
 
-        Whoever has no room on its disk would hand it back at once.
+        A node without room on its disk would hand it back at once.
         """
         return [*filter(self._cluster.may_lead, hosted.raft.transfer_targets)]
 
@@ -443,7 +443,7 @@ class MembershipReconciliation:
         for queue, known in tuple(self._members.defined.items()):
             if self._groups.led(queue) is not None and self._wanted(*known) is not None:
                 decide = partial(self._decide, queue)
-                self._cluster.metadata.settle(decide, ignore_outcome)  # mutant: D5
+                self._cluster.metadata.ensure(decide, ignore_outcome)  # mutant: D5
 
     def _decide(self, queue: QueueId) -> Change:
         known = self._members.defined.get(queue)

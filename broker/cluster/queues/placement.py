@@ -66,7 +66,7 @@ def draw_leader(draw_bits: Callable[[int], int], members: Sequence[NodeId]) -> N
 def draw_id(draw_bits: Callable[[int], int], leader: NodeId, members: Sequence[NodeId]) -> GroupId:
     """An id by which `leader` is the first of the members to stand for its group.
 
-    So nobody comes before it, and it leads again after all have been away.
+    So no other node comes before it, and it leads again after all have been away.
     """
     while True:
         drawn = draw_bits(ID_BITS)

@@ -124,7 +124,7 @@ class GroupLog:
         hosted = self.hosted
 
         def decided(outcome: EntryOutcome) -> None:
-            if hosted.is_gone:  # it was deleted here, and is led anew by nobody
+            if hosted.is_gone:  # it was deleted here, and has no leader any more
                 member = self._owner.member
                 member.followed(member.leader_epoch[0], None)
             act = partial(on_outcome, isinstance(outcome, Position))
@@ -331,10 +331,10 @@ class QuorumQueueMember:
             if self._sessions is not None:
                 # It may end some, and touch this.
                 self._members.leaders.begin_sessions(self.group, self._sessions)
-                self.renew()  # mutant: R17d
+                self.renew_settings()  # mutant: R17d
             self._members.leader_changed(self.group)
 
-    def renew(self) -> None:
+    def renew_settings(self) -> None:
         """If it leads, it goes by what definitions say now, which may not be what is on record."""
         if self._led is not None and self.definition is not None:
             settings = self._members.defined.settings_of(self.vhost, self.definition)

@@ -200,18 +200,18 @@ class QuorumMembers:
         """A queue is defined, or defined anew with other members."""
         self.defined.define(definition, vhost)
         if not self._is_current:
-            return  # it may be over, or with other members: nobody leads here before
+            return  # it may be over, or with other members: no member leads here before
         if (group := self.groups.get(definition.id)) is not None:
             group.define(definition, vhost)
-        self._settle(definition)
+        self._reconcile(definition)
 
-    def _settle(self, definition: QueueDefinition) -> None:
+    def _reconcile(self, definition: QueueDefinition) -> None:
         """Be the member that this node is to be, and none that it is not any more."""
         queue, node = definition.id, self.cluster.node
         before = self._incarnation_of(queue)
         incarnation = dict(definition.members).get(node, 0)
         if not incarnation and self._lost.pop(queue, None) is not None:
-            self._leave(queue)  # what is left may go: nobody can take this node for that member
+            self._leave(queue)  # what is left may go: no node can take this one for that member
             return
         if before == incarnation:
             return

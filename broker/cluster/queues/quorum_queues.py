@@ -134,7 +134,7 @@ class QuorumQueues:
         self._members.define(vhost, definition)
         self._hosting.defined.successors.discard(definition.id)
         self._hosting.define(definition, vhost)
-        self.renew(successor, vhost)
+        self.renew_settings(successor, vhost)
 
     def part(self, queue: QueueHandle, successor: QueueHandle) -> None:
         raise AssertionError(f"queue '{queue.name}' stays what it is, and is no '{successor.name}'")
@@ -151,11 +151,11 @@ class QuorumQueues:
         self._hosting.router.redefined(definition)
         self._members.redefine(definition)
 
-    def renew(self, queue: QueueHandle, vhost: str) -> None:
+    def renew_settings(self, queue: QueueHandle, vhost: str) -> None:
         del vhost
         group = self._hosting.router.leaders.queues.get(queue.definition.id)
         if isinstance(group, QuorumQueueMember):
-            group.renew()  # mutant: R17e
+            group.renew_settings()  # mutant: R17e
 
     def end(self, queue: QueueHandle) -> None:
         assert isinstance(queue, SessionQueue)

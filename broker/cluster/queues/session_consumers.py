@@ -1,6 +1,6 @@
 """Consumers of this node at a queue that is led elsewhere, and how much they may be sent.
 
-What is on its way to a client takes room here, so the leader is told a limit: of messages in the
+What is on its way to a client takes room here, so the leader is given a limit: of messages in the
 client's hands and on their way together.  Without a prefetch it is what the client has and a
 window more; while its socket does not drain it is what the client has.
 

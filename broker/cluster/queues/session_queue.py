@@ -4,8 +4,8 @@
         ^                                             |
         +---- deliveries, receipts, replies <---- events of the session
 
-Channels see the same as of an engine's queue, later.  A request while nobody leads the queue waits:
-for a bounded time where a client waits for the reply, else as long as it takes.
+Channels see the same as of an engine's queue, later.  A request while no node leads the queue
+waits: for a bounded time where a client waits for the reply, else as long as it takes.
 """
 
 from __future__ import annotations
@@ -431,7 +431,7 @@ class SessionQueue:
             self._leave(attached)
         self._requests.detach(attached.number)
         self._port.touch()
-        self._attaching.answer(attached.number, None)  # whoever asked is there no more
+        self._attaching.answer(attached.number, None)  # the consumer that asked is gone
 
     def _leave(self, attached: SessionConsumer) -> None:
         """A consumer gets nothing more; what it has it keeps."""

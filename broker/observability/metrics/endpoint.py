@@ -2,8 +2,8 @@
 
 GET /health/live and /health/ready are what Kubernetes asks a node.  It lives as long as its loop
 answers.  It is ready once it has taken up what was there, has entered its cluster, and takes
-clients, and as long as nobody has taken it out of service; else 503 says why not.  Who ends does
-not answer any more.
+clients, and as long as no operator has taken it out of service; else 503 says why not.  Who ends
+does not answer any more.
 """
 
 from __future__ import annotations

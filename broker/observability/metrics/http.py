@@ -19,7 +19,7 @@ from fluffle.broker.runtime.background import BackgroundTasks, Task
 
 HEAD_BYTES_MAX = 8_192
 CONNECTIONS_MAX = 32
-"""Scrapers are few.  Beyond these whoever has asked for nothing for longest makes room: who probes
+"""Scrapers are few.  Beyond these the connection that was idle for longest makes room: who probes
 the health of a node must not be kept out by others."""
 IDLE_S_MAX = 75.0
 """Longer than scrapes are apart, so that a scraper keeps its connection."""

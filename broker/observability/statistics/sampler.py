@@ -1,7 +1,8 @@
 """Sampler of a node's numbers: each few seconds it remembers those that have changed.
 
-A look is done in pieces, so that it holds nobody up.  Its tick is the number of a stretch of five
-seconds of the wall clock, as it was at the start: samples of all nodes are of the same moments.
+A look is done in pieces, so that it holds up nothing else.  Its tick is the number of a stretch of
+five seconds of the wall clock, as it was at the start: samples of all nodes are of the same
+moments.
 """
 
 from __future__ import annotations
@@ -97,8 +98,8 @@ class Sampler:
         self._forget_vhosts()
         for vhost_counters in tuple(self._counters.vhosts.values()):
             yield from self._forget_gone(vhost_counters)
-        self._renew(self.lengths, lengths_of(self._lengths), tick)
-        self._renew(self.churn, self.churned(), tick)
+        self._renew_counts(self.lengths, lengths_of(self._lengths), tick)
+        self._renew_counts(self.churn, self.churned(), tick)
         apart_ms = self._tick_ms if self._is_first else now_ms - self._looked_ms
         self.looks = SampleTimes(tick, self.looks.last, apart_ms, self._tick_ms)
         self._looked_ms, self._is_first = now_ms, False
@@ -123,7 +124,7 @@ class Sampler:
             for queue in piece:
                 self._measure_queue(vhost_counters, queue, totals, tick)
             yield None
-        self._renew(vhost_counters.lengths, totals, tick)
+        self._renew_counts(vhost_counters.lengths, totals, tick)
 
     def _measure_queue(
         self, vhost_counters: VhostCounters, queue: QueueHandle, totals: list[int], tick: int
@@ -136,11 +137,11 @@ class Sampler:
         elif known is not None or any(lengths):
             if known is None:
                 known = vhost_counters.of_lengths[queue] = ObjectCounts(OF_LENGTHS)
-            self._renew(known, lengths, tick)
+            self._renew_counts(known, lengths, tick)
             for place, length in enumerate(lengths):
                 totals[place] += length
 
-    def _renew(self, counts: ObjectCounts, values: Iterable[int], tick: int) -> None:
+    def _renew_counts(self, counts: ObjectCounts, values: Iterable[int], tick: int) -> None:
         """The numbers are these now."""
         values = list(values)
         if values == counts.values:

@@ -310,7 +310,7 @@ def lose_all(channel: Channel) -> Steps[None]:
 def once_settled(channel: Channel, method: Method, act: Callable[[], None]) -> None:
     """Go on once all is so that was settled there: the answer to `method` vouches for that.
 
-    Raises what has become of it instead.  A queue answers a get behind what it was told before.
+    Raises what has become of it instead.  A queue answers a get behind what it was asked before.
     """
     if isinstance(method, Basic.Get):
         channel.settlements.forget_pending_of(method.queue or channel.last_queue_name)

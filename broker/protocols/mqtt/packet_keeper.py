@@ -125,7 +125,7 @@ class PacketRequests:
     def _change(self, requests: list[PacketRequest]) -> None:
         self._changes_under_way += 1
         change = PacketChange(self, requests)
-        self.services.metadata.settle(change.decide, change.done)
+        self.services.metadata.ensure(change.decide, change.done)
 
     def split(self, requests: Iterable[PacketRequest]) -> None:
         """Make a change a session: of one of them another node may have changed something."""

@@ -276,7 +276,7 @@ class MqttServer:
                 return NOTHING
             return keep_session(vhost, state.client_id, kept)
 
-        self.services.metadata.settle(decide, done)
+        self.services.metadata.ensure(decide, done)
 
     # Connections
 
@@ -432,7 +432,7 @@ class MqttServer:
                 return NOTHING
             return deletion(vhost, client_id, self.config.exchange)
 
-        self.services.metadata_of(ChangedBy(INTERNAL, INTERNAL)).settle(decide)
+        self.services.metadata_of(ChangedBy(INTERNAL, INTERNAL)).ensure(decide)
 
 
 class UnkeptClients:

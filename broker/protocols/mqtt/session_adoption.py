@@ -113,7 +113,7 @@ class SessionAdoption:
             own = kept._replace(node=self._server.services.owners.node, ended_at_ms=ended_at_ms)
             return keep_session(vhost, key[1], own)
 
-        self._server.services.metadata.settle(decide, partial(self._adopted, key))
+        self._server.services.metadata.ensure(decide, partial(self._adopted, key))
 
     def _adopted(self, key: SessionKey) -> None:
         kept = self._server.kept(key)

@@ -72,7 +72,7 @@ def leave_groups(services: Services, exchange: str, key: SessionKey, connection:
         leaving = memberships(vhost, exchange, client_id, connection)
         return queue_changes.leave_groups(vhost, leaving)
 
-    services.metadata_of(ChangedBy(INTERNAL, INTERNAL)).settle(decide)
+    services.metadata_of(ChangedBy(INTERNAL, INTERNAL)).ensure(decide)
 
 
 def end_memberships(services: Services, exchange: str) -> None:

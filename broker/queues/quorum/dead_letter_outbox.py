@@ -3,7 +3,7 @@
     on record as dead --> waiting --> under way --> has arrived --> DeadLettered
                                         |     ^
                                         v     |  after a pause if a queue refuses it or it leads
-                                      tried again: nowhere, after long if nobody says anything
+                                      tried again: nowhere, after long without an answer
 
 They stay in the queue until everybody has them to whom they lead, so they count for its length, and
 a purge takes them.  So many are under way that those who get them have enough for a commit.  Of
@@ -181,7 +181,7 @@ class DeadLetterOutbox:
         self.waiting = NOTHING_WAITS
         self._waiting_count = 0
 
-    def renew(self) -> None:
+    def settings_changed(self) -> None:
         """The queue goes by other settings: what has been refused may be taken now, or none of them
         is to arrive any more."""
         if not self.is_wanted:

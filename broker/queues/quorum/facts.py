@@ -1,8 +1,9 @@
 """Facts about a quorum queue, as its leader appends them to its log.
 
 A fact names results, never rules: which messages, by their sequence numbers, what became of them,
-and with which counts.  Whoever applies it decides nothing, so it means the same on each member.
-It is true because the leader had applied, or had itself put in front of it, all that comes before.
+and with which counts.  A member that applies it decides nothing, so it means the same on each
+member.  It is true because the leader had applied, or had itself put in front of it, all that comes
+before.
 
 Messages are named in runs (see `runs`).  Those of one run were in one place.  A hand-out has a
 **token**: the message, its holder, and the **ordinal**, how often it had been handed out and come

@@ -95,7 +95,7 @@ from fluffle.broker.queues.quorum.sessions import (
     enqueue_of,
 )
 from fluffle.broker.queues.quorum.settlement import Settlement
-from fluffle.broker.queues.requeue import DelayedRetries, RequeueByReturn
+from fluffle.broker.queues.requeue import DelayedRetries, RequeueFifo
 from fluffle.broker.queues.segment import TakenMessages
 from fluffle.broker.queues.settings import DeduplicationCache, QueueSettings
 from fluffle.protocol.deaths import DeathReason
@@ -225,7 +225,7 @@ class Leadership:
         """Make the queue that this leadership decides with."""
         stores = QueueStores(  # mutant: LE28
             self._contents,
-            requeued=RequeueByReturn(self._contents.fetch),
+            requeued=RequeueFifo(self._contents.fetch),
             delays=DelayedRetries(self._builder.mature),
             delayed_list=delayed_list,
             delivery_counts=self._contents.delivery_counts,
@@ -353,7 +353,7 @@ class Leadership:
         if delivery_batch is not None:
             self._handed_out([delivery_batch], lambda _handout: key)
         elif self.queue.damage is not None:
-            return  # there is one: whoever leads next is asked again, and can read it
+            return  # there is one: the next leader is asked again, and can read it
         self._acted(session, number)
         self._effects.keep(lambda: [self._got(session, number, key, delivery_batch)])  # mutant: R18
 
@@ -433,7 +433,7 @@ class Leadership:
         if revision > last and settings != self.queue.settings:  # mutant: R17a
             self._builder.say(SpecChanged(revision, encode_settings(settings)))  # mutant: R17c
             self.queue.settings = settings
-            self.outbox.renew()
+            self.outbox.settings_changed()
             self._touch()
 
     def deliver_again(self, holder: Key, tokens: Sequence[tuple[int, range]]) -> None:

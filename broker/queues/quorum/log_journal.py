@@ -439,7 +439,7 @@ class PendingPurge:
 
     No client waits longer because millions of messages are dropped.  The answer, and all that is
     decided after the purge, is behind the last piece in the log.  So a leader that ends before has
-    answered nobody: its successor finds the rest ready, and is asked again.
+    had no answer: its successor finds the rest ready, and is asked again.
     """
 
     __slots__ = ("_contents", "_left", "_runs", "_stretches")

@@ -41,7 +41,7 @@ class Proposer(Protocol):
 class QueueLog(EntrySource, Protocol):
     """The log of a queue on the node that leads it.
 
-    Whoever cannot read an entry that it wrote must not lead.
+    A node that cannot read an entry that it wrote must not lead.
     """
 
     def propose(self, payload: bytes, on_outcome: Callable[[bool], None]) -> None:

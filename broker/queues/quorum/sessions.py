@@ -470,7 +470,7 @@ class SessionPublisher(NamedTuple):
     ) -> list[tuple[int, int]]:
         """From where to where they are taken."""
         result: EnqueueResult | PartialResult = EnqueueResult.REJECTED
-        # What has died makes room where it did, and nobody has it any more if it is refused.
+        # What has died makes room where it did, and it is lost if it is refused.
         if origins[0].past is not MessageAnnotations.NONE or self.may_grow():  # mutant: BA11 BA12
             size_bytes = sum(map(len, contents))
             result = self.enqueue(  # mutant: BA10

@@ -141,7 +141,7 @@ class Cluster(LoopBound):
         self.net = net = Network(names, lambda number: nodes[number].listens_at(), self._seed)
         self._recorder = recorder = Recorder(self.clock.now_ms, self._known)
         clocks = self.clock, self.clients_clock
-        runtime = ClusterRuntime(*clocks, net, self.settle, nodes, recorder)
+        runtime = ClusterRuntime(*clocks, net, self.wait_until_idle, nodes, recorder)
         peers = {name: ListenAddress(name, CLUSTER_PORT) for name in names}
         shared = ClusterConfig(peers, secrets.token_bytes(SECRET_BYTES), listen=LOOPBACK)
         config = replace(self._config, cluster=shared)
@@ -260,7 +260,7 @@ class Cluster(LoopBound):
             await node.mend()
         self.nodes.changed()
 
-    async def settle(self) -> None:
+    async def wait_until_idle(self) -> None:
         """Return when there is nothing to do for nodes that run, until a client speaks, time passes
         or what is under way between them arrives.  TimeoutError if there always is."""
         await rested(lambda: all(node.is_at_rest for node in self.nodes), RESTS)
@@ -269,7 +269,7 @@ class Cluster(LoopBound):
         return self.nodes.well().parts.catalogue.known(fact)
 
     def _made_clock(self, call_later: CallLater) -> MovableClock:
-        return MovableClock(SystemClock(), call_later, self.settle)
+        return MovableClock(SystemClock(), call_later, self.wait_until_idle)
 
 
 class ClusterVhost(AssertedVhost):
@@ -288,7 +288,7 @@ class ClusterVhost(AssertedVhost):
         led = self._leaders.led(self.name, name)
         return tally_here(led.node.parts, led.queue) if led is not None else None
 
-    async def _settle(self) -> None:
+    async def _wait_until_idle(self) -> None:
         await self.advance()
 
     async def queues(self) -> dict[str, Row]:

@@ -17,7 +17,7 @@ from fluffle.storage.layout import Bytes, Table
 from fluffle.storage.raft_log import GROWTH_SHARE, ROOM_BYTES_MIN
 from fluffle.storage.store import Result, Writer
 
-Settle = Callable[[], Awaitable[None]]
+WaitUntilIdle = Callable[[], Awaitable[None]]
 
 READ = (Table.HOT, Table.COLD)
 """Where entries of logs are."""
@@ -37,11 +37,11 @@ class InjectedDiskError(StorageError):
 class DiskFaults(LoopBound):
     """Faults of the disk of one machine: `cluster[0].disk`."""
 
-    def __init__(self, look: Callable[[], None], settle: Settle) -> None:
+    def __init__(self, look: Callable[[], None], wait_until_idle: WaitUntilIdle) -> None:
         """`look` has the node see that there is room, or none, without waiting for the next time
-        that it looks; `settle` waits until all that is known in the cluster is on disks."""
+        that it looks; `wait_until_idle` waits until all that the cluster knows is on disks."""
         self._look = look
-        self._settle = settle
+        self._wait_until_idle = wait_until_idle
         self.delay_s = 0.0
         self.is_full = False
         self.failure: InjectedDiskError | None = None
@@ -71,7 +71,7 @@ class DiskFaults(LoopBound):
         The node finds out when it reads one, at the latest when it is started again.  ValueError if
         there is none.
         """
-        await self._settle()
+        await self._wait_until_idle()
         sought = body.encode() if isinstance(body, str) else body
         if self.disk is None:
             raise ValueError("the node does not run")

@@ -27,8 +27,8 @@ from fluffle.broker.testing.cluster.disk import (
     DiskFaults,
     FaultyDisk,
     InjectedDiskError,
-    Settle,
     SlowWriter,
+    WaitUntilIdle,
 )
 from fluffle.broker.testing.cluster.network import Address, Network
 from fluffle.broker.testing.cluster.process import Process
@@ -71,7 +71,7 @@ class ClusterRuntime(NamedTuple):
     clock: MovableClock
     clients_clock: MovableClock
     network: Network
-    settle: Settle
+    wait_until_idle: WaitUntilIdle
     """Waits until there is nothing to do for any of them."""
     nodes: ChangeListener
     recorder: Recorder
@@ -92,7 +92,7 @@ class ClusterNode(LoopBound):
         self._memory = MemoryDisk() if in_memory else None
         self.is_wiped = False
         """Its disk was, and it has not been started since."""
-        self.disk = DiskFaults(self._look_for_room, runtime.settle)
+        self.disk = DiskFaults(self._look_for_room, runtime.wait_until_idle)
         """Faults of its disk."""
         self._mqtt_listen = LOOPBACK
         self._now: tuple[Node, Process] | None = None

@@ -697,7 +697,7 @@ def lose_sessions(scope: FaultScope, *, client: str | None = None) -> Row:
     ]
     for vhost, client_id in lost:
         exchange = parts.config.mqtt.exchange
-        parts.metadata.settle(partial(deletion, vhost, client_id, exchange))
+        parts.metadata.ensure(partial(deletion, vhost, client_id, exchange))
     return {"sessions": len(lost)}
 
 

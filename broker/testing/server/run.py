@@ -115,7 +115,7 @@ Urls: TypeAlias = dict[str, str]
 async def run(
     served: Broker | Cluster, words: Sequence[str], on_failure: Callable[[str], None] | None
 ) -> int:
-    """Run a command with a broker; the exit code.  If that is not 0, `on_failure` is told the
+    """Run a command with a broker; the exit code.  If that is not 0, `on_failure` is given the
     timeline of each virtual host.
 
     CannotRun, OSError, and what a node raises that cannot start.

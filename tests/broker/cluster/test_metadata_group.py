@@ -99,7 +99,7 @@ class Harness:
             self._equip(name, node)
         self.cluster.create(GROUP)
         first = self.members["a"]
-        first.metadata.settle(lambda: set_vhost(first.catalogue, "/"))
+        first.metadata.ensure(lambda: set_vhost(first.catalogue, "/"))
         self.advance(100)
 
     def _equip(self, name: str, node: Node) -> None:

@@ -255,7 +255,7 @@ def test_a_virtual_host_that_is_doomed_goes_whatever_comes_into_it(
     a.ask(lambda: doom(a.catalogue, "/"))
     cluster.settle()
     for decide in dismantling(a.catalogue, "/"):
-        a.metadata.settle(decide)
+        a.metadata.ensure(decide)
     cluster.settle()
     assert late.heard == ["NOT_FOUND - there is no vhost"]
     for node in cluster.nodes.values():
@@ -272,11 +272,11 @@ def test_who_finishes_a_deletion_late_takes_nothing_from_what_came_again(
     for decide in (lambda: put_user(User("u")), grant, lambda: doom(a.catalogue, "/")):
         a.ask(decide)
         cluster.settle()
-    c.metadata.settle(next(dismantling(c.catalogue, "/")))
+    c.metadata.ensure(next(dismantling(c.catalogue, "/")))
     cluster.scheduler.run()
     late = cluster.frames.popleft()
     for decide in dismantling(a.catalogue, "/"):
-        a.metadata.settle(decide)
+        a.metadata.ensure(decide)
         cluster.settle()
     for decide in (lambda: set_vhost(a.catalogue, "/"), grant):
         a.ask(decide)
@@ -404,8 +404,8 @@ def test_frames_that_are_none_change_nothing(
 def test_without_a_leader_who_waits_hears_in_time(cluster: Cluster, b: Node) -> None:
     cluster.lead(None)
     outcome, owed, patient = b.ask(declare(b)), Outcome(), Outcome()
-    b.metadata.settle(declare(b, "owed"), owed.done, owed.failed)
-    b.metadata.settle(declare(b, "patient"), patient.done)
+    b.metadata.ensure(declare(b, "owed"), owed.done, owed.failed)
+    b.metadata.ensure(declare(b, "patient"), patient.done)
     cluster.advance(29)
     assert (outcome.heard, owed.heard) == ([], [])
     cluster.advance(3)
@@ -517,7 +517,7 @@ def test_a_virtual_host_that_went_meanwhile(
     cluster.settle()
     c.is_paused = seen != "its end"
     for decide in dismantling(a.catalogue, "/"):
-        a.metadata.settle(decide)
+        a.metadata.ensure(decide)
         cluster.settle()
     if comes_again:
         a.ask(lambda: set_vhost(a.catalogue, "/"))

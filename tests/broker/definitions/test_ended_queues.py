@@ -37,7 +37,7 @@ class Scene:
         self.asked: list[Told] = []
         cluster = self.cluster = SimpleNamespace(
             name="a",
-            metadata=SimpleNamespace(leads=True, settle=editor.metadata.settle),
+            metadata=SimpleNamespace(leads=True, ensure=editor.metadata.ensure),
             absent=SimpleNamespace(
                 is_dead=self.dead.__contains__, is_alive=lambda node: node in {"b", "c"} - self.dead
             ),

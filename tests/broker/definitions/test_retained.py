@@ -421,7 +421,7 @@ def test_it_goes_with_its_vhost(retaining: RetainingCluster) -> None:
     for _ in range(2):
         cluster.settle()
         for decide in dismantling(a.catalogue, "/"):
-            a.metadata.settle(decide)
+            a.metadata.ensure(decide)
     cluster.settle()
     for node in cluster.nodes.values():
         assert (node.catalogue.vhosts, node.catalogue.doomed) == ({}, {})
@@ -438,7 +438,7 @@ def test_a_vhost_is_emptied_some_at_a_time() -> None:
     node.metadata.change(decide, ignore_done, print)
     for each in dismantling(node.catalogue, "/"):
         before = node.topics.count
-        node.metadata.settle(each)
+        node.metadata.ensure(each)
         removed.append(before - node.topics.count)
     assert [count for count in removed if count] == [TOPICS_AT_ONCE, 1]
     assert node.catalogue.doomed == {}

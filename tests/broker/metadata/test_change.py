@@ -106,10 +106,10 @@ def test_what_is_not_recorded_is_not_named() -> None:
 
     facts = FactRecorder()
     metadata = LocalMetadata(apply, facts)
-    metadata.settle(lambda: Change(puts=(*named(*"ab"), exchange(), queue())))
+    metadata.ensure(lambda: Change(puts=(*named(*"ab"), exchange(), queue())))
     unnamed = FactGroup(Kind.BINDING, "v", "cd", never_named, outlives=False)
     change = Change(RemovedFacts((group("a"), unnamed, group("b")), (exchange(),)))
-    metadata.settle(lambda: change)
+    metadata.ensure(lambda: change)
     assert set(facts.known) == {queue().name}
     assert applied[-1] is change
 

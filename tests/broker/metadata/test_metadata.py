@@ -71,5 +71,5 @@ def test_a_refusal_is_raised_where_it_was_asked() -> None:
 def test_what_nobody_waits_for_is_done_and_told() -> None:
     node = Node()
     change = Change(puts=(VHOST,))
-    node.metadata.settle(lambda: change)
+    node.metadata.ensure(lambda: change)
     assert node.noted == [change, "told"]

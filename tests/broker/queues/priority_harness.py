@@ -8,7 +8,7 @@ from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.expiry_times import Lifetimes
 from fluffle.broker.queues.journal import PageStore
-from fluffle.broker.queues.requeue import RequeueByReturn
+from fluffle.broker.queues.requeue import RequeueFifo
 from fluffle.protocol.properties import Properties, body_of, build_content, encode_properties
 from tests.broker.queues.queue_harness import ORIGIN, ExpiryHarness
 from tests.support.queue_arguments import queue_arguments
@@ -32,7 +32,7 @@ class PriorityHarness(ExpiryHarness):
 
     def __init__(self, spec: QueueSpec, spill: PageStore | None = None) -> None:
         is_quorum = spec.queue_type is QueueType.QUORUM
-        super().__init__(spec, spill, RequeueByReturn(self._fetch) if is_quorum else None)
+        super().__init__(spec, spill, RequeueFifo(self._fetch) if is_quorum else None)
 
     def _fetch(
         self, sequences: Sequence[int], bytes_max: int = 0

@@ -24,7 +24,7 @@ def test_it_arrives_when_all_have_it() -> None:
     heard = Heard()
     parcel = heard.parcel
     assert parcel.lead(["a", "b"]) == {"a", "b"}
-    parcel.settle()
+    parcel.finish()
     assert not parcel.known("a", is_accepted=True)
     assert (heard.take(), parcel.is_there) == ([], False)
     assert parcel.known("b", is_accepted=True)
@@ -65,10 +65,10 @@ def test_what_leads_nowhere_has_not_arrived() -> None:
     heard = Heard()
     parcel = heard.parcel
     parcel.lead([])
-    parcel.settle()
+    parcel.finish()
     assert (heard.take(), parcel.leads_nowhere) == ([False], True)
     parcel.lead(["a"])
-    parcel.settle()
+    parcel.finish()
     assert (heard.take(), parcel.leads_nowhere) == ([], False)
 
 
@@ -79,7 +79,7 @@ def test_what_has_arrived_somewhere_may_lead_nowhere_then() -> None:
     parcel.lead(["a", "b"])
     parcel.known("a", is_accepted=True)
     parcel.lead([])
-    parcel.settle()
+    parcel.finish()
     assert heard.take() == [True]
 
 
@@ -115,7 +115,7 @@ def test_the_heir_of_who_is_about_to_say_that_it_has_it_is_not_given_it_again() 
     assert parcel.lead(["new"]) == set()
     parcel.succeed("newer", "new")
     assert parcel.lead(["newer"]) == set()
-    parcel.settle()
+    parcel.finish()
     assert (heard.take(), parcel.is_there) == ([], False)
     assert parcel.known("old", is_accepted=True)
     assert heard.take() == [True]

@@ -41,7 +41,7 @@ from fluffle.broker.queues.queue_api import (
     OverdueDeliveries,
     SharedCredit,
 )
-from fluffle.broker.queues.requeue import RequeueByReturn
+from fluffle.broker.queues.requeue import RequeueFifo
 from fluffle.broker.queues.settings import Overflow, QueueSettings
 from fluffle.protocol.deaths import DeathReason
 from fluffle.protocol.properties import body_of, raw_properties
@@ -160,7 +160,7 @@ class EverythingMachine(RuleBasedStateMachine):
         self.gone: Counter[str] = Counter()
         """Removed messages by reason."""
         self.published = self.looked_ms = 0
-        requeued = RequeueByReturn(self.fetch) if spec.queue_type is QueueType.QUORUM else None
+        requeued = RequeueFifo(self.fetch) if spec.queue_type is QueueType.QUORUM else None
         self.queue = Queue(
             spec,
             FakeQueueHost(self.touch, time=self, deliver=self.deliver, dead_letter=self.on_dead),

@@ -19,7 +19,7 @@ from fluffle.broker.queues.expiry_times import NEVER_MS
 from fluffle.broker.queues.journal import Damage, UnreadableMessages
 from fluffle.broker.queues.queue_api import FINAL, Outcome
 from fluffle.broker.queues.ready_list import ReadyList
-from fluffle.broker.queues.requeue import DelayedRetries, RequeueByReturn, RequeuedRun
+from fluffle.broker.queues.requeue import DelayedRetries, RequeuedRun, RequeueFifo
 from tests.broker.queues.queue_harness import ORIGIN, PLAIN, QueueHarness, messages, numbered
 from tests.suite.seeds import seeds
 from tests.support.queue_host import FakeQueueHost
@@ -60,7 +60,7 @@ def drained(ready_list: ReadyList) -> list[list[bytes]]:
 
 
 def test_what_came_back_first_is_next() -> None:
-    ready_list = ReadyList(requeued=RequeueByReturn(Disk().fetch))
+    ready_list = ReadyList(requeued=RequeueFifo(Disk().fetch))
     ready_list.append([ORIGIN] * 4, numbered(1, 4), 4, 1)
     first, second, third = ready_list.take(1), ready_list.take(2), ready_list.take(1)
     for taken in (third, first, second):
@@ -71,7 +71,7 @@ def test_what_came_back_first_is_next() -> None:
 def test_what_is_on_disk_is_read_when_its_turn_has_come(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(requeue, "FETCH_MESSAGES_MAX", 2)
     disk = Disk()
-    ready_list = ReadyList(requeued=RequeueByReturn(disk.fetch))
+    ready_list = ReadyList(requeued=RequeueFifo(disk.fetch))
     on_disk(ready_list, [7, 8, 12, 20, 21], Counts(3, 1))
     ready_list.give_back(RequeuedRun([ORIGIN], messages("behind"), [1]))
     assert (ready_list.count, disk.read) == (6, [])
@@ -86,7 +86,7 @@ def test_what_is_on_disk_is_read_when_its_turn_has_come(monkeypatch: pytest.Monk
 def test_no_more_is_read_at_once_than_memory_has_room_for() -> None:
     disk = Disk()
     disk.message_bytes = 400_000
-    ready_list = ReadyList(requeued=RequeueByReturn(disk.fetch))
+    ready_list = ReadyList(requeued=RequeueFifo(disk.fetch))
     on_disk(ready_list, range(1, 8))
     assert ready_list.available(1 << 20) == 3
     assert drained(ready_list) == [[b"1", b"2", b"3"], [b"4", b"5", b"6"], [b"7"]]
@@ -97,7 +97,7 @@ def test_no_more_is_read_at_once_than_memory_has_room_for() -> None:
 @given(data=st.data(), are_taken=st.lists(st.booleans(), max_size=12))
 def test_what_is_on_disk_is_weighed_by_and_by(data: st.DataObject, are_taken: list[bool]) -> None:
     disk = Disk()
-    ready_list = ReadyList(requeued=RequeueByReturn(disk.fetch))
+    ready_list = ReadyList(requeued=RequeueFifo(disk.fetch))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(requeue, "FETCH_MESSAGES_MAX", 4)
         patch.setattr(requeue, "FETCH_BYTES_MAX", 3)
@@ -138,7 +138,7 @@ def test_no_more_is_weighed_at_once_than_is_read_at_once() -> None:
         read.append(wanted)
         return [ORIGIN] * len(wanted), [bytes(400_000)] * len(wanted)
 
-    ready_list = ReadyList(requeued=RequeueByReturn(fetch))
+    ready_list = ReadyList(requeued=RequeueFifo(fetch))
     on_disk(ready_list, range(1, 5))
     on_disk(ready_list, range(5, 10))
     ready_list.count_bytes_by(in_full)
@@ -156,7 +156,7 @@ def test_no_more_is_weighed_at_once_than_is_read_at_once() -> None:
 def test_damage_is_found_when_its_turn_has_come() -> None:
     disk = Disk()
     disk.damaged = 2
-    ready_list = ReadyList(requeued=RequeueByReturn(disk.fetch))
+    ready_list = ReadyList(requeued=RequeueFifo(disk.fetch))
     on_disk(ready_list, [1])
     on_disk(ready_list, [2])
     assert ready_list.available(1) == 1
@@ -166,7 +166,7 @@ def test_damage_is_found_when_its_turn_has_come() -> None:
 
 
 def test_clear_forgets_what_is_on_disk() -> None:
-    ready_list = ReadyList(requeued=RequeueByReturn(Disk().fetch))
+    ready_list = ReadyList(requeued=RequeueFifo(Disk().fetch))
     on_disk(ready_list, range(1, 4))
     assert ready_list.clear() == 3
     assert ready_list.count == 0
@@ -176,7 +176,7 @@ def test_clear_forgets_what_is_on_disk() -> None:
 def test_counts_of_what_comes_back(outcome: Outcome) -> None:
     harness = QueueHarness()
     harness.queue = Queue(
-        PLAIN, FakeQueueHost(harness.touch), QueueStores(requeued=RequeueByReturn(Disk().fetch))
+        PLAIN, FakeQueueHost(harness.touch), QueueStores(requeued=RequeueFifo(Disk().fetch))
     )
     harness.consume("c")
     harness.enqueue("a")
@@ -194,7 +194,7 @@ def test_what_was_handed_out_before_it_was_in_memory_comes_back_as_that() -> Non
     disk = Disk()
     harness = QueueHarness()
     harness.queue = Queue(
-        PLAIN, FakeQueueHost(harness.touch), QueueStores(requeued=RequeueByReturn(disk.fetch))
+        PLAIN, FakeQueueHost(harness.touch), QueueStores(requeued=RequeueFifo(disk.fetch))
     )
     harness.consume("c")
     harness.enqueue("a")

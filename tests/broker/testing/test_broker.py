@@ -173,7 +173,7 @@ async def test_it_does_not_rest_while_a_disk_writes(
     async with Broker(data_dir=tmp_path) as broker, await aio_pika.connect(broker.url) as client:
         channel = await client.channel(publisher_confirms=False)
         await channel.declare_queue("orders", durable=True, arguments={"x-queue-type": queue_type})
-        await broker.settle()
+        await broker.wait_until_idle()
         may_write.clear()
         try:
             body = aio_pika.Message(b"", delivery_mode=aio_pika.DeliveryMode.PERSISTENT)
@@ -184,7 +184,7 @@ async def test_it_does_not_rest_while_a_disk_writes(
             assert not broker.node.is_at_rest
         finally:
             may_write.set()
-        await broker.settle()
+        await broker.wait_until_idle()
         assert (await broker.vhost().queues())["orders"]["messages_ready"] == 1
 
 
@@ -254,10 +254,10 @@ async def test_a_node_that_never_rests_is_waited_for_no_longer_than_that(
 
         again()
         with pytest.raises(TimeoutError, match=r"not done 'what there is to do' in 0\.01 s"):
-            await broker.settle()
+            await broker.wait_until_idle()
         busy.clear()
         monkeypatch.undo()
-        await broker.settle()
+        await broker.wait_until_idle()
 
 
 async def test_who_is_in_a_virtual_host_that_goes_is_told_and_nobody_else(

@@ -109,7 +109,7 @@ async def test_what_is_held_for_too_long_goes_back(
     await broker.clock.advance(minutes=2)
     await vhost.expect("orders", ready=1, unacked=0)
     message.ack()  # in vain, as for any client
-    await broker.settle()
+    await broker.wait_until_idle()
     await vhost.expect("orders", ready=1)
 
 

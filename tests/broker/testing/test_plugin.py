@@ -405,7 +405,7 @@ def test_a_broker_that_hangs_says_where_and_holds_up_nobody(pytester: pytest.Pyt
             with pytest.raises(TimeoutError, match="in hang_here"):
                 amqp_broker.call(hang_here, patience_s=0.1)
             try:
-                amqp_broker.settle()  # which does not take half a minute
+                amqp_broker.wait_until_idle()  # which does not take half a minute
             finally:
                 over.set()
         """,

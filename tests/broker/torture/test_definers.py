@@ -25,7 +25,7 @@ from fluffle.broker.torture.definers import (
     following,
     is_absence,
     owned_elsewhere,
-    renew,
+    renew_queue,
 )
 from fluffle.broker.torture.history import (
     Answered,
@@ -187,11 +187,11 @@ async def test_a_queue_is_renewed_with_all_that_is_in_it(tmp_path: Path) -> None
         await witness.publisher.confirm_select()
         witness.publisher.publish([to("first")] * 3)
         await witness.publisher.await_confirms()
-        await renew(witness.connection, definitions, "first")
+        await renew_queue(witness.connection, definitions, "first")
         assert await witness.ready_count("first") == 0
         assert [*definitions.kept] == ["second", "first"], "published to most of all"
         with pytest.raises(BrokerRefusal):
-            await renew(witness.connection, definitions, "amq.reserved")
+            await renew_queue(witness.connection, definitions, "amq.reserved")
         assert "amq.reserved" in definitions.renewing, "nobody knows whether it is there"
     await node.stop("shutdown")
     assert not judged(*history), "what was confirmed went with the former queue"
@@ -214,7 +214,7 @@ async def test_a_queue_is_published_to_as_soon_as_it_is_renewed(tmp_path: Path) 
         for queue in ("first", "second"):
             await declare_kept(keeper.connection, definitions, queue)
         work = asyncio.ensure_future(following(definitions)(follower, Random(1)))
-        await renew(keeper.connection, definitions, "first")
+        await renew_queue(keeper.connection, definitions, "first")
         async with soon():
             await published.wait()
         work.cancel()

@@ -107,7 +107,7 @@ class Heirs:
     def redefine(self, queue: QueueHandle, definition: QueueDefinition) -> None:
         raise AssertionError("it has no members")
 
-    renew = part = redefine
+    renew_settings = part = redefine
 
     def end(self, queue: Heir) -> None:
         assert queue is self.now
@@ -121,12 +121,12 @@ class Late:
         self._metadata = metadata
         self.asked: deque[tuple[Decide, Callable[[], None]]] = deque()
 
-    def settle(self, decide: Decide, done: Callable[[], None]) -> None:
+    def ensure(self, decide: Decide, done: Callable[[], None]) -> None:
         self.asked.append((decide, done))
 
     def come_true(self) -> None:
         while self.asked:
-            self._metadata.settle(*self.asked.popleft())
+            self._metadata.ensure(*self.asked.popleft())
 
 
 class Changing(RuleBasedStateMachine):
@@ -226,7 +226,7 @@ class Changing(RuleBasedStateMachine):
         successor = self.successors.now
         assert successor is not None
         if how == "interrupt":
-            self.metadata.settle(partial(give_up, self.vhost, "q", successor.definition.id))
+            self.metadata.ensure(partial(give_up, self.vhost, "q", successor.definition.id))
         elif how == "refuse":
             successor.refuses = True
         else:

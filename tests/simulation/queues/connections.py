@@ -122,7 +122,7 @@ class NodeConnections:
         self.owners.end(connection.owner)
         vhost = self.queue_node.defining.vhost
         if vhost is not None:
-            self.queue_node.metadata.settle(
+            self.queue_node.metadata.ensure(
                 partial(queue_changes.delete_owned, vhost, connection.owner)
             )
 

@@ -84,7 +84,7 @@ class LaterRenewal:
     def __init__(self, node: QueueNode) -> None:
         self._node = node
 
-    def renew(self, vhost: VirtualHost) -> None:
+    def renew_policies(self, vhost: VirtualHost) -> None:
         self._node.call_later(0.0, partial(renew_at_once, vhost))
 
 
@@ -268,7 +268,7 @@ class QueueNode:
                 )
             return change
 
-        self.metadata.settle(decide)
+        self.metadata.ensure(decide)
 
     def _time_and_limit_of(self, group: GroupId) -> tuple[int, int | None]:
         """Queue time of one that is led here, and for how long it may be there unused."""
@@ -466,9 +466,9 @@ class QueueNode:
     def reopen(self, definition: QueueDefinition, vhost: str) -> SessionQueue:
         raise AssertionError("nothing but the log is read at a start")
 
-    def renew(self, queue: QueueHandle, vhost: str) -> None:
+    def renew_settings(self, queue: QueueHandle, vhost: str) -> None:
         if is_quorum(queue.definition):
-            self.queues.renew(queue, vhost)
+            self.queues.renew_settings(queue, vhost)
 
     def create_successor(self, definition: QueueDefinition, vhost: str) -> SessionQueue:
         raise AssertionError("all queues are quorum queues from the beginning")

@@ -47,14 +47,14 @@ class SceneMetadata(NoChanges):
     def __init__(self, scene: Scene) -> None:
         self.scene = scene
 
-    def settle(
+    def ensure(
         self,
         decide: Decide,
         done: Callable[[], None] = ignore_done,
         late: OnLateError | None = None,
     ) -> None:
         del late
-        self.scene.settle(decide, done)
+        self.scene.ensure(decide, done)
 
 
 class LedByScene(LedGroups):
@@ -88,7 +88,7 @@ class Scene:
     def _settings_of(self, _vhost: str, _spec: QueueSpec) -> QueueSettings:
         return self.settings
 
-    def settle(self, decide: Decide, done: Callable[[], None]) -> None:
+    def ensure(self, decide: Decide, done: Callable[[], None]) -> None:
         for fact in decide().puts:
             assert isinstance(fact.value, QueueDefinition)
             self.defined[7] = "/", fact.value

@@ -79,7 +79,7 @@ def promote(cluster: QueueCluster) -> None:
         node.hosting.defined.successors.discard(cluster.queue)
         group = node.router.leaders.queues[cluster.queue]
         assert isinstance(group, QuorumQueueMember)
-        group.renew()
+        group.renew_settings()
 
 
 def test_the_time_of_an_heir_begins_when_it_takes_its_place(born: QueueCluster) -> None:

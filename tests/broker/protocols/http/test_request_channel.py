@@ -127,7 +127,7 @@ class Kept:
     def change(self, decide: Callable[[], object], *_answers: object) -> None:
         self._decided.append(decide)
 
-    def settle(self, *_arguments: object) -> None:
+    def ensure(self, *_arguments: object) -> None:
         raise AssertionError
 
 

@@ -242,9 +242,9 @@ def test_a_virtual_host_goes_with_its_sessions() -> None:
     client.publish("b", b"x", 2)
     node.settle()
     edge = node.mqtt.edge
-    edge.services.metadata.settle(lambda: doom(edge.catalogue, "/"))
+    edge.services.metadata.ensure(lambda: doom(edge.catalogue, "/"))
     for decide in unfinished(edge.catalogue):
-        edge.services.metadata.settle(decide)
+        edge.services.metadata.ensure(decide)
     node.settle()
     assert len(node.mqtt.server.states) == 0
     assert edge.durability.store.catalog.by_kind() == {}

@@ -50,7 +50,7 @@ class DelayedQueueHarness(EntryHarness):
         for content, parcel in zip(dead.contents, dead.parcels, strict=True):
             self.came.append((int(body_of(content)), self.now_ms))
             parcel.lead(["target"])
-            parcel.settle()
+            parcel.finish()
             if self.takes_at_once:
                 parcel.known("target", is_accepted=True)
             else:

@@ -59,7 +59,7 @@ def arrive(harness: EntryHarness, *, is_accepted: bool = True, queue: str = "tar
     harness.died = []
     for parcel in parcels:
         parcel.lead([queue])
-        parcel.settle()
+        parcel.finish()
     for parcel in parcels:
         parcel.known(queue, is_accepted=is_accepted)
     return len(parcels)

@@ -46,7 +46,7 @@ class Sending(LeaderHarness):
         assert dead.parcels is not None
         for content, parcel in zip(dead.contents, dead.parcels, strict=True):
             parcel.lead(["target"])
-            parcel.settle()
+            parcel.finish()
             self.under_way.append((content, parcel))
 
     def purge(self, edge: SessionClients) -> None:

@@ -173,7 +173,7 @@ async def test_what_goes_wrong_in_a_virtual_host_ends_with_it() -> None:
             connection.close_callbacks.add(lambda _of, why: closed.set_result(why))
             await cluster.delete_vhost("more")
             assert "the test is over" in str(await closed)
-        await cluster.settle()
+        await cluster.wait_until_idle()
         await cluster.add_vhost("more")
         assert not first.scope("more").in_effect
         assert not second.scope().in_effect

@@ -126,7 +126,7 @@ async def test_what_is_wrong_with_a_connection_is_forgotten_with_it(
     await asyncio.gather(connecting, return_exceptions=True)
     if not (connecting.cancelled() or connecting.exception()):
         await connecting.result().close()
-    await broker.settle()
+    await broker.wait_until_idle()
     gc.collect()
     assert [line() for line in lines] == [None]
     assert not any("'127.0.0.1" in what for what in scope.in_effect)
@@ -219,7 +219,7 @@ async def test_much_that_is_held_up_holds_up_consumers(broker: Broker) -> None:
         await found.freeze()
         for number in range(40):
             await vhost.publish("", "orders", bytes([number]) * 100_000)
-        await broker.settle()
+        await broker.wait_until_idle()
         ready = (await vhost.queues())["orders"]["messages_ready"]
         assert 0 < ready < 40
         await found.thaw()

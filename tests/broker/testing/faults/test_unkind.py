@@ -165,7 +165,7 @@ async def test_what_is_said_of_a_broker_lasts_as_long_as_the_broker() -> None:
             (line,) = broker.scope().taps()
             assert line.pieces is not None
             await connection.channel()
-        await broker.settle()
+        await broker.wait_until_idle()
         assert list(broker.scope().taps()) == []
 
 
