@@ -21,7 +21,7 @@ FOREIGN_NAMES = {"Allow", "Authorization"}
 """Headers of HTTP."""
 LOOSE_COUNT_MAX = 5
 LOOSE_LINES_MAX = 130
-BUNDLE_COUNT_MAX = 13
+BUNDLE_COUNT_MAX = 12
 TESTED_ELSEWHERE = {
     "broker.cli.": ("tests/broker/cli/test_commands.py", "commands, run as an operator does"),
     "broker.cli.rabbitmq.": ("tests/broker/cli/test_rabbitmq.py", "commands, run as scripts do"),

@@ -434,8 +434,7 @@ class QuorumQueueMember:
 
     def snapshot(self) -> tuple[Ranges, Iterator[bytes]]:
         self._members.compaction.note(self.group, self.member.image)
-        live, state = self.member.snapshot()
-        return live, iter((state,))
+        return self.member.snapshot()
 
     # For the leadership
 

@@ -18,7 +18,7 @@ A `QueueReplica` is what the host of the Raft group calls: it applies what is co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from fluffle.broker.base.delayed_queues import is_delayed_queue
@@ -722,8 +722,9 @@ class QueueReplica:
         self._is_failing = False
         self._lead_anew()
 
-    def snapshot(self) -> tuple[Ranges, bytes]:
-        return self.image.snapshot()
+    def snapshot(self) -> tuple[Ranges, Iterator[bytes]]:
+        live, state = self.image.snapshot()
+        return live, iter((state,))
 
     def _lead(self) -> None:
         term, before = self.leader_epoch
