@@ -32,6 +32,9 @@ class ClientSession(NamedTuple):
     """Node to which the client is connected, or was last."""
     record: bytes
     """Further state of the session, which only its protocol reads."""
+    number: int = 0
+    """Number that was drawn when it began or came to its node: what was asked for it before that
+    is of another session, or is over."""
 
 
 def page_of(key: tuple[str | bytes, ...]) -> PageName:

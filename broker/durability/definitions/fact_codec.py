@@ -151,7 +151,7 @@ def _shown_value(kind: Kind, fields: Any) -> str:
     if kind is Kind.RETAINED:
         return f"{len(fields[0])} bytes"
     if kind is Kind.CLIENT_SESSION:
-        user, expiry_s, _ended_at_ms, node, _record = fields
+        user, expiry_s, _ended_at_ms, node, *_ = fields
         return f"user={user!r} expiry_s={expiry_s} node={node!r}"
     if not isinstance(fields, dict):
         return "" if fields is None else str(fields)
@@ -395,10 +395,12 @@ def _decode_retained(_key: tuple[str, str], fields: list[Any]) -> RetainedMessag
 
 
 def _decode_client_session(_key: tuple[str, str], fields: list[Any]) -> ClientSession:
-    user, expiry_s, ended_at_ms, node, record = fields
+    user, expiry_s, ended_at_ms, node, record, *number = fields
     if type(record) is not bytes:
         raise TypeError("the record of a session is bytes")
-    return ClientSession(str(user), int(expiry_s), int(ended_at_ms), str(node), record)
+    return ClientSession(
+        str(user), int(expiry_s), int(ended_at_ms), str(node), record, *map(int, number)
+    )
 
 
 def _encode_client_packets(page: PacketPage) -> list[object]:

@@ -215,7 +215,8 @@ class Channel:
         of this one on."""
         if not self._notes_packets:
             return None
-        return PacketKeeper(self._server.packet_requests, self.state.key, self)
+        requests, state = self._server.packet_requests, self.state
+        return PacketKeeper(requests, state.key, self, state.number)
 
     @property
     def retained(self) -> RetainedSender:

@@ -332,9 +332,13 @@ class ConnectRequest:
         expiry_s = self._expiry_s()
         if not (expiry_s or is_present):
             return change
-        node = self._server.services.owners.node
+        node, before = self._server.services.owners.node, self._kept
         record = encode_record(self._pending_will(session))
-        kept = ClientSession(session.user.name, expiry_s, 0, node, record)
+        number = 0
+        if is_present and before is not None and before.node == node:
+            number = before.number
+        number = number or self._server.packet_requests.new_number()  # mutant: MQ43
+        kept = ClientSession(session.user.name, expiry_s, 0, node, record, number)
         return change.joined(keep_session(vhost, client_id, kept))
 
     def _ending_queues(self, session: Session) -> tuple[QueueHandle, ...]:
@@ -389,6 +393,7 @@ class ConnectRequest:
             return
         state = server.opened(key, kept, is_present=is_present)
         state.expiry_s, state.user, state.is_kept = expiry_s, session.user.name, is_kept
+        state.number = own.number if (own := server.kept(key)) is not None else 0
         if client.is_over:
             session.end()
             waits = server.wills.take(key, kept) if is_present else None

@@ -1,7 +1,7 @@
 """Keeper of the packets of QoS 2 that an MQTT session is in the midst of, beside its messages.
 
     requests = PacketRequests(services)                        # of all sessions of this node
-    keeper = PacketKeeper(requests, ("/", "meter-7"), channel)
+    keeper = PacketKeeper(requests, ("/", "meter-7"), channel, number)
     keeper.keep(INCOMING, (7,), then)    # `then` is called once that is durable
     keeper.forget(INCOMING, (7,), then)
 
@@ -60,6 +60,8 @@ class PacketRequest(NamedTuple):
     """Request of a session to have packets of one stage noted or forgotten."""
 
     key: SessionKey
+    number: int
+    """Number of the session: see `ClientSession`."""
     channel: KeepingChannel
     stage: str
     packets: Collection[int] | Mapping[int, int]
@@ -138,18 +140,24 @@ class PacketRequests:
     def vhost(self, key: SessionKey) -> VirtualHost | None:
         return self.services.vhosts.get(key[0])
 
-    def is_own(self, key: SessionKey) -> bool:
-        """True if no other node has a session, which in a cluster it may at any time."""
-        vhost = self.vhost(key)
-        session = None if vhost is None else vhost.client_sessions.by_client.get(key[1])
-        return session is not None and session.node == self.services.owners.node
+    def holds(self, request: PacketRequest) -> bool:
+        """True if a request is for the session that is on record, and no other node has had that
+        since, which in a cluster it may at any time."""
+        vhost, client_id = self.vhost(request.key), request.key[1]
+        session = None if vhost is None else vhost.client_sessions.by_client.get(client_id)
+        return session is not None and session.number == request.number  # mutant: MQ37
+
+    def new_number(self) -> int:
+        """Draw a number that no other has."""
+        name = self.services.random_name().encode()
+        return int.from_bytes(blake2b(name, digest_size=NUMBER_BYTES).digest())
 
     def act(self, requests: list[PacketRequest]) -> None:
         """Do what was to be done then; an error of it ends its connection, and not the commits."""
         turn = self.services.runtime.turn
         ends_turn = turn.begin()
         for request in requests:
-            if not (self.goes_with_messages or self.is_own(request.key)):
+            if not (self.goes_with_messages or self.holds(request)):
                 # the client must not wait here, if it still does
                 error = ConnectionForced("the session is not on this node any more")
                 request.channel.refuse(error)
@@ -184,9 +192,8 @@ class PacketChange:
         changes: dict[str, PacketChanges] = {}
         goes_with_messages = owner.goes_with_messages
         for request in requests:
-            key = request.key
-            vhost = owner.vhost(key)
-            if vhost is None or not (goes_with_messages or owner.is_own(key)):  # mutant: MQ37
+            vhost = owner.vhost(request.key)
+            if vhost is None or not owner.holds(request):
                 continue
             if vhost.name not in changes:
                 changes[vhost.name] = PacketChanges(vhost)
@@ -209,13 +216,17 @@ class PacketChange:
 class PacketKeeper:
     """Keeper of the packets of QoS 2 of one session that lasts."""
 
-    __slots__ = ("_channel", "_key", "_requests")
+    __slots__ = ("_channel", "_key", "_number", "_requests")
 
-    def __init__(self, requests: PacketRequests, key: SessionKey, channel: KeepingChannel) -> None:
-        """`channel`: where it ends if what is done once packets are noted fails."""
+    def __init__(
+        self, requests: PacketRequests, key: SessionKey, channel: KeepingChannel, number: int
+    ) -> None:
+        """`channel`: where it ends if what is done once packets are noted fails.  `number`: that of
+        the session."""
         self._requests = requests
         self._key = key
         self._channel = channel
+        self._number = number
 
     @property
     def goes_with_messages(self) -> bool:
@@ -225,23 +236,21 @@ class PacketKeeper:
 
     def keep(self, stage: str, packet_ids: Sequence[int], then: Callable[[], None]) -> None:
         """Note packets, with the messages of this turn, and call `then` once that is durable."""
-        self._requests.ask(PacketRequest(self._key, self._channel, stage, packet_ids, then))
+        self._ask(stage, packet_ids, then)
 
     def forget(self, stage: str, packet_ids: Sequence[int], then: Callable[[], None]) -> None:
         """Forget packets, and call `then` once that is durable: before, their numbers must not be
         used again."""
-        over = PacketRequest(self._key, self._channel, stage, packet_ids, then, is_over=True)
-        self._requests.ask(over)
+        self._ask(stage, packet_ids, then, is_over=True)
 
     def new_number(self) -> int:
         """Draw the number by which queues know a message."""
-        name = self._requests.services.random_name().encode()
-        return int.from_bytes(blake2b(name, digest_size=NUMBER_BYTES).digest())
+        return self._requests.new_number()
 
     def begin(self, packets: Mapping[int, int], then: Callable[[], None]) -> None:
         """Note packets from the client before their messages are published, with the numbers by
         which queues know these, and call `then` once that is so."""
-        self._requests.ask(PacketRequest(self._key, self._channel, INCOMING, packets, then))
+        self._ask(INCOMING, packets, then)
 
     def keep_sent(
         self, messages: Mapping[int, int], output: OutputBuffer, send: Callable[[], None]
@@ -250,7 +259,7 @@ class PacketKeeper:
         end of the node the client must be sent them under the same."""
         at_once, commits = self.goes_with_messages, self._requests.services.runtime.commits
         then = ignore_done if at_once else partial(self._send_if_open, send)
-        self._requests.ask(PacketRequest(self._key, self._channel, SENT, messages, then))
+        self._ask(SENT, messages, then)
         if at_once:
             output.hold(commits.ticket)
             commits.wait(output, commits.ticket)
@@ -273,6 +282,19 @@ class PacketKeeper:
     def refuse(self, error: BrokerError) -> None:
         """End the connection, where an error cannot be answered."""
         self._channel.refuse(error)
+
+    def _ask(
+        self,
+        stage: str,
+        packets: Collection[int] | Mapping[int, int],
+        then: Callable[[], None],
+        *,
+        is_over: bool = False,
+    ) -> None:
+        request = PacketRequest(
+            self._key, self._number, self._channel, stage, packets, then, is_over
+        )
+        self._requests.ask(request)
 
 
 class SendingChannel(Protocol):

@@ -274,7 +274,8 @@ class MqttServer:
             vhost = self.services.vhosts.get(state.key[0])
             if vhost is None or state.key in self.connected or not self.is_own(state.key):
                 return NOTHING
-            return keep_session(vhost, state.client_id, kept)
+            own = vhost.client_sessions.by_client[state.client_id]
+            return keep_session(vhost, state.client_id, kept._replace(number=own.number))
 
         self.services.metadata.ensure(decide, done)
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fluffle.broker.base.client_session import ClientSession
     from fluffle.broker.base.clock import Timer
     from fluffle.broker.core.services import Services
+    from fluffle.broker.protocols.mqtt.packet_keeper import PacketRequests
     from fluffle.broker.protocols.mqtt.session_state import SessionKey, SessionState
 
 ADOPTED_AT_ONCE = 256
@@ -31,6 +32,7 @@ class SessionServer(Protocol):
     """Server of MQTT on this node, as far as it has sessions that last."""
 
     services: Services
+    packet_requests: PacketRequests
 
     @property
     def now_ms(self) -> Callable[[], int]:
@@ -110,7 +112,11 @@ class SessionAdoption:
             if vhost is None or kept is None or kept.node != node or not is_lost():
                 return NOTHING
             ended_at_ms = kept.ended_at_ms or lost_at_ms
-            own = kept._replace(node=self._server.services.owners.node, ended_at_ms=ended_at_ms)
+            own = kept._replace(
+                node=self._server.services.owners.node,
+                ended_at_ms=ended_at_ms,
+                number=self._server.packet_requests.new_number(),
+            )
             return keep_session(vhost, key[1], own)
 
         self._server.services.metadata.ensure(decide, partial(self._adopted, key))

@@ -251,6 +251,7 @@ class SessionState:
         "incoming",
         "is_kept",
         "key",
+        "number",
         "packet_ids",
         "released",
         "retained",
@@ -268,6 +269,8 @@ class SessionState:
         """How long it lasts behind the end of its connection; `NEVER_S`: until it is ended."""
         self.is_kept = False
         """True if it has been on record: then another node may have taken it over, or ended it."""
+        self.number = 0
+        """Number of the session on record, as its client has connected to it."""
         self.subscriptions: dict[str, TopicSubscription] = {}
         """Subscriptions by topic filter, shared ones by all of it."""
         self.incoming: dict[int, PacketTaker | BegunPacket | None] = {}

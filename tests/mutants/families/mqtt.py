@@ -51,8 +51,8 @@ MQTT = [
     Mutant("MQ36", "packets are noted in many changes at once", Swap("A and not B", "A")),
     Mutant(
         "MQ37",
-        "packets of a session of another node are noted",
-        Swap("A is None or not (B or C)", "A is None"),
+        "packets are noted of whichever session has the client",
+        Swap("A is not None and B == C", "A is not None"),
     ),
     Mutant("MQ38", "one session has all others noted anew", Remove()),
     Mutant("MQ39", "who comes elsewhere ends who came there later", Swap("A < B", "True")),
@@ -61,4 +61,5 @@ MQTT = [
         "MQ42", "an earlier connection takes the place of a later one", Swap("0 < A < B", "True")
     ),
     Mutant("MQ40", "a node does not say that it has a later client", Remove()),
+    Mutant("MQ43", "a session that is begun anew is the one before", Swap("A or B", "1")),
 ]

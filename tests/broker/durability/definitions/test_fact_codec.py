@@ -91,7 +91,7 @@ def client_facts(draw: st.DrawFn, kind: Kind, first: str, second: str) -> tuple[
         return kind, (first, second), message
     if kind is Kind.CLIENT_SESSION:
         session = ClientSession(
-            draw(NAMES), draw(NUMBERS), draw(NUMBERS), draw(NAMES), draw(octets)
+            draw(NAMES), draw(NUMBERS), draw(NUMBERS), draw(NAMES), draw(octets), draw(NUMBERS)
         )
         return kind, (first, second), session
     way = draw(st.sampled_from([INCOMING, OUTGOING, SENT]))

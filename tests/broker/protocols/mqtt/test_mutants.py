@@ -94,6 +94,7 @@ SEEN_BY: dict[str, Callable[[], None]] = {
     "MQ36": test_packet_keeper.test_a_change_has_all_that_was_asked_for_before_it,
     "MQ37": test_packet_keeper.test_a_session_taken_elsewhere_keeps_no_other_waiting,
     "MQ39": test_client_ids.who_came_later_stays,
+    "MQ43": test_packet_keeper.begin_anew_while_receipts_wait,
     "MQ41": test_leadership.take_the_place_of_another,
     "MQ42": test_leadership.take_the_place_of_another,
     "MQ40": test_client_ids.who_came_later_stays,

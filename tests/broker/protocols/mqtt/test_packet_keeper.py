@@ -5,7 +5,7 @@ from unittest.mock import patch
 from fluffle.broker.base.client_session import INCOMING, OUTGOING
 from fluffle.broker.protocols.mqtt.incoming_publishes import IncomingPublishes
 from fluffle.protocol.mqtt.codes import PacketType, ReasonCode
-from fluffle.protocol.mqtt.packets import Connack, Disconnect, Publish
+from fluffle.protocol.mqtt.packets import Connack, Disconnect, Publish, Subscribe
 from tests.support.mqtt_edge import MqttClient, MqttEdge
 from tests.support.mqtt_nodes import MqttNodes
 
@@ -122,3 +122,35 @@ def test_a_session_taken_elsewhere_keeps_no_other_waiting() -> None:
     assert [ack[1] for ack in staying.acks()] == [1]
     assert come_back.expect(Connack).code is ReasonCode.SUCCESS
     assert moving.packets()[-1] == Disconnect(ReasonCode.SESSION_TAKEN_OVER)
+
+
+def begin_anew_while_receipts_wait() -> None:
+    """Have a receipt wait for a change of another session, while its client begins anew."""
+    nodes = MqttNodes()
+    line, other, sender = publishing(nodes, "a", "s", "q", "p")
+    line.send(Subscribe(1, [("t", 2)]))
+    nodes.settle()
+    line.packets()
+    sender.send(Publish(b"t", b"one", 2, packet_id=1))
+    nodes.settle()
+    assert line.messages() == [("t", b"one", 2)]
+    other.send(Publish(b"x", b"x", 2, packet_id=1))
+    line.answer(PacketType.PUBREC, 1)
+    line.lose()
+    line = nodes.begin("a", "s", clean_start=True)
+    nodes.settle()
+    assert nodes.edge.vhost.client_sessions.numbers("s", OUTGOING) == []
+    line.send(Subscribe(1, [("t", 2)]))
+    nodes.settle()
+    sender.send(Publish(b"t", b"two", 2, packet_id=2))
+    nodes.settle()
+    line.lose()  # before it has read that
+    nodes.settle()
+    line = nodes.begin("a", "s")
+    nodes.settle()
+    assert line.expect(Connack).session_present
+    assert line.messages() == [("t", b"two", 2)]
+
+
+def test_what_a_client_has_received_is_not_of_the_session_that_it_begins_anew() -> None:
+    begin_anew_while_receipts_wait()
