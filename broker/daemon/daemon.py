@@ -55,8 +55,9 @@ def notify(state: str, environment: Mapping[str, str]) -> bool:
     return True
 
 
-GC_THRESHOLDS = (50_000, 20, 100)
-"""Full collections become rare: what piles up in a broker are bytes, which the collector skips."""
+GC_THRESHOLDS = (50_000, 4, 500)
+"""Full collections become rare: what piles up in a broker are bytes, which the collector skips.
+Others look at 250,000 objects at most, for some tens of milliseconds."""
 
 SWITCH_INTERVAL_S = 0.0005
 """A storage thread that wants the interpreter back waits for so long, not for the default 5 ms."""

@@ -40,6 +40,10 @@ STALE_MIN = 64
 """Times that count no more are swept out once there are so many, and they are most."""
 
 
+NO_ORDER: list[TopicNode | None] = []
+"""Order of a node without children, most of all: an object less for the garbage collector."""
+
+
 class TopicNode:
     """Level of a topic, with the levels below it."""
 
@@ -51,7 +55,7 @@ class TopicNode:
         """Where it stands in the `order` of the node above."""
         self.message: RetainedMessage | None = None
         self.children: dict[str, TopicNode] | None = None
-        self.order: list[TopicNode | None] = []
+        self.order: list[TopicNode | None] = NO_ORDER
         """`children` as they came, and a hole for each that is gone.  It only grows."""
 
     @property
@@ -64,7 +68,7 @@ class TopicNode:
     def added(self, word: str) -> TopicNode:
         """Return the child of that word, a new one if there is none."""
         if self.children is None:
-            self.children = {}
+            self.children, self.order = {}, []
         child = self.children.get(word)
         if child is None:
             child = self.children[word] = TopicNode(word, len(self.order))
