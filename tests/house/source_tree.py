@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from tests.house.syntax import parsed, statements
+from tests.house.syntax import parsed, statements, without_collections
 
 ROOT = Path(__file__).parent.parent.parent
 PACKAGES = ("broker", "raft", "storage", "protocol")
@@ -58,7 +58,8 @@ def modules() -> list[Module]:
 def modules_in(*folders: str, files: str = "*.py") -> list[Module]:
     """The modules in these folders of the repository whose files are named so."""
     paths = [path for folder in folders for path in sorted((ROOT / folder).rglob(files))]
-    return [module_of(path) for path in paths]
+    with without_collections():
+        return [module_of(path) for path in paths]
 
 
 def module_of(path: Path) -> Module:
@@ -174,8 +175,9 @@ def riddles(found: list[Module]) -> list[str]:
 
 def unclear_docstrings() -> Iterator[str]:
     """Places of docstrings of any kind, of tests too, that leave their subject to be guessed."""
-    for folder in (*PACKAGES, "tests", "benchmarks"):
-        for path in sorted((ROOT / folder).rglob("*.py")):
+    folders = (*PACKAGES, "tests", "benchmarks")
+    with without_collections():
+        for path in (path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))):
             lines = without_subject(parsed(path.read_text(encoding="utf-8")))
             yield from (f"{path.relative_to(ROOT)}:{line}" for line in lines)
 

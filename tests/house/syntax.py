@@ -16,7 +16,7 @@ BODIES = ("body", "handlers", "orelse", "finalbody", "cases")
 
 def parsed(text: str) -> ast.Module:
     """The tree of a file with this text."""
-    with _without_collections():
+    with without_collections():
         return ast.parse(text)
 
 
@@ -34,8 +34,9 @@ def children(node: ast.AST) -> Iterator[ast.AST]:
 
 
 @contextmanager
-def _without_collections() -> Iterator[None]:
-    """A tree has no circles: looking for them takes three times as long as parsing."""
+def without_collections() -> Iterator[None]:
+    """No garbage collections: trees have no circles, and looking for some takes three times as
+    long as parsing.  Many files are parsed in one such block, as there is a look behind each."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import NamedTuple
@@ -40,8 +41,7 @@ def tests_of(found: Sequence[Module], tests: Sequence[Module]) -> dict[str, Modu
     for test in tests:
         for name in sorted({*imports_of(test, names)} & names):
             by_tests[name].append(path_of(test))
-    paths = [path_of(test) for test in tests]
-    named = {module.name: named_tests(module, found, paths) for module in found}
+    named = named_tests(found, [path_of(test) for test in tests])
     files = {module.name: path_of(module) for module in found}
     tested = {name for name in names if named[name] or by_tests[name]}
     return {
@@ -64,19 +64,24 @@ def nearest_tested(name: str, by: Mapping[str, set[str]], tested: set[str]) -> s
     return step & tested
 
 
-def named_tests(module: Module, found: Sequence[Module], paths: Sequence[str]) -> list[str]:
-    """Test files whose name begins with that of this module, and with no longer one."""
-    folder, name = PurePath(path_of(module)).parent, module.name.rpartition(".")[2]
-    beside = [other.name.rpartition(".") for other in found]
-    package = module.name.rpartition(".")[0]
-    longer = [stem for head, _, stem in beside if head == package and stem.startswith(f"{name}_")]
-    return [
-        path
-        for path in paths
-        if PurePath(path).parent == PurePath("tests") / folder
-        and begins_with(path, name)
-        and not any(begins_with(path, other) for other in longer)
-    ]
+def named_tests(found: Sequence[Module], paths: Sequence[str]) -> dict[str, list[str]]:
+    """Test files by module: their names begin with that of the module, and with no longer one."""
+    files, packages = defaultdict[str, list[str]](list), defaultdict[str, list[str]](list)
+    for path in paths:
+        files[path.rpartition("/")[0]].append(path)
+    for module in found:
+        package, _, name = module.name.rpartition(".")
+        packages[package].append(name)
+    named = {}
+    for module in found:
+        package, _, name = module.name.rpartition(".")
+        longer = [other for other in packages[package] if other.startswith(f"{name}_")]
+        named[module.name] = [
+            path
+            for path in files[f"tests/{path_of(module).rpartition('/')[0]}"]
+            if begins_with(path, name) and not any(begins_with(path, other) for other in longer)
+        ]
+    return named
 
 
 def begins_with(path: str, name: str) -> bool:
