@@ -13,6 +13,9 @@ from contextlib import asynccontextmanager, contextmanager
 from types import FrameType
 
 DEADLINE_S = 120.0
+AGAIN_S = 1.0
+"""Time after which a wait is interrupted again: one that begins right behind a signal, before
+Python has seen that, would not end."""
 
 
 @asynccontextmanager
@@ -27,10 +30,11 @@ def interrupted(deadline_s: float = DEADLINE_S) -> Iterator[None]:
     """TimeoutError in the main thread, wherever it waits, if what is inside takes longer."""
 
     def expire(_signal: int, _frame: FrameType | None) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         raise TimeoutError(f"it has waited for {deadline_s} s")
 
     previous = signal.signal(signal.SIGALRM, expire)
-    signal.setitimer(signal.ITIMER_REAL, deadline_s)
+    signal.setitimer(signal.ITIMER_REAL, deadline_s, min(deadline_s, AGAIN_S))
     try:
         yield
     finally:

@@ -24,6 +24,18 @@ def test_a_wait_is_interrupted() -> None:
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
+def test_a_wait_that_begins_behind_the_signal_is_interrupted_by_the_next() -> None:
+    with pytest.raises(TimeoutError), interrupted(0.01):
+        wait_behind_a_signal()
+
+
+def wait_behind_a_signal() -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
+    signal.sigwait({signal.SIGALRM})
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
+    threading.Event().wait()
+
+
 def test_tests_of_clients_have_the_deadline_and_their_fixtures_have_not(
     pytester: pytest.Pytester,
 ) -> None:
