@@ -31,7 +31,16 @@ from fluffle.broker.torture.recording_client import RecordingClient
 from fluffle.broker.torture.system import NodeAddress
 from fluffle.protocol.wire import to_table
 from fluffle.storage.environment import DATA_FILE, STORE_FOLDER
-from tests.crash.recorded_run import QUEUES, THINGS, Kind, RecordedRun, Recording, happen, recorded
+from tests.crash.recorded_run import (
+    PATIENT,
+    QUEUES,
+    THINGS,
+    Kind,
+    RecordedRun,
+    Recording,
+    happen,
+    recorded,
+)
 from tests.support.cluster_nodes import (
     SECRET,
     ClusterNode,
@@ -94,7 +103,8 @@ def record_cluster(folder: Path, ports: Mapping[str, int], seed: int, steps: int
 
 
 def cuts(recording: Recording, nodes: Collection[str], count: int, random: Random) -> list[Cut]:
-    """So many, in order: after answers to clients, and around commits; of one node or of all."""
+    """So many, in order: after answers to clients, and around commits; of one node and of all by
+    turns."""
     answers, writes = [], []
     for moment, (_node, event) in enumerate(recording.events):
         if event.kind == b"N" and event.offset in recording.ports:
@@ -103,8 +113,8 @@ def cuts(recording: Recording, nodes: Collection[str], count: int, random: Rando
             writes.append(moment)
     chosen = random.sample(answers, count - count // 4) + random.sample(writes, count // 4)
     return [
-        Cut(moment, random.choice(([random.choice([*nodes])], [*nodes])))
-        for moment in sorted(chosen)
+        Cut(moment, [*nodes] if number % 2 else [random.choice([*nodes])])
+        for number, moment in enumerate(sorted(chosen))
     ]
 
 
@@ -176,7 +186,7 @@ async def looked_for(node: ClusterNode) -> list[Event]:
 async def drain(node: ClusterNode, queue: str, found: list[Event]) -> None:
     """Take all that is in a queue, if there is one, and keep it in hands until the end."""
     client = await RecordingClient.connect(
-        NodeAddress(node.name, *node.amqp), f"{queue} at {node.name}", found.append
+        NodeAddress(node.name, *node.amqp), f"{queue} at {node.name}", found.append, PATIENT
     )
     with client:
         if await client.is_there(queue):

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
+from fluffle.broker.amqp_client import ClientOptions
 from fluffle.broker.torture.history import (
     Clearing,
     ClearingAsked,
@@ -29,6 +30,7 @@ from fluffle.protocol.spec import FRAME_METHOD
 from fluffle.protocol.wire import FieldTable
 from tests.crash.transactions import Transactions
 from tests.support.daemon import Daemon
+from tests.support.deadlines import DEADLINE_S
 from tests.support.powercut import Noted, read_traces, recording_environment
 
 QUEUES = ("first", "second", "churn")
@@ -60,6 +62,11 @@ class Recording:
     """Ports of the clients."""
 
 
+PATIENT = ClientOptions(beat_s=DEADLINE_S, timeout_s=DEADLINE_S)
+"""Options of clients that act in turn: while one of them waits, the others say nothing, and a node
+on a busy machine would take them for gone."""
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """Kind of queue that a run is about."""
@@ -85,7 +92,7 @@ class RecordedRun:
         for name in ("publisher", "reader", "dealer", "churner"):
             note = self._note_of(len(self.clients))
             to = self.addresses[len(self.clients) % len(self.addresses)]
-            self.clients.append(await RecordingClient.connect(to, name, note))
+            self.clients.append(await RecordingClient.connect(to, name, note, PATIENT))
         publisher, _reader, dealer, churner = self.clients
         for exchange, kind in ((FAN, "fanout"), (TOPIC, "topic")):
             declare = make(Exchange.Declare, exchange=exchange, exchange_type=kind, durable=True)

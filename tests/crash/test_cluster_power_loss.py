@@ -8,9 +8,10 @@ from random import Random
 import pytest
 
 from tests.crash.power_cuts import cuts, findings, record_cluster
+from tests.suite.seeds import is_night
 from tests.support.cluster_nodes import ports_of_nodes
 
-CUTS = 10
+CUTS = 20 if is_night() else 5
 
 
 @pytest.mark.slow("each power cut starts the processes of a cluster anew")

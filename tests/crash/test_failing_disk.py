@@ -14,6 +14,7 @@ from fluffle.broker.torture.online_checker import OnlineChecker
 from fluffle.broker.torture.recording_client import RecordedTarget, RecordingClient
 from fluffle.broker.torture.system import NodeAddress
 from fluffle.protocol.methods import Queue, make
+from tests.crash.recorded_run import PATIENT
 from tests.support.daemon import Daemon
 from tests.support.powercut import preloaded
 
@@ -27,7 +28,8 @@ FAILURES = {
 
 
 async def connect(daemon: Daemon, name: str, note: Callable[[Event], None]) -> RecordingClient:
-    return await RecordingClient.connect(NodeAddress("node", "127.0.0.1", daemon.port), name, note)
+    to = NodeAddress("node", "127.0.0.1", daemon.port)
+    return await RecordingClient.connect(to, name, note, PATIENT)
 
 
 async def publish_forever(client: RecordingClient) -> None:

@@ -26,7 +26,8 @@ from fluffle.broker.torture.system import NodeAddress
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.properties import body_of as content_body
 from fluffle.storage.environment import DATA_FILE, STORE_FOLDER, open_environment
-from tests.crash.recorded_run import QUEUES, THINGS, Recording, record
+from tests.crash.recorded_run import PATIENT, QUEUES, THINGS, Recording, record
+from tests.suite.seeds import is_night
 from tests.support.daemon import Daemon
 from tests.support.definitions import engines
 from tests.support.no_timeout import NoTimeoutHolder
@@ -114,7 +115,7 @@ def checker(recording: Recording, moment: int, found: list[Event]) -> list[str]:
 
 
 @pytest.mark.slow("what every cut of a long history leaves is read")
-@pytest.mark.parametrize(("seed", "steps"), [(1, 40), (2, 150)])
+@pytest.mark.parametrize(("seed", "steps"), [(1, 40), (2, 150 if is_night() else 70)])
 def test_every_power_cut_leaves_what_was_answered(tmp_path: Path, seed: int, steps: int) -> None:
     recording = record(tmp_path, seed, steps)
     assert recording.history, "the clients knew nothing"
@@ -155,7 +156,7 @@ async def found_by(port: int) -> list[Event]:
     """Messages that a client finds."""
     found: list[Event] = []
     to = NodeAddress("node", "127.0.0.1", port)
-    with await RecordingClient.connect(to, "the next process", found.append) as client:
+    with await RecordingClient.connect(to, "the next process", found.append, PATIENT) as client:
         for queue in QUEUES:
             while await client.is_there(queue) and await client.unacked.get(queue) is not None:
                 pass
