@@ -15,6 +15,8 @@ from tests.support.node_packages import installed
 EXAMPLES = Path(__file__).parent.parent / "docs" / "examples"
 PYTHON = {"aio-pika-app", "aiomqtt-app", "celery-app", "paho-app", "pika-app"}
 NODE = {"mqttjs-app", "node-app"}
+APART = ("--basetemp", "temporary")
+"""Options of pytest inside pytest: without, it would first delete what earlier runs have left."""
 
 pytestmark = pytest.mark.interop
 
@@ -35,7 +37,7 @@ def test_each_is_run() -> None:
 def test_the_bug_is_found(name: str, tmp_path: Path) -> None:
     """Alone in its folder: settings of this repository are not its own."""
     folder = copytree(EXAMPLES / name, tmp_path / name)
-    told = run(folder, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
+    told = run(folder, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *APART)
     assert " xfailed" in told
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.test_examples import APART
+
 DOCS = Path(__file__).parent.parent / "docs"
 PAGES = ("testing.md", "testing-frameworks.md")
 LIMIT_S = 300
@@ -45,7 +47,7 @@ def test_their_tests_pass(page: str, tmp_path: Path) -> None:
         name = block.partition("\n")[0].removeprefix("# ")
         (tmp_path / name).write_text(block)
     assert len(TESTS[page]) == len(list(tmp_path.iterdir())) > 0
-    run(tmp_path, "-m", "pytest", "-q", "-p", "no:cacheprovider")
+    run(tmp_path, "-m", "pytest", "-q", "-p", "no:cacheprovider", *APART)
 
 
 @pytest.mark.parametrize("program", PROGRAMS)

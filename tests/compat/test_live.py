@@ -17,7 +17,7 @@ from tests.support.client import Client
 from tests.support.daemon import Daemon
 from tests.support.definitions import Editor
 
-pytestmark = pytest.mark.compat
+pytestmark = [pytest.mark.compat, pytest.mark.oracle("broker/access", "broker/definitions")]
 
 
 @pytest.mark.parametrize("algorithm", [SHA256, SHA512])

@@ -12,6 +12,8 @@ from tests.support.certificates import Authority
 pytest_plugins = ("pytester",)
 pytestmark = pytest.mark.compat
 
+ORACLE = pytest.mark.oracle("broker/testing")
+
 SUITE = """
 import pika
 import pytest
@@ -130,6 +132,7 @@ def run(pytester: pytest.Pytester, *words: str) -> pytest.RunResult:
     return pytester.runpytest_subprocess("-W", "ignore::pytest.PytestWarning", *words)
 
 
+@ORACLE
 def test_tests_for_fluffle_run_against_rabbitmq(
     pytester: pytest.Pytester, rabbitmq: RabbitMQ, ports: dict[str, int]
 ) -> None:
@@ -152,6 +155,7 @@ def test_and_against_fluffle(pytester: pytest.Pytester) -> None:
     run(pytester).assert_outcomes(passed=6)
 
 
+@ORACLE
 @pytest.mark.usefixtures("rabbitmq")
 def test_a_broker_may_be_reached_by_tls(
     pytester: pytest.Pytester,

@@ -16,6 +16,7 @@ import pytest
 
 from fluffle.storage.environment import DATA_FILE, STORE_FOLDER, open_environment
 from tests.storage.kills import ROOT, WORKLOADS, command, kill, states
+from tests.suite.seeds import is_night
 from tests.support.powercut import Noted, PowerCut, read_trace, recording_environment
 
 each_workload = pytest.mark.parametrize("load", WORKLOADS)
@@ -57,7 +58,9 @@ def record(tmp_path: Path, load: ModuleType, seed: int, commits: int) -> list[No
     [
         (1, 8),
         pytest.param(
-            2, 60, marks=pytest.mark.slow("what every cut of a long history leaves is read")
+            2,
+            60 if is_night() else 25,
+            marks=pytest.mark.slow("what every cut of a long history leaves is read"),
         ),
     ],
 )

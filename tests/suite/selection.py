@@ -62,8 +62,9 @@ def is_touched(folders: Iterable[str], touched: Iterable[str]) -> bool:
 
 def candidate_of(item: pytest.Item) -> Candidate:
     test = item.nodeid.partition("[")[0]
-    if item.get_closest_marker("oracle") is not None:
-        return Candidate(test, frozenset({f"{item.path.parent.relative_to(ROOT)}/*"}), False)
+    if (oracle := item.get_closest_marker("oracle")) is not None:
+        here = f"{item.path.parent.relative_to(ROOT)}/*"
+        return Candidate(test, frozenset({here, *oracle.args}), False)
     return Candidate(test, frozenset(folders_of(item)))
 
 

@@ -126,10 +126,11 @@ def test_where_nobody_says_what_was_touched_a_few_of_each_run() -> None:
 def test_what_rabbitmq_does_is_asked_at_night_and_where_the_test_is_another(
     request: pytest.FixtureRequest,
 ) -> None:
-    request.node.add_marker(pytest.mark.oracle)
+    request.node.add_marker(pytest.mark.oracle("broker/testing"))
     candidate = candidate_of(request.node)
     assert select([candidate], None) == [False]
     assert select([candidate], frozenset({"tests/suite/test_suite.py"})) == [True]
+    assert select([candidate], frozenset({"broker/testing/faults/unkind.py"})) == [True]
     assert select([candidate], frozenset({"broker/node.py", "tests/suite/deep/x.py"})) == [False]
 
 
