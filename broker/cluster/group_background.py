@@ -130,9 +130,13 @@ class GroupBackground:
 
     def due_ms(self, now_ms: int) -> int | None:
         """When a slice is wanted: now, later, or not before something else happens."""
-        if self._reads or self._next_snapshot(now_ms) is not None:
+        snapshots, scrubber = self.snapshots, self._scrubber
+        if self._reads or (self._wanted and not snapshots.is_full):
             return now_ms
-        retry_ms, scrubber = self.snapshots.deadline_ms, self._scrubber
+        if snapshots.next(now_ms) is not None:
+            return now_ms
+        is_waiting = snapshots.postponed or snapshots.is_short
+        retry_ms = snapshots.deadline_ms if is_waiting else None
         if scrubber is None:
             return retry_ms
         return scrubber.due_ms if retry_ms is None else min(retry_ms, scrubber.due_ms)
@@ -258,7 +262,7 @@ class SnapshotSchedule:
         self._worth_its_room: dict[GroupId, None] = {}
         """Groups that are to take a snapshot even where there is room for votes only, longest
         waiting first."""
-        self._postponed: deque[tuple[int, GroupId]] = deque()
+        self.postponed: deque[tuple[int, GroupId]] = deque()
         """Until when, and who; it is in `_debts` all the same, maybe no more."""
         self.is_short = False
         """True if there is little room on the disk."""
@@ -323,20 +327,20 @@ class SnapshotSchedule:
         self._worth_its_room.pop(group, None)
         if debt is not None:
             self._debts[group] = debt
-            self._postponed.append((now_ms + RETRY_MS, group))
+            self.postponed.append((now_ms + RETRY_MS, group))
 
     @property
     def deadline_ms(self) -> int | None:
         """When to ask again, for one that was postponed or for all."""
-        postponed_ms = self._postponed[0][0] if self._postponed else None
+        postponed_ms = self.postponed[0][0] if self.postponed else None
         if self.is_full or not (self.is_short and self._debts):
             return postponed_ms
         return self._round_ms if postponed_ms is None else min(postponed_ms, self._round_ms)
 
     def next(self, now_ms: int) -> GroupId | None:
         """Group whose snapshot is to be taken now, or None."""
-        while self._postponed and self._postponed[0][0] <= now_ms:
-            group = self._postponed.popleft()[1]
+        while self.postponed and self.postponed[0][0] <= now_ms:
+            group = self.postponed.popleft()[1]
             debt = self._debts.get(group)
             if debt is not None:
                 self._due[group] = None
@@ -346,7 +350,7 @@ class SnapshotSchedule:
             return next(iter(self._worth_its_room), None)
         if self.is_short and self._debts and self._round_ms <= now_ms:
             self._round_ms = now_ms + ROUND_MS
-            waiting = {group for _, group in self._postponed}
+            waiting = {group for _, group in self.postponed}
             self._due.update(dict.fromkeys(each for each in self._debts if each not in waiting))
         if self._due:
             return next(iter(self._due))
@@ -356,7 +360,7 @@ class SnapshotSchedule:
 
     def _oldest(self) -> GroupId | None:
         """Group that has waited longest and is not postponed."""
-        waiting = {group for _, group in self._postponed}
+        waiting = {group for _, group in self.postponed}
         return next((group for group in self._debts if group not in waiting), None)
 
 
