@@ -33,8 +33,8 @@ class ClientSession(NamedTuple):
     record: bytes
     """Further state of the session, which only its protocol reads."""
     number: int = 0
-    """Number that was drawn when it began or came to its node: what was asked for it before that
-    is of another session, or is over."""
+    """Number that it was given when it began or came to its node, greater than the one before: what
+    was asked for it under another is of another session, or is over."""
 
 
 def page_of(key: tuple[str | bytes, ...]) -> PageName:

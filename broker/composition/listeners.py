@@ -61,6 +61,9 @@ class NodeListeners:
         self._at_end = at_end
         self._mqtt: MqttServer | None = None
         """Once something is opened for MQTT."""
+        self._lost: list[tuple[str, Callable[[], bool]]] | None = []
+        """Nodes that were lost before clients were let in; None from then on."""
+        parts.catalogue.node_loss_listeners.append(self._node_lost)
         self._certificates: dict[str, Certificates] = {}
         """Certificates for listeners, by how those of clients are verified."""
 
@@ -82,13 +85,17 @@ class NodeListeners:
         """Let clients in, with TLS and without.  OSError for what is not encrypted, StartFailed."""
         for listener in listeners_of(self._parts.config):
             self._addresses[listener.name] = await self._open(listener)
-        self._parts.catalogue.node_loss_listeners.append(self._node_lost)
         if self._has_sessions_of(self._services.owners.node):
             self._mqtt_server()
+        lost, self._lost = self._lost or [], None
+        for each in lost:
+            self._node_lost(*each)
 
     def _node_lost(self, node: str, is_lost: Callable[[], bool]) -> None:
         """Look after the sessions of a node that is lost, whether or not MQTT is spoken here."""
-        if self._has_sessions_of(node):
+        if self._lost is not None:
+            self._lost.append((node, is_lost))
+        elif self._has_sessions_of(node):
             self._mqtt_server().adoption.node_lost(node, is_lost)
 
     def _has_sessions_of(self, node: str) -> bool:

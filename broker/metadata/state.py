@@ -76,6 +76,10 @@ ABSENT = 0
 """The revision of every name that is not there."""
 
 
+NO_GROWTH = frozenset({Kind.NODE, Kind.DOOMED, Kind.CLIENT_PACKETS})
+"""Facts that may begin where there is little room."""
+
+
 class VersionedValue(NamedTuple):
     """Value under one name, and the change that set it."""
 
@@ -185,10 +189,11 @@ class MetadataState:
         """True if there is more to be remembered after a change.
 
         What nodes come to is not asked: they must always be able to say in which life they are.
+        Nor is how far clients are with their messages: that is bounded for each, a change has that
+        of many, and what they finish makes room.
         """
         return any(
-            fact.kind not in (Kind.NODE, Kind.DOOMED) and fact.name not in self._known
-            for fact in change.puts
+            fact.kind not in NO_GROWTH and fact.name not in self._known for fact in change.puts
         )
 
     def holds(self, change: Change, revisions: tuple[int, ...]) -> bool:

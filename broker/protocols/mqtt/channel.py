@@ -80,8 +80,6 @@ class ChannelConnection(Client, Protocol):
 
     output: OutputBuffer
     read_control: ReadControl
-    came_at_ms: int
-    """When its CONNECT came, in ms of common time."""
 
     def disconnect(self, code: ReasonCode, text: str) -> None:
         """End the connection, with the reason for the client."""
@@ -290,7 +288,7 @@ class Channel:
         subscription = Subscription(self, tag, self.output, writer)
         terms = ConsumerTerms(tag, no_ack=True, direct=writer)
         if queue_qos:
-            epoch = self.connection.came_at_ms if self.state.is_lasting and not full_filter else 0
+            epoch = 0 if full_filter else self.state.number
             terms = ConsumerTerms(tag, prefetch=self.prefetch, arguments=NO_TIMEOUT, epoch=epoch)
         started = partial(consumer_started, self, tag, EMPTY_DICT)
         try:

@@ -334,10 +334,10 @@ class ConnectRequest:
             return change
         node, before = self._server.services.owners.node, self._kept
         record = encode_record(self._pending_will(session))
-        number = 0
         if is_present and before is not None and before.node == node:
             number = before.number
-        number = number or self._server.packet_requests.new_number()  # mutant: MQ43
+        else:
+            number = self._server.packet_requests.session_number(before)
         kept = ClientSession(session.user.name, expiry_s, 0, node, record, number)
         return change.joined(keep_session(vhost, client_id, kept))
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from hashlib import blake2b
+from itertools import accumulate, takewhile
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from fluffle.broker.base.client_session import INCOMING, OUTGOING, SENT
@@ -29,6 +30,7 @@ from fluffle.protocol.mqtt.codes import PacketType
 from fluffle.protocol.mqtt.hot import build_acks
 
 if TYPE_CHECKING:
+    from fluffle.broker.base.client_session import ClientSession
     from fluffle.broker.base.errors import BrokerError
     from fluffle.broker.core.output_buffer import OutputBuffer
     from fluffle.broker.core.services import Services
@@ -40,8 +42,11 @@ if TYPE_CHECKING:
 NUMBER_BYTES = 7
 """Bytes of a number that is drawn: it fits the integers that are stored."""
 
-REQUESTS_MAX = 1024
-"""Most requests in one change of definitions."""
+SESSION_NUMBER_SHIFT = 20
+"""Bits of the number of a session below its time: two that begin in one moment differ."""
+
+PACKETS_MAX = 16_384
+"""Packets in one change of definitions; a request that has more goes alone."""
 
 
 class KeepingChannel(Protocol):
@@ -111,8 +116,10 @@ class PacketRequests:
 
     def flush(self) -> None:
         """Begin a change with what has been asked for in this turn and before."""
-        requests = self._waiting[:REQUESTS_MAX]
-        del self._waiting[:REQUESTS_MAX]
+        sizes = accumulate(len(request.packets) for request in self._waiting)
+        count = sum(1 for _ in takewhile(PACKETS_MAX.__ge__, sizes)) or 1
+        requests = self._waiting[:count]
+        del self._waiting[:count]
         self._change(requests)
 
     def ended(self) -> None:
@@ -125,8 +132,8 @@ class PacketRequests:
             self.services.runtime.turn.touch_output_buffer(self)
 
     def _change(self, requests: list[PacketRequest]) -> None:
-        self._changes_under_way += 1
         change = PacketChange(self, requests)
+        self._changes_under_way += 1
         self.services.metadata.ensure(change.decide, change.done)
 
     def split(self, requests: Iterable[PacketRequest]) -> None:
@@ -151,6 +158,14 @@ class PacketRequests:
         """Draw a number that no other has."""
         name = self.services.random_name().encode()
         return int.from_bytes(blake2b(name, digest_size=NUMBER_BYTES).digest())
+
+    def session_number(self, before: ClientSession | None) -> int:
+        """Draw the number of a session that begins, or comes to this node: greater than that of
+        what was on record before."""
+        least = before.number + 1 if before is not None else 0
+        drawn = self.new_number() & ((1 << SESSION_NUMBER_SHIFT) - 1)
+        now_ms = self.services.retained.now_ms()
+        return max(least, now_ms << SESSION_NUMBER_SHIFT | drawn)  # mutant: MQ43
 
     def act(self, requests: list[PacketRequest]) -> None:
         """Do what was to be done then; an error of it ends its connection, and not the commits."""
@@ -190,6 +205,7 @@ class PacketChange:
             return NOTHING
         self._is_decided = True
         changes: dict[str, PacketChanges] = {}
+        failed: list[PacketRequest] = []
         goes_with_messages = owner.goes_with_messages
         for request in requests:
             vhost = owner.vhost(request.key)
@@ -197,7 +213,13 @@ class PacketChange:
                 continue
             if vhost.name not in changes:
                 changes[vhost.name] = PacketChanges(vhost)
-            request.apply(changes[vhost.name], are_settled=goes_with_messages)
+            try:
+                request.apply(changes[vhost.name], are_settled=goes_with_messages)
+            except Exception as error:  # noqa: BLE001 - a bug ends one connection, and stops no other
+                failed.append(request)
+                request.channel.give_up(error)
+        if failed:
+            self._requests = [each for each in requests if each not in failed]
         decided = NOTHING
         for each in changes.values():
             decided = decided.joined(each.change())

@@ -115,7 +115,7 @@ class SessionAdoption:
             own = kept._replace(
                 node=self._server.services.owners.node,
                 ended_at_ms=ended_at_ms,
-                number=self._server.packet_requests.new_number(),
+                number=self._server.packet_requests.session_number(kept),
             )
             return keep_session(vhost, key[1], own)
 

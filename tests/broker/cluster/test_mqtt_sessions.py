@@ -481,6 +481,18 @@ async def test_a_node_without_a_port_for_mqtt_looks_after_the_sessions_of_a_lost
         assert "mqtt-subscription-sqos1" not in there.queues
 
 
+async def test_sessions_of_a_node_that_is_gone_end_when_the_others_have_been_started_again(
+    tmp_path: Path,
+) -> None:
+    async with running_cluster(tmp_path, config=CONFIG) as three:
+        async with connected(three["a"], "s", expiry_s=1) as subscriber:
+            await subscriber.subscribe(1)
+        await three.stop()
+        await three.start("bc")
+        there = three["b"].node.catalogue.vhosts["/"]
+        await until(lambda: "s" not in there.client_sessions.by_client)
+
+
 async def test_a_message_comes_however_often_its_connection_is_lost(tmp_path: Path) -> None:
     async with running_cluster(tmp_path, config=CONFIG) as three:
         async with connected(three["a"], "s") as subscriber:

@@ -294,3 +294,13 @@ def test_a_queue_that_has_become_its_successor_ends_not() -> None:
     assert (names(*changed.removes), names(*changed.puts)) == ((), names(queue()))
     another = difference(before, applied([first, Change(puts=(fact(9),))]))
     assert names(*another.removes) == names(binding(), queue())
+
+
+def test_what_clients_are_in_the_midst_of_may_begin_where_there_is_little_room(
+    state: MetadataState, node: Node
+) -> None:
+    del node
+    page = Fact(Kind.CLIENT_PACKETS, ("/", "c", "in", "0"), {1: None})
+    assert not state.grows_by(Change(puts=(page,)))
+    assert state.grows_by(Change(puts=(page, queue("new"))))
+    assert not state.grows_by(Change(puts=(page, queue("r"))))

@@ -61,5 +61,5 @@ MQTT = [
         "MQ42", "an earlier connection takes the place of a later one", Swap("0 < A < B", "True")
     ),
     Mutant("MQ40", "a node does not say that it has a later client", Remove()),
-    Mutant("MQ43", "a session that is begun anew is the one before", Swap("A or B", "1")),
+    Mutant("MQ43", "a session that is begun anew is the one before", Swap("max(A, B)", "1")),
 ]

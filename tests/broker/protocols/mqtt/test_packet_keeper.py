@@ -2,8 +2,10 @@
 
 from unittest.mock import patch
 
-from fluffle.broker.base.client_session import INCOMING, OUTGOING
+from fluffle.broker.base.client_session import INCOMING, OUTGOING, ClientSession
+from fluffle.broker.protocols.mqtt import packet_keeper
 from fluffle.broker.protocols.mqtt.incoming_publishes import IncomingPublishes
+from fluffle.broker.vhosts.client_sessions import PacketChanges
 from fluffle.protocol.mqtt.codes import PacketType, ReasonCode
 from fluffle.protocol.mqtt.packets import Connack, Disconnect, Publish, Subscribe
 from tests.support.mqtt_edge import MqttClient, MqttEdge
@@ -154,3 +156,37 @@ def begin_anew_while_receipts_wait() -> None:
 
 def test_what_a_client_has_received_is_not_of_the_session_that_it_begins_anew() -> None:
     begin_anew_while_receipts_wait()
+
+
+def test_a_change_has_so_many_packets_and_no_more() -> None:
+    nodes = MqttNodes()
+    clients = publishing(nodes, "a", "p", "q", "r")
+    with patch.object(packet_keeper, "PACKETS_MAX", 4):
+        with nodes.reading():
+            for client, count in zip(clients, (2, 2, 5), strict=True):
+                numbers = range(1, count + 1)
+                client.send(*(Publish(b"a", b"x", 2, packet_id=each) for each in numbers))
+        nodes.commit()
+        assert [len(taken(nodes, client_id)) for client_id in "pqr"] == [2, 2, 0]
+        nodes.commit()
+        assert [len(taken(nodes, client_id)) for client_id in "pqr"] == [2, 2, 5]
+
+
+def test_a_bug_in_what_one_client_has_noted_ends_that_and_keeps_no_other_waiting() -> None:
+    nodes = MqttNodes()
+    guilty, other = publishing(nodes, "a", "p", "q")
+    with patch.object(PacketChanges, "keep_messages", side_effect=ValueError):
+        guilty.send(Publish(b"a", b"x", 2, packet_id=1))
+    nodes.settle()
+    assert guilty.packets() == [Disconnect(ReasonCode.UNSPECIFIED_ERROR)]
+    other.send(Publish(b"a", b"x", 2, packet_id=1))
+    nodes.settle()
+    assert other.acks() == [(PacketType.PUBREC, 1, ReasonCode.SUCCESS)]
+
+
+def test_the_number_of_a_session_rises_whatever_the_clocks_say() -> None:
+    requests = MqttNodes().nodes["a"].server.packet_requests
+    first = requests.session_number(None)
+    assert requests.session_number(None) != first
+    ahead = ClientSession("guest", 60, 0, "b", b"", 1 << 62)
+    assert requests.session_number(ahead) == ahead.number + 1
