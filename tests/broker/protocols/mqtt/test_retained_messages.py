@@ -2,6 +2,8 @@
 
 from unittest.mock import patch
 
+import pytest
+
 from fluffle.broker.config.config import MqttConfig
 from fluffle.broker.definitions.retained import RetainedLimits, RetainedStore
 from fluffle.broker.protocols.mqtt.outgoing_publishes import OutgoingPublishes
@@ -234,7 +236,10 @@ def test_a_flood_of_retained_messages_is_not_read_faster_than_it_is_kept() -> No
     assert mqtt.edge.vhost.retained.count == number + 2
 
 
-def test_who_subscribes_elsewhere_while_a_message_is_being_retained_gets_it() -> None:
+@pytest.mark.parametrize("leaves", [False, True])
+def test_who_subscribes_elsewhere_while_a_message_is_being_retained_gets_it(
+    leaves: bool,
+) -> None:
     """The subscription comes true at the publisher's node after the message was routed, and the
     message at the subscriber's node after that has looked."""
     for qos in (0, 1, 2):
@@ -249,6 +254,8 @@ def test_who_subscribes_elsewhere_while_a_message_is_being_retained_gets_it() ->
         client.send(Subscribe(1, [("t", 1)]))
         publisher.send(Publish(b"t", b"old", qos, retain=True, packet_id=1 if qos else 0))
         publisher.send(Publish(b"t", b"new", qos, retain=True, packet_id=2 if qos else 0))
+        if leaves:
+            publisher.lose()
         with patch.object(RetainedStore, "unapplied", lambda _store, _vhost: {}):
             nodes.settle()
         assert payloads_of(client)[-1] == b"new"
