@@ -146,7 +146,7 @@ class ClusteredNode:
         replies = LinkSender(links, FrameKind.REPLY, since=REPLIES_SINCE)
         requesters.elsewhere = distant = RemoteReplies(self._begun.name, requesters, replies, loop)
         self._listen(FrameKind.REPLY, distant)
-        sender = LinkSender(links, FrameKind.CLIENTS, since=CLIENTS_SINCE)
+        sender = LinkSender(links, FrameKind.CLIENTS, TrafficClass.URGENT, since=CLIENTS_SINCE)
         self.clients = SharedClients(self._begun.name, sender, loop)
         self._listen(FrameKind.CLIENTS, self.clients)
 

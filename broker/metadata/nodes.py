@@ -43,10 +43,11 @@ SELECTS = 3
 RETAINS = 4
 """Messages are retained, have annotations, and sessions of clients outlive their connections."""
 
-KEYS_MESSAGES = 5
-"""Annotations may have the key of a message, and so has the will of a session."""
+NUMBERS_SESSIONS = 6
+"""Annotations may have the key of a message, and so has the will of a session (from 5 on); sessions
+have numbers, and facts hold many of their packets."""
 
-KNOWS = KEYS_MESSAGES
+KNOWS = NUMBERS_SESSIONS
 """This version; what an older one does not know is not defined as long as there is one."""
 
 Nodes: TypeAlias = Mapping[str, RegisteredNode]

@@ -29,7 +29,7 @@ from fluffle.broker.core.login import (
 from fluffle.broker.core.session import Session
 from fluffle.broker.metadata.change import Change
 from fluffle.broker.metadata.metadata import change_or_refuse
-from fluffle.broker.metadata.nodes import KEYS_MESSAGES, check_supported
+from fluffle.broker.metadata.nodes import NUMBERS_SESSIONS, check_supported
 from fluffle.broker.process.encryption import alternative_name, distinguished_name
 from fluffle.broker.protocols.mqtt.authentication import AuthenticatedClient, Authentication
 from fluffle.broker.protocols.mqtt.reasons import code_of
@@ -127,7 +127,7 @@ class ConnectRequest:
     def begin(self) -> None:
         """Log the client in, now or later."""
         try:
-            check_supported(KEYS_MESSAGES, self._server.services.nodes)
+            check_supported(NUMBERS_SESSIONS, self._server.services.nodes)
         except PreconditionFailed as refused:  # what MQTT writes ends a node of a version before
             self._refuse(ReasonCode.SERVER_UNAVAILABLE, refused.explanation)
             return

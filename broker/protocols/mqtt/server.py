@@ -437,8 +437,8 @@ class MqttServer:
 
 
 class UnkeptClients:
-    """Connected clients whose sessions are not on record, as `LocalClients`: else that says to
-    which node they have come."""
+    """Connected clients whose sessions are not on record, as `LocalClients`.  Of all others the
+    record says at which node they are."""
 
     __slots__ = ("_server", "announce")
 

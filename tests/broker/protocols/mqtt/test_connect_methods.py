@@ -7,7 +7,7 @@ import pytest
 from fluffle.broker.access.users import Permission
 from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
 from fluffle.broker.config.config import ListenAddress, MqttConfig
-from fluffle.broker.metadata.nodes import KEYS_MESSAGES, RegisteredNode
+from fluffle.broker.metadata.nodes import NUMBERS_SESSIONS, RegisteredNode
 from fluffle.protocol.mqtt.codes import MQTT_3_1_1, MQTT_5, ReasonCode
 from fluffle.protocol.mqtt.packets import Connack, Connect, Disconnect, Will
 from fluffle.protocol.mqtt.properties import Properties, PropertyId
@@ -193,11 +193,11 @@ def test_there_may_be_so_many_connections_and_no_more() -> None:
 def test_nobody_comes_in_before_all_nodes_know_what_mqtt_writes() -> None:
     mqtt = MqttEdge()
     address = ListenAddress("127.0.0.1", 1)
-    old = RegisteredNode(address, boot=1, nonce=b"", id=1, knows=KEYS_MESSAGES - 1)
+    old = RegisteredNode(address, boot=1, nonce=b"", id=1, knows=NUMBERS_SESSIONS - 1)
     nodes = mqtt.edge.services.nodes
     assert isinstance(nodes, dict)
     nodes["b"] = old
     connect = Connect(MQTT_5, "c")
     assert answer_to(mqtt, connect).code is ReasonCode.SERVER_UNAVAILABLE
-    nodes["b"] = old._replace(knows=KEYS_MESSAGES)
+    nodes["b"] = old._replace(knows=NUMBERS_SESSIONS)
     assert answer_to(mqtt, connect).code is ReasonCode.SUCCESS
