@@ -18,7 +18,7 @@ NODE = {"mqttjs-app", "node-app"}
 APART = ("--basetemp", "temporary")
 """Options of pytest inside pytest: without, it would first delete what earlier runs have left."""
 
-pytestmark = pytest.mark.interop
+pytestmark = pytest.mark.interop(seconds=5)  # npm installs what the example needs
 
 
 def run(folder: Path, *words: str) -> str:

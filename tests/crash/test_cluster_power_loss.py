@@ -14,7 +14,7 @@ from tests.support.cluster_nodes import ports_of_nodes
 CUTS = 20 if is_night() else 5
 
 
-@pytest.mark.slow("each power cut starts the processes of a cluster anew")
+@pytest.mark.slow("each power cut starts the nodes of a cluster anew", seconds=20)
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_cluster_has_all_that_it_answered_before_a_power_cut(tmp_path: Path, seed: int) -> None:
     random, ports = Random(seed), ports_of_nodes(3)

@@ -46,7 +46,7 @@ def publish(daemon: Daemon, count: int) -> None:
     connection.close()
 
 
-@pytest.mark.slow("seven nodes start as processes")
+@pytest.mark.slow("seven nodes start as processes", seconds=40)
 def test_processes_grow_to_seven_and_shrink_to_three(tmp_path: Path) -> None:
     """Each serves what was defined before it came; what was confirmed through any is there."""
     ports, nodes = ports_of_nodes(7), dict[str, Daemon]()
