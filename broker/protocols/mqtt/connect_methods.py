@@ -339,7 +339,7 @@ class ConnectRequest:
         else:
             number = self._server.packet_requests.session_number(before)
         kept = ClientSession(session.user.name, expiry_s, 0, node, record, number)
-        return change.joined(keep_session(vhost, client_id, kept))
+        return change.joined(keep_session(vhost, client_id, kept))  # mutant: MQ57
 
     def _ending_queues(self, session: Session) -> tuple[QueueHandle, ...]:
         """Return the queues of the session that end with this.  AccessRefused, ResourceLocked."""

@@ -126,7 +126,7 @@ class NotedPublish:
                 prepared.facts,
                 prepared.messages,
                 prepared.lifetimes_ms,
-                annotations=with_key(prepared.annotations, key),
+                annotations=with_key(prepared.annotations, key),  # mutant: MQ51
                 is_certain=True,  # what was defined before its packet was noted is known here
             )
         except BrokerError as error:
@@ -134,7 +134,7 @@ class NotedPublish:
             self._incoming.noted_refused(self, error)
             return
         if prepared.retain and retained is not None:
-            self._waits += 1
+            self._waits += 1  # mutant: MQ61
             done, failed = self._one_known, self._not_retained
             retain(retained, session, prepared, route, done=done, failed=failed)
         if publisher.mode.confirms is not None:
@@ -441,7 +441,7 @@ class IncomingPublishes:
             self._expect(unanswered)  # mutant: MQ4
         if prepared.retain and self._retained is not None:
             if unanswered is not None:
-                unanswered.waits += 1
+                unanswered.waits += 1  # mutant: MQ62
             stored = partial(self._stored, unanswered)
             done = partial(stored, None)
             retain(self._retained, self._session, prepared, route, done=done, failed=stored)

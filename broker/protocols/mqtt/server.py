@@ -198,8 +198,8 @@ class MqttServer:
             before = {at: SentBefore(packet, 2) for packet, at in sent.items() if at}
             state.keep_unfinished(queue, before)  # mutant: MQ34
             lost = [packet for packet, at in sent.items() if not at]  # they were in no queue
-            state.released.update(dict.fromkeys(lost))
-            state.packet_ids.used.update(state.released, sent)
+            state.released.update(dict.fromkeys(lost))  # mutant: MQ52
+            state.packet_ids.used.update(state.released, sent)  # mutant: MQ53
         state.expiry_s, state.user, state.is_kept = kept.expiry_s, kept.user, True
         return state
 
@@ -254,9 +254,9 @@ class MqttServer:
             return
         client = self.connected.get(key)
         if client is None:
-            self._forget(state)
+            self._forget(state)  # mutant: MQ54
         elif self.kept(key) is not None or (state.is_kept and key[0] in self.services.vhosts):
-            client.take_over(do_nothing)
+            client.take_over(do_nothing)  # mutant: MQ55
 
     def _keep(
         self,
@@ -272,6 +272,7 @@ class MqttServer:
 
         def decide() -> Change:
             vhost = self.services.vhosts.get(state.key[0])
+            # mutant: MQ56
             if vhost is None or state.key in self.connected or not self.is_own(state.key):
                 return NOTHING
             own = vhost.client_sessions.by_client[state.client_id]

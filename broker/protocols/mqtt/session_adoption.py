@@ -87,7 +87,7 @@ class SessionAdoption:
             if (timer := self._timers.pop(key, None)) is not None:
                 timer.cancel()
             if not kept.ended_at_ms:
-                adopt()
+                adopt()  # mutant: MQ60
             elif (due_ms := self._due_ms(key, kept)) is not None:
                 seconds = max(0, due_ms - self._server.now_ms()) / 1000
                 self._timers[key] = call_later(seconds, adopt)
@@ -109,6 +109,7 @@ class SessionAdoption:
 
         def decide() -> Change:
             vhost, kept = self._server.services.vhosts.get(key[0]), self._server.kept(key)
+            # mutant: MQ58 MQ59
             if vhost is None or kept is None or kept.node != node or not is_lost():
                 return NOTHING
             ended_at_ms = kept.ended_at_ms or lost_at_ms

@@ -62,4 +62,30 @@ MQTT = [
     ),
     Mutant("MQ40", "a node does not say that it has a later client", Remove()),
     Mutant("MQ43", "a session that is begun anew is the one before", Swap("max(A, B)", "1")),
+    Mutant("MQ43", "a session that is begun anew is the one before", Swap("A or B", "1")),
+    # Where a session moves
+    Mutant("MQ51", "a message that is published once more has no key", Swap("with_key(A, B)", "A")),
+    Mutant("MQ52", "a packet whose message was in no queue is not released", Remove()),
+    Mutant("MQ53", "identifiers of a session from elsewhere are free", Remove()),
+    Mutant("MQ54", "a session that has moved is remembered where it was", Remove()),
+    Mutant("MQ55", "who has connected elsewhere stays connected", Remove()),
+    Mutant(
+        "MQ56",
+        "the end of a connection is put on record of a session of another node",
+        Swap("A is None or B in C or not D(E)", "A is None or B in C"),
+    ),
+    Mutant("MQ57", "a session stays that of the node before", Swap("A.joined(B)", "A")),
+    Mutant(
+        "MQ58",
+        "a session that has moved is adopted",
+        Swap("A is None or B is None or C != D or not E()", "A is None or B is None or not E()"),
+    ),
+    Mutant(
+        "MQ59",
+        "sessions of a node that is back are adopted",
+        Swap("A is None or B is None or C != D or not E()", "A is None or B is None or C != D"),
+    ),
+    Mutant("MQ60", "a session whose client was connected is not adopted", Remove()),
+    Mutant("MQ61", "PUBREC does not wait for what is retained", Remove()),
+    Mutant("MQ62", "PUBACK does not wait for what is retained", Remove()),
 ]

@@ -12,8 +12,10 @@ from fluffle.protocol.mqtt.packets import Publish
 from tests.broker.cluster import test_client_ids
 from tests.broker.protocols.mqtt import (
     test_packet_keeper,
+    test_session_adoption,
     test_session_kills,
     test_session_machine,
+    test_session_moves,
 )
 from tests.broker.queues.quorum import test_leadership
 from tests.mutants.mutant import Mutant
@@ -33,6 +35,21 @@ def walk_in_vain() -> None:
 kill_at_each_step = partial(
     test_session_kills.test_the_node_is_killed_once_at_each_step, qos=2, is_lazy=True
 )
+
+
+def kill_and_move_at_each_step() -> None:
+    for fault in test_session_moves.FAULTS:
+        for is_lazy in (False, True):
+            test_session_moves.test_one_fault_at_each_step(fault, qos=2, is_lazy=is_lazy)
+
+
+begin_anew_elsewhere = (
+    test_session_moves.test_who_starts_anew_at_another_node_takes_over_the_session_that_ends
+)
+record_the_end_late = (
+    test_session_moves.test_the_end_of_a_connection_is_not_on_record_of_a_session_that_has_moved
+)
+adopt = test_session_adoption.test_sessions_of_a_lost_node_are_adopted_when_something_is_due
 
 
 def retain_twice_in_a_read() -> None:
@@ -99,6 +116,16 @@ SEEN_BY: dict[str, Callable[[], None]] = {
     "MQ42": test_leadership.take_the_place_of_another,
     "MQ40": test_client_ids.who_came_later_stays,
     "MQ38": test_packet_keeper.test_a_session_taken_elsewhere_keeps_no_other_waiting,
+    **dict.fromkeys(("MQ51", "MQ53", "MQ57"), kill_and_move_at_each_step),
+    "MQ52": test_session_moves.test_a_retained_message_whose_node_is_lost_is_released_elsewhere,
+    "MQ54": test_session_moves.test_a_session_that_has_moved_is_not_remembered_where_it_was,
+    "MQ56": record_the_end_late,
+    "MQ55": begin_anew_elsewhere,
+    "MQ58": test_session_adoption.test_a_session_that_has_moved_meanwhile_is_left_alone,
+    "MQ59": adopt,
+    "MQ60": adopt,
+    "MQ61": partial(test_session_moves.test_a_message_is_answered_once_it_is_retained, qos=2),
+    "MQ62": partial(test_session_moves.test_a_message_is_answered_once_it_is_retained, qos=1),
 }
 """The test of what walks seldom do: in those a node is killed when all is durable."""
 

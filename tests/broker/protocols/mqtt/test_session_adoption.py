@@ -38,4 +38,17 @@ def test_sessions_of_a_lost_node_are_adopted_when_something_is_due() -> None:
     assert list(by_client) == ["e"]
     is_lost = False
     mqtt.edge.advance(300)
-    assert by_client["e"].node == "lost", "it is back, and does what is due itself"
+    found = {client_id: kept.node for client_id, kept in by_client.items()}
+    assert found == {"e": "lost"}, "it is back, and does what is due itself"
+
+
+def test_a_session_that_has_moved_meanwhile_is_left_alone() -> None:
+    mqtt = MqttEdge()
+    vhost, ended_at_ms = mqtt.edge.vhost, mqtt.server.now_ms()
+    kept = ClientSession("guest", 60, ended_at_ms, "lost", encode_record(None))
+    mqtt.edge.editor.have(partial(keep_session, vhost, "c", kept))
+    mqtt.server.adoption.node_lost("lost", lambda: True)
+    mqtt.edge.editor.have(partial(keep_session, vhost, "c", kept._replace(node="another")))
+    mqtt.edge.advance(61)
+    found = vhost.client_sessions.by_client
+    assert {client_id: kept.node for client_id, kept in found.items()} == {"c": "another"}

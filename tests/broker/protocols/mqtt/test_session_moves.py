@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from fluffle.protocol.mqtt.codes import ReasonCode
+from fluffle.protocol.mqtt.codes import PacketType, ReasonCode
+from fluffle.protocol.mqtt.events import Acks, Publishes
 from fluffle.protocol.mqtt.packets import Connack, Disconnect, Suback, Subscribe
 from tests.suite.seeds import seeds
 from tests.support.mqtt_edge import MqttClient
@@ -109,6 +110,68 @@ def test_who_publishes_to_a_session_that_is_gone_is_not_kept_waiting() -> None:
     client.publish("t", b"x", 2)
     nodes.settle()
     assert client.packets() == [Disconnect(ReasonCode.ADMINISTRATIVE_ACTION)]
+
+
+def test_the_end_of_a_connection_is_not_on_record_of_a_session_that_has_moved() -> None:
+    nodes = MqttNodes()
+    before = nodes.begin("a", "c")
+    nodes.settle()
+    nodes.begin("b", "c")
+    before.lose()
+    nodes.settle()
+    kept = nodes.edge.vhost.client_sessions.by_client["c"]
+    assert (kept.node, kept.ended_at_ms) == ("b", 0)
+
+
+def test_a_session_that_has_moved_is_not_remembered_where_it_was() -> None:
+    nodes = MqttNodes()
+    before = nodes.begin("a", "c")
+    nodes.settle()
+    before.lose()
+    nodes.settle()
+    nodes.begin("b", "c")
+    nodes.settle()
+    assert [[state.client_id for state in node.server.states] for node in nodes.nodes.values()] == [
+        [],
+        ["c"],
+    ]
+
+
+def test_a_retained_message_whose_node_is_lost_is_released_elsewhere() -> None:
+    """A message that is in no queue is not sent again; its client may hold it."""
+    nodes = MqttNodes()
+    publisher, subscriber = nodes.begin("a", "p"), nodes.begin("b", "s")
+    nodes.settle()
+    publisher.publish("t", b"x", 2, retain=True)
+    nodes.settle()
+    subscriber.expect(Connack)
+    subscriber.send(Subscribe(1, [("t", 2)]))
+    nodes.settle()
+    subscriber.expect(Suback)
+    [packet_id] = subscriber.expect(Publishes).packet_ids
+    nodes.kill("b")
+    subscriber = nodes.begin("a", "s")
+    nodes.settle()
+    assert subscriber.expect(Connack).session_present
+    acks = subscriber.expect(Acks)
+    assert (acks.kind, [*acks.packet_ids]) == (PacketType.PUBREL, [packet_id])
+
+
+@pytest.mark.parametrize("qos", [1, 2])
+def test_a_message_is_answered_once_it_is_retained(qos: int) -> None:
+    nodes = MqttNodes()
+    client = nodes.begin("a", "c")
+    nodes.settle()
+    client.expect(Connack)
+    client.publish("t", b"x", qos, retain=True)
+    while nodes.has_work:
+        assert not client.acks()
+        nodes.commit()
+        if client.transport.writes[1:]:
+            break
+    assert nodes.edge.vhost.retained.count == 1
+    nodes.settle()
+    assert len(client.acks()) == 1
 
 
 FAULTS = ("kill a", "kill b", "move p", "move s")
