@@ -35,6 +35,7 @@ from fluffle.broker.queues.publish_target import (
     release_publishers,
 )
 from fluffle.broker.runtime.commits import when_safe
+from fluffle.broker.vhosts.client_sessions import session_name
 from fluffle.broker.vhosts.retained import NO_PENDING_TOPICS, is_alive, size_of
 from fluffle.protocol.properties import body_size
 
@@ -81,7 +82,9 @@ class RetainedLimits(NamedTuple):
 class RetainRequest:
     """The newest message of one topic that waits to be retained, or None to have it removed."""
 
-    __slots__ = ("error", "message", "size_bytes", "topic", "vhost", "waiters")
+    __slots__ = (
+        "client_id", "error", "message", "session", "size_bytes", "topic", "vhost", "waiters",
+    )  # fmt: skip
 
     def __init__(self, vhost: str, topic: str) -> None:
         self.vhost = vhost
@@ -92,6 +95,20 @@ class RetainRequest:
         self.waiters: list[tuple[Done, Failed]] = []
         self.error: BrokerError | None = None
         """Why it was left out of the last change that was decided."""
+        self.client_id, self.session = "", ("", 0)
+        """Client that published it, and the node and number of its session, if that is kept."""
+
+    def is_overtaken(self, vhost: VirtualHost) -> bool:
+        """True if the client has been at another node since, where it publishes again what was not
+        answered: later messages may have been answered there."""
+        kept = vhost.client_sessions.by_client.get(self.client_id)
+        return self.is_of_kept_session and (
+            kept is None or (kept.node, kept.number) != self.session
+        )
+
+    @property
+    def is_of_kept_session(self) -> bool:
+        return bool(self.session[0])
 
     def answer(self) -> None:
         """Call the waiting publisher back with the outcome."""
@@ -144,8 +161,14 @@ class RetainedStore:
         message: RetainedMessage | None,
         done: Done,
         failed: Failed,
+        *,
+        client_id: str = "",
     ) -> None:
-        """Retain a message as the last of its topic, or none; `done` once that is durable."""
+        """Retain a message as the last of its topic, or none; `done` once that is durable.
+
+        `client_id`: the client that publishes it.  Should its session move before, it is left
+        out.
+        """
         request = self._waiting.get((vhost, topic))
         if request is None:
             request = self._waiting[vhost, topic] = RetainRequest(vhost, topic)
@@ -157,6 +180,9 @@ class RetainedStore:
         request.message = message
         request.waiters.append((done, failed))
         found = self._catalogue.vhosts.get(vhost)
+        kept = None if found is None else found.client_sessions.by_client.get(client_id)
+        request.client_id = client_id
+        request.session = ("", 0) if kept is None else (kept.node, kept.number)
         if found is not None and found.retained.pending is NO_PENDING_TOPICS:
             found.retained.pending = PendingInVhost(self, vhost)
         self._runtime.commits.add_writer(self)
@@ -372,6 +398,10 @@ def set_retained(
         if vhost is None:
             request.error = NotFound(f"there is no vhost '{request.vhost}'")
             continue
+        if request.is_overtaken(vhost):  # mutant: RT6
+            continue
+        if request.is_of_kept_session:  # mutant: RT7
+            rests_on.append(session_name(vhost.name, request.client_id))
         before = vhost.retained.find(request.topic)
         fact = retained_fact(vhost.name, request.topic, request.message or before)
         if request.message is None:

@@ -160,9 +160,11 @@ def retain(
     *,
     done: Callable[[], None],
     failed: Callable[[BrokerError], None],
+    client_id: str = "",
 ) -> None:
     """Keep the last of messages of one topic that were published with RETAIN along a route; an
-    empty one removes what there was.  One of the two is called, once that is durable or refused."""
+    empty one removes what there was.  One of the two is called, once that is durable or refused.
+    `client_id`: the client that publishes them; none if they are a will."""
     content, lifetimes_ms = prepared.messages.contents[-1], prepared.lifetimes_ms  # mutant: MQ8
     message = None
     if body_size(content):
@@ -183,7 +185,8 @@ def retain(
         done()
 
     is_alone = session.read_barrier.is_complete
-    store.put(session.vhost.name, prepared.topic, message, done if is_alone else retained, failed)
+    vhost, is_done = session.vhost.name, done if is_alone else retained
+    store.put(vhost, prepared.topic, message, is_done, failed, client_id=client_id)
     if store.is_full:
         session.client.on_behind(store, 1)
 

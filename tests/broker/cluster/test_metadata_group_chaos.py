@@ -243,6 +243,10 @@ SEEN_BY: dict[str, Callable[[], object]] = {
     "RT3": test_retained.test_a_new_topic_finds_no_room_and_an_old_one_does,
     "RT4": test_retained.test_who_subscribes_finds_what_is_under_way_behind_what_there_is,
     "RT5": lambda: test_topics.test_a_filter_finds_its_topics("#", test_topics.UNHIDDEN),
+    **dict.fromkeys(
+        ("RT6", "RT7"),
+        test_retained.test_a_message_of_a_client_that_moves_takes_no_later_ones_place,
+    ),
 }
 
 

@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 
+from fluffle.broker.base.client_session import ClientSession
 from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.base.message import NEVER_EXPIRES_MS, RetainedMessage
 from fluffle.broker.config.config import ListenAddress
@@ -18,11 +19,13 @@ from fluffle.broker.definitions.retained import (
     RetainedLimits,
     RetainedStore,
     remove_retained,
+    retained_fact,
 )
-from fluffle.broker.metadata.change import Facts
+from fluffle.broker.metadata.change import Change, Facts
 from fluffle.broker.metadata.metadata import Apply, LocalMetadata, Metadata, ignore_done
 from fluffle.broker.metadata.nodes import SELECTS, RegisteredNode
 from fluffle.broker.runtime.runtime import Runtime
+from fluffle.broker.vhosts.client_sessions import keep_session
 from tests.support.edge import Edge
 from tests.support.metadata import ManualMetadata
 from tests.support.metadata_cluster import Node, led_by_a
@@ -42,9 +45,16 @@ class Publisher:
         self.store = store
         self.answers: list[str] = []
 
-    def put(self, topic: str, content: bytes | None, expires_at_ms: int = NEVER_EXPIRES_MS) -> None:
+    def put(
+        self,
+        topic: str,
+        content: bytes | None,
+        expires_at_ms: int = NEVER_EXPIRES_MS,
+        client_id: str = "",
+    ) -> None:
         kept = None if content is None else message(content, expires_at_ms)
-        self.store.put("/", topic, kept, partial(self._done, topic), partial(self._failed, topic))
+        done, failed = partial(self._done, topic), partial(self._failed, topic)
+        self.store.put("/", topic, kept, done, failed, client_id=client_id)
 
     def _done(self, topic: str) -> None:
         self.answers.append(topic)
@@ -237,6 +247,33 @@ def test_nothing_is_retained_while_a_node_is_of_an_older_version() -> None:
     node.publisher.put("a", b"1")
     node.settle()
     assert node.publisher.answers[1:] == ["a"]
+
+
+def test_a_message_of_a_client_that_moves_takes_no_later_ones_place() -> None:
+    """The node is cut off, and hears late that the client has had others answered elsewhere."""
+    node = LoneNode(ManualMetadata)
+    vhost, here = node.edge.vhost, ClientSession("guest", 60, 0, "a", b"", 1)
+    for client_id in ("moving", "anew", "staying"):
+        node.metadata.ensure(partial(keep_session, vhost, client_id, here))
+    for topic in "tuv":
+        node.publisher.put(topic, b"first")
+    node.settle()
+    node.commit_all()
+    node.publisher.answers.clear()
+    elsewhere, anew = here._replace(node="b", number=2), here._replace(number=3)
+    node.metadata.ensure(partial(keep_session, vhost, "moving", elsewhere))
+    node.metadata.ensure(partial(keep_session, vhost, "anew", anew))
+    node.metadata.ensure(partial(keep_session, vhost, "staying", here._replace(ended_at_ms=1)))
+    for topic in "tuv":
+        new = retained_fact("/", topic, message(b"new"))
+        node.metadata.ensure(partial(Change, puts=(new,)))
+    node.publisher.put("t", b"old", client_id="moving")
+    node.publisher.put("u", b"old", client_id="anew")
+    node.publisher.put("v", b"newer", client_id="staying")
+    node.settle()
+    node.commit_all()
+    assert contents(node.topics) == {"t": b"new", "u": b"new", "v": b"newer"}
+    assert node.publisher.answers == ["t", "u", "v"]
 
 
 def taken(node: LoneNode, topic_filter: str) -> list[tuple[str, bytes]]:

@@ -62,7 +62,6 @@ MQTT = [
     ),
     Mutant("MQ40", "a node does not say that it has a later client", Remove()),
     Mutant("MQ43", "a session that is begun anew is the one before", Swap("max(A, B)", "1")),
-    Mutant("MQ43", "a session that is begun anew is the one before", Swap("A or B", "1")),
     # Where a session moves
     Mutant("MQ51", "a message that is published once more has no key", Swap("with_key(A, B)", "A")),
     Mutant("MQ52", "a packet whose message was in no queue is not released", Remove()),

@@ -9,4 +9,6 @@ RETAINED = [
     Mutant("RT3", "there is room for everything", Swap("A or B", "False")),
     Mutant("RT4", "what is under way is not found", Swap("A()", "{}")),
     Mutant("RT5", "wildcards see hidden topics", Swap("A and B and C", "False")),
+    Mutant("RT6", "what waits of a client that has moved is retained", Swap("A.B(C)", "False")),
+    Mutant("RT7", "it is not noticed that a session has moved meanwhile", Swap("A.B", "False")),
 ]
