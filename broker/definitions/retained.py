@@ -197,13 +197,6 @@ class RetainedStore:
             return None
         return RetainTarget(self, vhost, user, make_topic, dropped)
 
-    def is_newest(self, vhost: str, topic: str, message: RetainedMessage | None) -> bool:
-        """True if a topic has this message, or none, and no other is on its way."""
-        found = self._catalogue.vhosts.get(vhost)
-        is_there = found is not None and found.retained.find(topic) == message
-        pending = {(each.vhost, each.topic) for each in self._in_flight}
-        return is_there and (vhost, topic) not in pending and (vhost, topic) not in self._waiting
-
     @property
     def is_full(self) -> bool:
         """True if so much waits that publishers have to wait."""

@@ -136,9 +136,7 @@ class NotedPublish:
         if prepared.retain and retained is not None:
             self._waits += 1  # mutant: MQ61
             done, failed = self._one_known, self._not_retained
-            retain(
-                retained, session, prepared, route, done=done, failed=failed, client_id=client_id
-            )
+            retain(retained, session, prepared, done, failed, client_id=client_id)
         if publisher.mode.confirms is not None:
             self.settle(publisher.mode.confirms)
 
@@ -447,10 +445,7 @@ class IncomingPublishes:
             stored = partial(self._stored, unanswered)
             done = partial(stored, None)
             client_id = self._state.client_id
-            retain(
-                self._retained, self._session, prepared, route,
-                done=done, failed=stored, client_id=client_id,
-            )  # fmt: skip
+            retain(self._retained, self._session, prepared, done, stored, client_id=client_id)
 
     def _stored(self, unanswered: Unanswered | None, error: BrokerError | None) -> None:
         """A message is retained, or cannot be, or its packet is noted."""

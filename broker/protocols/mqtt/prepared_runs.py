@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.base.message import NEVER_EXPIRES_MS, RetainedMessage
 from fluffle.broker.core.property_facts import PropertyFacts, read_lifetimes, remember_facts
-from fluffle.broker.core.publisher import MessageRun, Publisher
+from fluffle.broker.core.publisher import MessageRun
 from fluffle.broker.core.route_lookup import (
     CachedRoute,
 )
@@ -23,8 +23,6 @@ from fluffle.protocol.properties import body_size, build_contents
 from fluffle.protocol.steps import Steps
 
 if TYPE_CHECKING:
-    from fluffle.broker.core.confirms import Confirms
-    from fluffle.broker.core.route_lookup import RoutedBatch
     from fluffle.broker.core.session import Session
     from fluffle.broker.definitions.retained import RetainedStore
     from fluffle.broker.protocols.mqtt.conversion import AmqpProperties, MessageConverter
@@ -137,34 +135,18 @@ def find_route(session: Session, prepared: PreparedRun) -> Steps[CachedRoute]:
     )
 
 
-class NoOutcomes:
-    """The `PublishOutcomes` of who waits for none."""
-
-    __slots__ = ()
-
-    def returned(self, routed: RoutedBatch) -> None:
-        """No message of MQTT is mandatory."""
-
-    def settle(self, confirms: Confirms) -> None:
-        """Nothing is confirmed."""
-
-    def settle_later(self, confirms: Confirms) -> None:
-        """Nothing is confirmed."""
-
-
 def retain(
     store: RetainedStore,
     session: Session,
     prepared: PreparedRun,
-    route: CachedRoute,
-    *,
     done: Callable[[], None],
     failed: Callable[[BrokerError], None],
+    *,
     client_id: str = "",
 ) -> None:
-    """Keep the last of messages of one topic that were published with RETAIN along a route; an
-    empty one removes what there was.  One of the two is called, once that is durable or refused.
-    `client_id`: the client that publishes them; none if they are a will."""
+    """Keep the last of messages of one topic that were published with RETAIN; an empty one removes
+    what there was.  One of the two is called, once that is durable or refused.  `client_id`: the
+    client that publishes them; none if they are a will."""
     content, lifetimes_ms = prepared.messages.contents[-1], prepared.lifetimes_ms  # mutant: MQ8
     message = None
     if body_size(content):
@@ -177,50 +159,6 @@ def retain(
             now_ms,
             NEVER_EXPIRES_MS if lifetime_ms is None else now_ms + max(1, lifetime_ms),
         )
-
-    def retained() -> None:
-        if not route.needs and session.route_cache.current(prepared.topic_key) is not route:
-            steps = publish_to_new(store, session, prepared, route, message)
-            session.background_tasks.finish(steps)
-        done()
-
-    is_alone = session.read_barrier.is_complete
-    vhost, is_done = session.vhost.name, done if is_alone else retained
-    store.put(vhost, prepared.topic, message, is_done, failed, client_id=client_id)
+    store.put(session.vhost.name, prepared.topic, message, done, failed, client_id=client_id)
     if store.is_full:
         session.client.on_behind(store, 1)
-
-
-def publish_to_new(
-    store: RetainedStore,
-    session: Session,
-    prepared: PreparedRun,
-    route: CachedRoute,
-    message: RetainedMessage | None,
-) -> Steps[None]:
-    """Publish a message that is retained to all who have subscribed since it was routed, unless its
-    topic has a newer one.
-
-    A subscriber at another node reads what that retains when its subscription is there.  If that
-    was between the two, it has seen the message neither so nor as it was published.
-    """
-    try:
-        found = yield from find_route(session, prepared)
-    except BrokerError:
-        return  # it may not be published any more
-    known = {target.name for target in route.targets}
-    targets = tuple(target for target in found.targets if target.name not in known)
-    is_newest = store.is_newest(session.vhost.name, prepared.topic, message)
-    if not targets or found.needs or not is_newest:
-        return
-    rest = CachedRoute(found.origin, targets, found.dependency, mandatory=False)
-    rest.topic, rest.routing_key = found.topic, found.routing_key
-    content, last = prepared.messages.contents[-1], len(prepared.messages.contents) - 1
-    yield from Publisher(session, NoOutcomes()).publish_run_in_steps(
-        rest,
-        prepared.facts,
-        MessageRun([content], len(content), prepared.messages.outline),
-        lifetimes_at(prepared.lifetimes_ms, range(last, last + 1)),
-        annotations=prepared.annotations,
-        is_certain=True,
-    )

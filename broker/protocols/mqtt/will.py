@@ -22,7 +22,6 @@ from fluffle.broker.core.session import Session
 from fluffle.broker.metadata.metadata import ignore_done
 from fluffle.broker.protocols.mqtt.annotations import client_mark
 from fluffle.broker.protocols.mqtt.prepared_runs import (
-    NoOutcomes,
     PublishTerms,
     find_route,
     prepared_run,
@@ -38,6 +37,8 @@ if TYPE_CHECKING:
 
     from fluffle.broker.base.client_session import ClientSession
     from fluffle.broker.base.clock import Timer
+    from fluffle.broker.core.confirms import Confirms
+    from fluffle.broker.core.route_lookup import RoutedBatch
     from fluffle.broker.core.services import Services
     from fluffle.broker.definitions.retained import RetainedStore
     from fluffle.broker.protocols.mqtt.conversion import MessageConverter
@@ -209,6 +210,21 @@ def decode_record(key: SessionKey, record: bytes) -> PendingWill | None:
         return None
 
 
+class NoOutcomes:
+    """The `PublishOutcomes` of who waits for none."""
+
+    __slots__ = ()
+
+    def returned(self, routed: RoutedBatch) -> None:
+        """No message of MQTT is mandatory."""
+
+    def settle(self, confirms: Confirms) -> None:
+        """Nothing is confirmed."""
+
+    def settle_later(self, confirms: Confirms) -> None:
+        """Nothing is confirmed."""
+
+
 def publish_will(
     session: Session,
     converter: MessageConverter,
@@ -233,7 +249,7 @@ def publish_will(
             is_certain=True,
         )
         if prepared.retain and retained is not None:
-            retain(retained, session, prepared, route, done=ignore_done, failed=ignore_error)
+            retain(retained, session, prepared, ignore_done, ignore_error)
     except BrokerError as error:
         event(
             logger,

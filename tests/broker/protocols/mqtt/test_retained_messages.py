@@ -2,19 +2,16 @@
 
 from unittest.mock import patch
 
-import pytest
-
 from fluffle.broker.config.config import MqttConfig
-from fluffle.broker.definitions.retained import RetainedLimits, RetainedStore
+from fluffle.broker.definitions.retained import RetainedLimits
 from fluffle.broker.protocols.mqtt.outgoing_publishes import OutgoingPublishes
 from fluffle.protocol.mqtt.codes import PacketType, ReasonCode
 from fluffle.protocol.mqtt.events import Publishes
-from fluffle.protocol.mqtt.packets import Connack, Disconnect, Publish, Subscribe, encode
+from fluffle.protocol.mqtt.packets import Disconnect, Publish, Subscribe, encode
 from fluffle.protocol.mqtt.properties import decode_properties
 from tests.support.edge import Edge
 from tests.support.metadata import ManualMetadata
 from tests.support.mqtt_edge import MqttClient, MqttEdge
-from tests.support.mqtt_nodes import MqttNodes
 
 IF_NEW, NEVER = 1 << 4, 2 << 4
 
@@ -234,35 +231,3 @@ def test_a_flood_of_retained_messages_is_not_read_faster_than_it_is_kept() -> No
         metadata.commit()
         mqtt.edge.run()
     assert mqtt.edge.vhost.retained.count == number + 2
-
-
-@pytest.mark.parametrize("leaves", [False, True])
-def test_who_subscribes_elsewhere_while_a_message_is_being_retained_gets_it(
-    leaves: bool,
-) -> None:
-    """The subscription comes true at the publisher's node after the message was routed, and the
-    message at the subscriber's node after that has looked."""
-    for qos in (0, 1, 2):
-        nodes = MqttNodes()
-        publisher = nodes.begin("a", "p", expiry_s=0)
-        before, client = nodes.begin("a", "before"), nodes.begin("b", "c")
-        nodes.settle()
-        for each in (publisher, before, client):
-            each.expect(Connack)
-        before.send(Subscribe(1, [("t", 1)]))
-        nodes.settle()
-        client.send(Subscribe(1, [("t", 1)]))
-        publisher.send(Publish(b"t", b"old", qos, retain=True, packet_id=1 if qos else 0))
-        publisher.send(Publish(b"t", b"new", qos, retain=True, packet_id=2 if qos else 0))
-        if leaves:
-            publisher.lose()
-        with patch.object(RetainedStore, "unapplied", lambda _store, _vhost: {}):
-            nodes.settle()
-        assert payloads_of(client)[-1] == b"new"
-        assert payloads_of(before) == [b"old", b"new"]
-
-
-def payloads_of(client: MqttClient) -> list[bytes]:
-    """Take everything; the payloads of the messages among it."""
-    runs = [run for run in client.packets() if isinstance(run, Publishes)]
-    return [payload for run in runs for payload in run.payloads]
