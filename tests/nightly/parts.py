@@ -26,7 +26,7 @@ class Order:
     seeds: int = 2_000
     """The seeds of the simulator of groups, with 3 and with 5 nodes."""
     queue_seeds: int = 200
-    """The seeds of whole queues: each takes ten times as long."""
+    """The seeds of whole queues: each takes ten times as long; of MQTT there are a fourth."""
     torture_s: int = 300
     abuse_s: int = 180
     processes: int = field(default_factory=lambda: os.cpu_count() or 1)
@@ -58,19 +58,12 @@ def parts_of(order: Order) -> list[Part]:
     night = {SUITE: "night", SEED: str(order.seed), "HYPOTHESIS_PROFILE": "night"}
     jobs = str(order.processes)
 
-    def module(name: str, about: str, words: str) -> Part:
-        return Part(name, about, ("-m", *words.split()))
-
     def tests(name: str, about: str, marks: str, *words: str) -> Part:
         shared = ("-n", jobs, "--dist", "loadfile", "--max-worker-restart", "0")
         pytest = ("-m", "pytest", "-q", f"--hypothesis-seed={order.seed}", "-m", marks)
         return Part(name, about, (*pytest, *shared, *words), night)
 
-    groups, queues, formation, drawn, torture, abuse = (
-        Random(f"{order.seed} {name}").randrange(SEED_MAX)
-        for name in ("groups", "queues", "formation", "drawn", "torture", "abuse")
-    )
-    simulation = f"tests.simulation --nodes 3,5 --failures 20 --jobs {jobs}"
+    drawn, torture, abuse = first_seeds(order, "drawn", "torture", "abuse")
     return [
         tests(
             "suite",
@@ -87,17 +80,7 @@ def parts_of(order: Order) -> list[Part]:
         ),
         module("drawn", "drawn scenarios", f"tests.compat.drawn --seeds 100 --first {drawn}"),
         module("mutants", "every mutant", f"tests.mutants --jobs {jobs}"),
-        module("groups", "the simulator", f"{simulation} --seeds {order.seeds} --first {groups}"),
-        module(
-            "queues",
-            "the simulator with queues",
-            f"{simulation} --queues --seeds {order.queue_seeds} --first {queues}",
-        ),
-        module(
-            "formation",
-            "clusters that are founded and grow",
-            f"tests.simulation.formation {formation} {formation + order.seeds // 4}",
-        ),
+        *simulations(order, jobs),
         module(
             "torture",
             "three nodes under every fault",
@@ -109,6 +92,39 @@ def parts_of(order: Order) -> list[Part]:
             f"tests.abuse --seconds {order.abuse_s} --seed {abuse}",
         ),
         coverage(jobs),
+    ]
+
+
+def module(name: str, about: str, words: str) -> Part:
+    return Part(name, about, ("-m", *words.split()))
+
+
+def first_seeds(order: Order, *names: str) -> list[int]:
+    """The numbers from which the parts of these names count their seeds."""
+    return [Random(f"{order.seed} {name}").randrange(SEED_MAX) for name in names]
+
+
+def simulations(order: Order, jobs: str) -> list[Part]:
+    """The parts of the simulator."""
+    groups, queues, mqtt, formation = first_seeds(order, "groups", "queues", "mqtt", "formation")
+    simulation = f"tests.simulation --nodes 3,5 --failures 20 --jobs {jobs}"
+    return [
+        module("groups", "the simulator", f"{simulation} --seeds {order.seeds} --first {groups}"),
+        module(
+            "queues",
+            "the simulator with queues",
+            f"{simulation} --queues --seeds {order.queue_seeds} --first {queues}",
+        ),
+        module(
+            "mqtt",
+            "the simulator with MQTT",
+            f"{simulation} --mqtt --seeds {max(1, order.queue_seeds // 4)} --first {mqtt}",
+        ),
+        module(
+            "formation",
+            "clusters that are founded and grow",
+            f"tests.simulation.formation {formation} {formation + order.seeds // 4}",
+        ),
     ]
 
 

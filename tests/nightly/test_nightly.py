@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
+import importlib
 import re
 import tomllib
 from pathlib import Path
 
 import pytest
 
-from tests.abuse import __main__ as abuse
 from tests.mutants import __main__ as mutants
 from tests.nightly import __main__ as nightly
 from tests.nightly.coverage_table import measured, table
@@ -40,7 +41,28 @@ def test_its_commands_are_taken() -> None:
     assert simulation.parsed(words("groups")).seeds == 20
     assert simulation.parsed(words("queues")).seeds == 3
     assert mutants.parser().parse_args(words("mutants")).jobs == 2
-    assert callable(abuse.main)
+
+
+class Taken(Exception):
+    """The end of a command whose words were understood."""
+
+
+NOT_BY_MAIN = {"suite", "clients", "rabbitmq", "coverage"}
+"""Parts that pytest runs."""
+
+
+@pytest.mark.parametrize("name", sorted({*named(Order(7))} - NOT_BY_MAIN))
+def test_each_module_takes_its_words(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    _flag, module, *words = named(Order(7))[name].words
+    parse = argparse.ArgumentParser.parse_args
+
+    def parsed(parser: argparse.ArgumentParser, *_words: object) -> None:
+        parse(parser, words)
+        raise Taken
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parsed)
+    with pytest.raises(Taken):
+        importlib.import_module(f"{module}.__main__").main()
 
 
 def test_rabbitmq_is_asked_for_all_that_is_recorded_of_it() -> None:
