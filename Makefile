@@ -22,8 +22,8 @@ help: ## show this list
 serve: $(INSTALLED) ## run the broker in the foreground, with MQTT; ARGS="--listen :5673" adds options, MQTT="--mqtt :1884" names other ports
 	$(BIN)/fluffle serve $(MQTT) $(ARGS)
 
-cluster: $(INSTALLED) ## run a cluster of three nodes in the foreground, for trying things out
-	$(BIN)/fluffle cluster up $(ARGS)
+cluster: $(INSTALLED) ## run a cluster of three nodes in the foreground, with MQTT, for trying things out; ARGS="--mqtt 1893" names other ports
+	$(BIN)/fluffle cluster up --mqtt 1883 $(ARGS)
 
 test: $(INSTALLED) ## every test; ARGS="-k topic" narrows them
 	$(BIN)/python -m pytest $(ARGS)

@@ -191,7 +191,7 @@ SECRET_FILE = "secret"
 FOUNDERS_FILE = "founders"
 FORMER_NODE = "former_node"
 """In the reason for which others refuse a node that was forgotten."""
-NO_PAGES: Mapping[str, str] = {}
+NO_LISTENERS: Mapping[str, str] = {}
 
 
 def taken(data_dir: Path) -> BinaryIO:
@@ -241,8 +241,8 @@ def client_port(name: str, base_port: int) -> int:
     return base_port + NAMES.index(name)
 
 
-def pages_of(name: str, base_ports: Mapping[str, int | None]) -> dict[str, str]:
-    """Return where a node has its management API and metrics, by the options that are wanted."""
+def other_listeners(name: str, base_ports: Mapping[str, int | None]) -> dict[str, str]:
+    """Return where a node listens for all but AMQP, by the options that are wanted."""
     return {
         option: f"{HOST}:{base_port + NAMES.index(name)}"
         for option, base_port in base_ports.items()
@@ -255,7 +255,7 @@ def member_of(
     founders: Iterable[str],
     data_dir: Path,
     base_port: int,
-    pages: Mapping[str, str] = NO_PAGES,
+    listeners: Mapping[str, str] = NO_LISTENERS,
 ) -> NodeProcess:
     """Return one of the nodes, each of which gets the same options of all."""
     peers = (f"{node}={cluster_address(node, base_port)}" for node in founders)
@@ -266,7 +266,7 @@ def member_of(
         "cluster-listen": cluster_address(name, base_port),
         "peers": ",".join(peers),
         "cluster-secret-file": str(data_dir / SECRET_FILE),
-        **pages,
+        **listeners,
     }
     options = [word for option, value in words.items() for word in (f"--{option}", value)]
     command = [sys.executable, "-m", "fluffle.broker", "serve", *options]
@@ -316,7 +316,7 @@ class JoinApproval:
 GOING_SHOWN_MAX = 10
 """Queues that are named of those that go with a node."""
 
-PAGES_PORT = click.IntRange(1, 65_535 - len(NAMES))
+LISTENER_PORT = click.IntRange(1, 65_535 - len(NAMES))
 
 
 @click.group()
@@ -398,16 +398,21 @@ def forget(client: NodeClient, *, name: str, yes: bool) -> None:
     help="For clients of the first node; each further node has the next.",
 )
 @click.option(
+    "--mqtt",
+    type=LISTENER_PORT,
+    help="For MQTT clients of the first node, such as 1883; each further has the next.",
+)
+@click.option(
     "--management",
-    type=PAGES_PORT,
+    type=LISTENER_PORT,
     help="For the management API of the first node, such as 15672; each further has the next.",
 )
 @click.option(
     "--metrics",
-    type=PAGES_PORT,
+    type=LISTENER_PORT,
     help="For the metrics of the first node, such as 15692; each further has the next.",
 )
-def up(nodes: int, data_dir: Path, base_port: int, **pages: int | None) -> None:
+def up(nodes: int, data_dir: Path, base_port: int, **others: int | None) -> None:
     """Run a cluster on this machine, for trying things out, until Ctrl-C.
 
     Its nodes are processes of their own, with the names a, b, c and so on.  Data, logs and the
@@ -423,15 +428,18 @@ def up(nodes: int, data_dir: Path, base_port: int, **pages: int | None) -> None:
         except OSError as error:
             why = f"cannot keep data in {data_dir} ({error.strerror})"
             raise click.ClickException(why) from error
+        listeners = {name: other_listeners(name, others) for name in names}
         members = [
-            member_of(name, founders, data_dir, base_port, pages_of(name, pages)) for name in names
+            member_of(name, founders, data_dir, base_port, listeners[name]) for name in names
         ]
         for member in members:
-            port, folder = client_port(member.name, base_port), member.data_dir
-            served = "".join(f", {what} {at}" for what, at in pages_of(member.name, pages).items())
-            where = f"amqp {HOST}:{port}{served}"
-            click.echo(f"{member.name}: {where}, --data-dir {folder}, log {member.log}")
-        others = {name: cluster_address(name, base_port) for name in names if name not in founders}
-        letting_in = JoinApproval(others, data_dir, click.echo)
+            served = {
+                "amqp": f"{HOST}:{client_port(member.name, base_port)}",
+                **listeners[member.name],
+            }
+            where = ", ".join(f"{what} {at}" for what, at in served.items())
+            click.echo(f"{member.name}: {where}, --data-dir {member.data_dir}, log {member.log}")
+        joining = {name: cluster_address(name, base_port) for name in names if name not in founders}
+        letting_in = JoinApproval(joining, data_dir, click.echo)
         together = ProcessGroup(members, click.echo, letting_in.ready, why_not_ready)
         sys.exit(together.run("all are ready; Ctrl-C stops them"))

@@ -23,7 +23,7 @@ from fluffle.broker.cli.cluster import (
     ProcessGroup,
     keep_founders,
     member_of,
-    pages_of,
+    other_listeners,
     taken,
     why_not_ready,
 )
@@ -105,13 +105,14 @@ def test_who_has_founded_a_cluster_is_kept(tmp_path: Path) -> None:
     assert keep_founders(tmp_path, "abcde") == ["a", "b", "c"]
 
 
-def test_pages_are_on_a_port_after_the_other(tmp_path: Path) -> None:
+def test_listeners_are_on_a_port_after_the_other(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("of all\n")
-    pages = pages_of("c", {"management": 15672, "metrics": None})
-    words = member_of("c", "abc", tmp_path, 7000, pages).words
+    listeners = other_listeners("c", {"mqtt": 1883, "management": 15672, "metrics": None})
+    words = member_of("c", "abc", tmp_path, 7000, listeners).words
     given = iter(words[words.index("serve") + 1 :])
     config = resolve({word.removeprefix("--"): [next(given)] for word in given}, {}).config
     assert config.management_listen == ListenAddress("127.0.0.1", 15674)
+    assert list(config.mqtt_listen) == [ListenAddress("127.0.0.1", 1885)]
     assert config.metrics_listen is None
 
 
