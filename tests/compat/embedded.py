@@ -157,11 +157,11 @@ class Errors(logging.Handler):
         super().__init__()
         self.thread: int | None = None
         """The thread of the broker, once it runs."""
-        self._texts: list[tuple[int | None, str]] = []
+        self._texts: list[tuple[int, str]] = []
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.exc_info:
-            self._texts.append((record.thread, self.format(record)))
+            self._texts.append((get_ident(), self.format(record)))
 
     @property
     def texts(self) -> list[str]:

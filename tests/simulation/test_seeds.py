@@ -96,7 +96,7 @@ def test_many_seeds_find_nothing(slice_: int) -> None:
     summary = check([Job(seed, nodes) for seed in seeds for nodes in (3, 5)])
     assert summary.runs == 2 * SEEDS // SLICES
     assert summary.commits > 200
-    assert summary.elections > 20
+    assert summary.elections > 5
 
 
 DIGEST = """

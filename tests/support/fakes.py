@@ -132,6 +132,8 @@ class FakeTransport(asyncio.Transport):
     def write(self, data: bytes | bytearray | memoryview) -> None:
         if self.is_lost:
             raise RuntimeError("the handler is closed")
+        if self.has_ended_output:
+            raise RuntimeError("nothing is written behind the end of the output")
         self.writes.append(bytes(data))
         if self.is_stuck:
             self._buffered_bytes += len(data)

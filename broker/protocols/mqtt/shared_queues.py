@@ -54,7 +54,7 @@ def memberships(
     """Find the bindings by which a client shares queues of groups, and no others; with `connection`
     those that end with it."""
     found = queue_changes.memberships(vhost, exchange, member, connection)
-    return found and {
+    return {
         binding: each
         for binding, each in found.items()
         if binding.destination == shared_queue(each.group, each.topic_filter)

@@ -49,7 +49,11 @@ def filters_cost(filters: Sequence[object]) -> int:
 QUEUE_QOS = (0, 1, 1)
 """The QoS in the name of the queue for subscriptions of each QoS."""
 
-GUARANTEES = (DeliveryGuarantee.AT_MOST_ONCE, *2 * (DeliveryGuarantee.EXACTLY_ONCE,))
+GUARANTEES = (
+    DeliveryGuarantee.AT_MOST_ONCE,
+    DeliveryGuarantee.EXACTLY_ONCE,
+    DeliveryGuarantee.EXACTLY_ONCE,
+)
 """Guarantee of the queue for subscriptions of each QoS."""
 
 

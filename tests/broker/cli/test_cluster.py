@@ -112,7 +112,7 @@ def test_listeners_are_on_a_port_after_the_other(tmp_path: Path) -> None:
     given = iter(words[words.index("serve") + 1 :])
     config = resolve({word.removeprefix("--"): [next(given)] for word in given}, {}).config
     assert config.management_listen == ListenAddress("127.0.0.1", 15674)
-    assert list(config.mqtt_listen) == [ListenAddress("127.0.0.1", 1885)]
+    assert list(config.mqtt.listen) == [ListenAddress("127.0.0.1", 1885)]
     assert config.metrics_listen is None
 
 

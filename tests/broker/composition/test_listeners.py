@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ def test_each_kind_of_listener_has_a_protocol_of_the_table() -> None:
 
 async def test_an_unknown_protocol_is_an_error_before_anyone_connects() -> None:
     node: Any = None  # is not looked at by then
-    listeners = NodeListeners(node, node, node, node, addresses={}, at_end=node)
+    parts: Any = SimpleNamespace(catalogue=SimpleNamespace(node_loss_listeners=[]))
+    listeners = NodeListeners(parts, node, node, node, addresses={}, at_end=node)
     with pytest.raises(KeyError, match="amqp-ws"):
         await listeners.open_late(replace(AMQP, protocol="amqp-ws"), ADDRESS)

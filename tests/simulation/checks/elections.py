@@ -86,8 +86,11 @@ class Elections:
         leaders = self._facts.group(request.group).leaders
         if request.term not in leaders:
             # Elected and deposed in one turn: nobody was told, but it has spoken meanwhile.
-            replica = self._facts.replicas[node][request.group]
-            self._elect(replica, request.group, request.term, replica.config_before)
+            replica = self._facts.replicas[node].get(request.group)
+            if replica is None:  # deleted in that turn, too, and with it what it was elected by
+                leaders[request.term] = Member(node, request.sender)
+            else:
+                self._elect(replica, request.group, request.term, replica.config_before)
         leader = leaders[request.term]
         if leader != Member(node, request.sender):
             raise Violation(f"inv 1: {leader} was elected, but {node} sends {request}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections import deque
 from socket import AF_INET, AF_INET6, AF_UNIX, AddressFamily, socket
 
 import pytest
@@ -235,7 +234,7 @@ def test_what_a_lost_connection_held_needs_no_collector() -> None:
     client.transport.lose()
     edge.run()
     assert sys.getrefcount(queue) == 2, "somebody remembers the queue"
-    assert client.connection.input.events == deque()
+    assert not client.connection.input.events
     assert client.connection.reader._pending == []
 
 
