@@ -40,13 +40,13 @@ def test_many_seeds_find_nothing(seed: int) -> None:
         print(clients_of(run))
 
 
-@pytest.mark.slow("a simulated minute of a cluster")
+@pytest.mark.slow("fifteen simulated seconds of a cluster")
 @seeds([])
 def test_a_seed_that_failed_once(seed: int) -> None:
     test = "simulation/mqtt/test_mqtt_cluster.py::test_a_seed_that_failed_once"
     [once] = [one for one in regressions_of(test) if one.seed == seed]
     for nodes in once.nodes:
-        Run(seed, nodes, subject=MqttCluster).go()
+        Run(seed, nodes, seconds=15, subject=MqttCluster).go()
 
 
 @seeds(2)
