@@ -3,9 +3,10 @@
     frame    [[virtual host, client, time], ...]     it has connected there at that time
 
 The connection that came last stays, by the time that nodes have in common, and then by the name of
-its node: whichever of two nodes hears of the other's first, both come to the same.  A node that
-has a later one than it is told of answers with that.  Over a new link each names all of its
-clients, since what was sent over the one before may be lost.  Nothing of it is kept.
+its node: whichever of two nodes hears of the other's first, both come to the same.  If a node
+receives a row for a client that has connected to it later, it answers with its own row.  Over a new
+link each node sends the rows of all its clients, since what was sent over the one before may be
+lost.  Nothing of it is kept.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class LocalClients(Protocol):
 
 
 class SharedClients:
-    """Clients of this node, of which the others are told, and theirs."""
+    """Exchange with the other nodes about which clients are connected where."""
 
     def __init__(self, node: NodeId, sender: FrameSender, loop: EventLoop) -> None:
         self.here: LocalClients | None = None

@@ -411,7 +411,12 @@ OPTIONS: Mapping[str, Option] = {
             "memory_bytes_max",
             default=str(MEMORY_HIGH_WATERMARK),
         ),
-        option("product", "NAME", "Product that clients are told.", parse_name),
+        option(
+            "product",
+            "NAME",
+            "Product that the broker names to clients.",
+            parse_name,
+        ),
         option("product-version", "VERSION", "Its version.", parse_name),
         option(
             "disk-free-limit",

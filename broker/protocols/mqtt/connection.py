@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from fluffle.protocol.proxy import ForwardedConnection
 
 REASON_LENGTH_MAX = 1_000
-"""Characters of a reason that a client is told."""
+"""Most characters of a Reason String; the rest of an operator's reason is cut off."""
 
 CLOSE_WAIT_S = 3
 """How long a client has to read why its connection ends."""

@@ -7,7 +7,6 @@ group.packets(last_run.variant(form, MQTT_5))    # made for the first client, an
 from __future__ import annotations
 
 from itertools import groupby
-from operator import attrgetter
 from typing import NamedTuple
 
 from fluffle.broker.base.message import (
@@ -17,6 +16,7 @@ from fluffle.broker.base.message import (
     without_key,
 )
 from fluffle.broker.core.output_buffer import burst_of
+from fluffle.broker.queues.deduplication import KEY_OF
 from fluffle.protocol.mqtt.hot import build_publishes
 from fluffle.protocol.mqtt.packets import publish_flags
 from fluffle.protocol.properties import body_of, raw_properties
@@ -31,9 +31,6 @@ that, and to make its packets costs little beside sending them."""
 VARIANTS_MAX = 8
 """Ways in which a run is kept encoded: clients with subscription identifiers of their own have one
 each."""
-
-
-KEY_OF = attrgetter("key")
 
 
 class Form(NamedTuple):

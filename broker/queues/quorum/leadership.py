@@ -362,7 +362,7 @@ class Leadership:
         if self.sessions.known(session, number, 1):
             return
         for earlier, of_session in self.holders.earlier(terms):  # mutant: MQ41
-            # Its client has come over another connection: nobody waits for this one to end.
+            # The client has come over another connection: no cancel notice is due to the old one.
             self._keep(Effect(of_session, RevokeNotice(self.holders.tokens_of(earlier))))
             self._detach(earlier, Outcome.LOST)
         self.queue.deliver_ready()

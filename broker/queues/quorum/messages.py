@@ -7,8 +7,8 @@ consecutive ones.
     client node --> leader    operations, in order; to each leader until their outcome is known
     leader --> client node    frames, numbered from 1 in each leadership, until they have arrived
 
-A **leadership** is known by its term and its number in it: whoever leads for a whole term may have
-to begin anew within it, with nothing but what is on record.
+A **leadership** is known by its term and its number in it: a leader of a whole term may have to
+begin anew within it, with nothing but what is on record.
 
 Whenever the client node begins to talk to a leader, or a link was opened again, that is an
 **opening**, with a number that rises for the whole life of the client node's process.  Frames of

@@ -12,6 +12,7 @@ a word, and send again what was not answered.  Their node is killed between any 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
@@ -42,7 +43,7 @@ TOUCH = b"touch/0"
 """Content of messages that are for no client: their queue is to have something new."""
 
 
-class Member(MovingPeer):
+class Member(MovingPeer, ABC):
     """Client that goes on by itself."""
 
     node: Clients
@@ -52,9 +53,9 @@ class Member(MovingPeer):
     heard_us = 0
 
     @property
+    @abstractmethod
     def is_done(self) -> bool:
         """True if nothing is left to do once nothing new is published."""
-        raise NotImplementedError
 
     def look(self) -> None:
         """Take the next step."""
