@@ -97,12 +97,13 @@ class Driver:
                 else:
                     self._work()
                 say(f"{outcome.kills} kills, {report.breaches.total()} breaches")
-            for act in (empty_all, look_whether_empty):
+            # At last in order: what MQTT's clients acknowledged need not have survived a kill.
+            for act, end in (empty_all, self._daemon.kill), (look_whether_empty, self._daemon.stop):
                 self._start()
                 asyncio.run(self._with_witness(act.__name__, act))
                 asyncio.run(self._mqtt.finish(self._daemon.addresses["mqtt"]))
                 delete_vhosts(self._daemon, self._history.append)
-                self._end(self._daemon.kill)
+                self._end(end)
             self._judge.finish()
             outcome.mqtt = str(self._mqtt)
             for left in what_is_left(self._daemon.data_dir):

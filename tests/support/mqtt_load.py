@@ -53,6 +53,8 @@ AGAIN_S = 0.2
 CONNECT_S = 20.0
 """How long the answer to CONNECT may take; then the client tries elsewhere."""
 EXPIRY_S = 80_000
+LAST_PACKET_ID = 2
+"""Identifier of the packet in which a subscriber sends its last message to itself."""
 
 
 class Cut(Exception):
@@ -106,8 +108,19 @@ class Member:
                     self.go_on()
                 if may_cut and data and random.random() < CUT_SHARE:
                     raise Cut
+            await self._leave(reader)
         finally:
             self._writer.transport.abort()
+
+    async def _leave(self, reader: asyncio.StreamReader) -> None:
+        """Disconnect, and wait until the node has read that, and so all acknowledgements."""
+        self.send(Disconnect())
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                while await reader.read(65_536):
+                    pass
+        except TimeoutError as error:
+            raise ConnectionResetError(f"{self.name}: the node does not hang up") from error
 
     def _connect(self) -> Connect:
         properties = Properties()
@@ -255,10 +268,15 @@ class Subscriber(Member):
         """Messages that have come behind later ones."""
         self.held: set[int] = set()
         """Packets of QoS 2 that the node has not released."""
+        self._last_sent = self._last_taken = 0
+        """Numbers of the messages that it sends to itself at the end.  What its session has for it
+        is in front of them, also what comes again that it had taken before."""
+        self._is_last_sent = False
 
     @property
     def is_done(self) -> bool:
-        return not self.held and not any(True for _ in self.lacking())
+        has_last = self._is_last_sent and self._last_taken == self._last_sent
+        return has_last and not self.held and not any(True for _ in self.lacking())
 
     def lacking(self) -> Iterator[str]:
         """Yield the names of messages that were acknowledged and have not come."""
@@ -268,15 +286,28 @@ class Subscriber(Member):
                 yield f"{publisher.name}/{number}"
 
     def let_in(self) -> None:
+        self._is_last_sent = False
         if not self.is_subscribed:
-            self.send(Subscribe(1, [("load/#", self.qos)]))
+            self.send(Subscribe(1, [("load/#", self.qos), (f"last/{self.name}", 1)]))
+
+    def go_on(self) -> None:
+        if not self.load.is_over or self._is_last_sent or not self.is_subscribed:
+            return
+        self._last_sent += 1
+        self._is_last_sent = True
+        payload = b"last/%d" % self._last_sent
+        self.send(Publish(f"last/{self.name}".encode(), payload, 1, packet_id=LAST_PACKET_ID))
 
     def session_lost(self) -> None:
         self.is_subscribed = False
         self.held.clear()
 
+    def refused(self, packet: Ack) -> None:
+        super().refused(packet)
+        self._is_last_sent = False
+
     def subscribed(self, packet: Suback) -> None:
-        assert packet.codes == [self.qos], packet
+        assert packet.codes == [self.qos, 1], packet
         self.is_subscribed = True
 
     def message(self, event: Publishes, packet_id: int, payload: bytes) -> None:
@@ -287,7 +318,9 @@ class Subscriber(Member):
             if packet_id in self.held:
                 return
             self.held.add(packet_id)
-        if not event.retain:  # what is retained is an old message
+        if payload.startswith(b"last/"):
+            self._last_taken = int(payload.removeprefix(b"last/"))
+        elif not event.retain:  # what is retained is an old message
             self._take(payload.decode(), event.qos)
 
     def _take(self, what: str, qos: int) -> None:
@@ -309,8 +342,9 @@ class Subscriber(Member):
         taken.add(int(number))
 
     def answered(self, kind: PacketType, packet_id: int) -> None:
-        self.held.discard(packet_id)
-        self.send(Ack(PacketType.PUBCOMP, packet_id))
+        if kind is PacketType.PUBREL:
+            self.held.discard(packet_id)
+            self.send(Ack(PacketType.PUBCOMP, packet_id))
 
 
 class RetainedReader(Member):
