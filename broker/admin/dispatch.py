@@ -99,21 +99,15 @@ class RowPage:
     """When there may be."""
 
 
+@dataclass(slots=True, eq=False)
 class Dispatcher:
     """Acts on requests.  `on_fatal` gets a broken assertion."""
 
-    def __init__(
-        self,
-        context: NodeContext,
-        verbs: Mapping[str, ControlVerb],
-        on_fatal: Callable[[Exception], None],
-        by: str = "",
-    ) -> None:
-        """Serve requests of the user `by`; None stands for the owner of the socket."""
-        self._parts = context
-        self._verbs = verbs
-        self._on_fatal = on_fatal
-        self._by = by
+    _parts: NodeContext
+    _verbs: Mapping[str, ControlVerb]
+    _on_fatal: Callable[[Exception], None]
+    _by: str = ""
+    """User whose requests these are; empty for the owner of the socket."""
 
     def of(self, context: NodeContext, by: str) -> Dispatcher:
         """The same verbs, of these parts, for that user."""

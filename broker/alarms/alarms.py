@@ -22,6 +22,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -144,25 +145,20 @@ class Alarms:
         self._listeners.pop(listener, None)
 
 
+@dataclass(slots=True, eq=False)
 class DiskWatch:
     """Compares the space that is free with a limit, once a second, and keeps a reserve of it.
 
     Quorum queues may need more than that, for what their members elsewhere have under way.
     """
 
-    def __init__(
-        self,
-        alarms: Alarms,
-        call_later: Callable[[float, Callable[[], None]], Timer],
-        folder: Path,
-    ) -> None:
-        """The limit is that of the alarms."""
-        self._alarms = alarms
-        self._call_later = call_later
-        self._folder = folder
-        self.has_room: Callable[[], bool] = _always
-        """Function that says if there is room for quorum queues to grow."""
-        self._timer: Timer | None = None
+    _alarms: Alarms
+    """Alarms with the limit."""
+    _call_later: Callable[[float, Callable[[], None]], Timer]
+    _folder: Path
+    has_room: Callable[[], bool] = field(default=lambda: True, init=False)
+    """Function that says if there is room for quorum queues to grow."""
+    _timer: Timer | None = field(default=None, init=False)
 
     def start(self) -> None:
         """Look now and from now on."""
@@ -202,10 +198,6 @@ class DiskWatch:
         self._alarms.set("disk", low=is_low)
 
 
-def _always() -> bool:
-    return True
-
-
 def free_bytes(folder: Path) -> int | None:
     """Return what this process may still write there; None when the folder cannot be read."""
     try:
@@ -224,28 +216,23 @@ class PageableMemory(Protocol):
         """Stop paging out: memory is no longer short."""
 
 
+@dataclass(slots=True, eq=False)
 class MemoryWatch:
     """Compares resident memory with a watermark, twice a second."""
 
-    def __init__(
-        self,
-        alarms: Alarms,
-        call_later: Callable[[float, Callable[[], None]], Timer],
-        relief: PageableMemory,
-    ) -> None:
-        """The watermark is that of the alarms."""
-        self._alarms = alarms
-        self._call_later = call_later
-        self._relief = relief
-        self._is_low = False
-        self._is_short = False
-        self._looks = 0
-        """Since free memory was last returned."""
-        self._collected_looks = 0
-        """Looks since the collector was last called, while memory is low."""
-        self._low_bytes = 0
-        """The least that was seen since, or what was left then."""
-        self._timer: Timer | None = None
+    _alarms: Alarms
+    """Alarms with the watermark."""
+    _call_later: Callable[[float, Callable[[], None]], Timer]
+    _relief: PageableMemory
+    _is_low: bool = field(default=False, init=False)
+    _is_short: bool = field(default=False, init=False)
+    _looks: int = field(default=0, init=False)
+    """Since free memory was last returned."""
+    _collected_looks: int = field(default=0, init=False)
+    """Looks since the collector was last called, while memory is low."""
+    _low_bytes: int = field(default=0, init=False)
+    """The least that was seen since, or what was left then."""
+    _timer: Timer | None = field(default=None, init=False)
 
     def start(self) -> None:
         """Look now and from now on; what cannot be seen changes nothing."""

@@ -5,6 +5,7 @@ them. They are read for metrics alone.
 """
 
 from collections import Counter
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
@@ -76,32 +77,21 @@ class Ledger(Protocol):
         """Number of publishes that are neither confirmed nor refused."""
 
 
+@dataclass(slots=True, eq=False)
 class Deliveries:
     """Messages on their way to clients, from queues of one type."""
 
-    __slots__ = (
-        "acknowledged",
-        "consumed_auto_ack",
-        "consumed_manual_ack",
-        "get_empty",
-        "got_auto_ack",
-        "got_manual_ack",
-        "redelivered",
-        "timed_out",
-    )
-
-    def __init__(self) -> None:
-        self.consumed_auto_ack = 0
-        self.consumed_manual_ack = 0
-        self.got_auto_ack = 0
-        self.got_manual_ack = 0
-        self.get_empty = 0
-        """Times that basic.get found nothing."""
-        self.redelivered = 0
-        """Deliveries, of all these, of messages that had been delivered before."""
-        self.acknowledged = 0
-        self.timed_out = 0
-        """Messages that went back because their clients held them for too long."""
+    consumed_auto_ack: int = 0
+    consumed_manual_ack: int = 0
+    got_auto_ack: int = 0
+    got_manual_ack: int = 0
+    get_empty: int = 0
+    """Times that basic.get found nothing."""
+    redelivered: int = 0
+    """Deliveries, of all these, of messages that had been delivered before."""
+    acknowledged: int = 0
+    timed_out: int = 0
+    """Messages that went back because their clients held them for too long."""
 
     @property
     def delivered(self) -> int:
@@ -138,55 +128,37 @@ class Logins:
         return self.succeeded + self.failed
 
 
+@dataclass(slots=True, eq=False)
 class ClientTraffic:
     """Counters of what the clients of one protocol have published and were given."""
 
-    __slots__ = (
-        "confirmed",
-        "dropped",
-        "from_qos0_queues",
-        "from_queues",
-        "from_quorum_queues",
-        "ledgers",
-        "past_queues",
-        "protocol",
-        "received",
-        "received_confirm",
-        "replies",
-        "routed",
-        "sizes",
-        "unroutable_dropped",
-        "unroutable_returned",
-    )
-
-    def __init__(self, protocol: str = AMQP_091.messages) -> None:
-        self.protocol = protocol
-        """Label of the protocol in metrics."""
-        self.received = 0
-        """Messages that publishers sent and that passed all checks."""
-        self.sizes = Histogram(SIZES)
-        """Sizes of their bodies, where known: those that came and went together count as equally
-        large."""
-        self.received_confirm = 0
-        """Messages on channels in confirm mode that have ended."""
-        self.confirmed = 0
-        """Messages confirmed on channels that have ended."""
-        self.ledgers: set[Ledger] = set()
-        """Ledgers of the open channels in confirm mode."""
-        self.routed = 0
-        """Messages put into queues; one that went into three counts three times."""
-        self.unroutable_dropped = 0
-        self.unroutable_returned = 0
-        self.from_queues = Deliveries()
-        """Deliveries of classic queues."""
-        self.from_quorum_queues = Deliveries()
-        self.from_qos0_queues = Deliveries()
-        """Deliveries of queues for QoS 0 of MQTT."""
-        self.replies = Deliveries()
-        """Deliveries of direct reply-to, past any queue."""
-        self.past_queues = 0
-        """Retained messages that were sent to clients, and figures of the broker."""
-        self.dropped: Counter[ClientDrop] = Counter()
+    protocol: str = AMQP_091.messages
+    """Label of the protocol in metrics."""
+    received: int = 0
+    """Messages that publishers sent and that passed all checks."""
+    sizes: Histogram = field(default_factory=lambda: Histogram(SIZES))
+    """Sizes of their bodies, where known: those that came and went together count as equally
+    large."""
+    received_confirm: int = 0
+    """Messages on channels in confirm mode that have ended."""
+    confirmed: int = 0
+    """Messages confirmed on channels that have ended."""
+    ledgers: set[Ledger] = field(default_factory=set)
+    """Ledgers of the open channels in confirm mode."""
+    routed: int = 0
+    """Messages put into queues; one that went into three counts three times."""
+    unroutable_dropped: int = 0
+    unroutable_returned: int = 0
+    from_queues: Deliveries = field(default_factory=Deliveries)
+    """Deliveries of classic queues."""
+    from_quorum_queues: Deliveries = field(default_factory=Deliveries)
+    from_qos0_queues: Deliveries = field(default_factory=Deliveries)
+    """Deliveries of queues for QoS 0 of MQTT."""
+    replies: Deliveries = field(default_factory=Deliveries)
+    """Deliveries of direct reply-to, past any queue."""
+    past_queues: int = 0
+    """Retained messages that were sent to clients, and figures of the broker."""
+    dropped: Counter[ClientDrop] = field(default_factory=Counter)
 
 
 class Traffic:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -291,26 +292,20 @@ class ClusterJoin:
         )
 
 
+@dataclass(slots=True, eq=False)
 class Admission:
     """The nodes that this one lets in, one change of the registry each."""
 
-    def __init__(
-        self,
-        registry: NodeRegistry,
-        metadata: Metadata,
-        what_is_left: Callable[[NodeId], bool],
-        draw: Callable[[], int],
-    ) -> None:
-        """`what_is_left`: whether a former node of a name still counts anywhere; `draw`: see
-        `RegisteredNode.id`."""
-        self._registry = registry
-        self._metadata = metadata
-        self._what_is_left = what_is_left
-        self._draw = draw
-        self._going: set[NodeId] = set()
-        """The nodes whose change has been asked for, and has no outcome yet."""
-        self._refused: dict[NodeId, str] = {}
-        """Why it was not done, as it was logged last."""
+    _registry: NodeRegistry
+    _metadata: Metadata
+    _what_is_left: Callable[[NodeId], bool]
+    """True if a former node of a name still counts anywhere."""
+    _draw: Callable[[], int]
+    """See `RegisteredNode.id`."""
+    _going: set[NodeId] = field(default_factory=set, init=False)
+    """The nodes whose change has been asked for, and has no outcome yet."""
+    _refused: dict[NodeId, str] = field(default_factory=dict, init=False)
+    """Why it was not done, as it was logged last."""
 
     def admit(self, node: NodeId, address: ListenAddress) -> None:
         """Have it let in; it asks again if that comes to nothing."""

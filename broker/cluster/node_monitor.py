@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
 
 from fluffle.broker.base.logs import event
 from fluffle.broker.cluster.codec import BadFrame, pack, unpack
@@ -119,29 +120,25 @@ def unpacked(payload: bytes) -> tuple[int, int, frozenset[NodeId]]:
     return row[0], row[1], frozenset(row[2:])
 
 
+@dataclass(slots=True, eq=False)
 class MajorityMonitor:
     """Majority as one node sees it, from its join on: there was one then, perhaps seen through its
     link with the leader alone.
     """
 
-    def __init__(
-        self,
-        config: Callable[[], Configuration],
-        is_alive: Callable[[NodeId], bool],
-        now_ms: Callable[[], int],
-    ) -> None:
-        """`config`: of the metadata group.  `is_alive`: of this node, too."""
-        self._config = config
-        self._is_alive = is_alive
-        self._now_ms = now_ms
-        self._since_ms: int | None = None
-        """When it has looked first, since there were voters whom it had not seen as such."""
-        self._is_seen = False
-        """True if this node has ever seen all that make one, or should have by now."""
-        self._voters: frozenset[Member] = frozenset()
-        """The voters at the last look."""
-        self.is_there = True
-        """True if there was a majority at the last look."""
+    _config: Callable[[], Configuration]
+    """Configuration of the metadata group."""
+    _is_alive: Callable[[NodeId], bool]
+    """Answers for this node, too."""
+    _now_ms: Callable[[], int]
+    _since_ms: int | None = field(default=None, init=False)
+    """When it has looked first, since there were voters whom it had not seen as such."""
+    _is_seen: bool = field(default=False, init=False)
+    """True if this node has ever seen all that make one, or should have by now."""
+    _voters: frozenset[Member] = field(default_factory=frozenset, init=False)
+    """The voters at the last look."""
+    is_there: bool = True
+    """True if there was a majority at the last look."""
 
     def look(self) -> None:
         """Say what is otherwise than at the last look."""

@@ -20,6 +20,7 @@ answered, or after a while with the answers that have come.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
@@ -316,20 +317,16 @@ class PendingGather(Generic[Answer]):
         self.done = done
 
 
+@dataclass(slots=True, eq=False)
 class Gather(Generic[Answer]):
     """Requests of one node to several, without all answers yet."""
 
-    def __init__(
-        self,
-        send: Callable[[NodeId, bytes], None],
-        call_later: Callable[[float, Callable[[], None]], object],
-    ) -> None:
-        """`send`: to another node; may be lost."""
-        self._send = send
-        self._call_later = call_later
-        self._polls: dict[int, PendingGather[Answer]] = {}
-        self.asked = 0
-        """How many there were; the number of the last."""
+    _send: Callable[[NodeId, bytes], None]
+    """Sends to another node; it may be lost."""
+    _call_later: Callable[[float, Callable[[], None]], object]
+    _polls: dict[int, PendingGather[Answer]] = field(default_factory=dict, init=False)
+    asked: int = 0
+    """How many there were; the number of the last."""
 
     def ask(
         self,

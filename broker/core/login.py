@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 from fluffle.broker.access.access import LoginAnswer, LoginRefused, PasswordChecksOverloaded
@@ -144,6 +145,7 @@ def ask_read_barrier(
 # Logins
 
 
+@dataclass(slots=True, eq=False)
 class Login:
     """Login of a client, under way until it is answered or the client has gone.
 
@@ -151,17 +153,12 @@ class Login:
     elsewhere.
     """
 
-    __slots__ = ("_answer", "_client", "_credentials", "_mechanism")
-
-    def __init__(
-        self, client: LoginClient, mechanism: str, credentials: Credentials, answer: LoginAnswer
-    ) -> None:
-        """`answer` is called with the outcome if the client still waits for it, once it has been
-        counted, logged and observed; it raises nothing but bugs."""
-        self._client = client
-        self._mechanism = mechanism
-        self._credentials = credentials
-        self._answer = answer
+    _client: LoginClient
+    _mechanism: str
+    _credentials: Credentials
+    _answer: LoginAnswer
+    """Called with the outcome if the client still waits for it, once it has been counted, logged
+    and observed; it raises nothing but bugs."""
 
     def begin(self) -> None:
         """Find the user; `answer` may be called before this returns."""

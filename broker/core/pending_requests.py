@@ -10,7 +10,7 @@ led elsewhere must be asked.  On a lone node nothing has to wait.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from fluffle.broker.base.errors import BrokerError, QueueDeleted
@@ -84,32 +84,22 @@ def plain(event: E | DeferredEvent[E]) -> E:
     return event.event if isinstance(event, DeferredEvent) else event
 
 
+@dataclass(slots=True, eq=False)
 class WaitingRequests(Generic[E]):
     """Table of what waits on one connection, and of the events that wait with it."""
 
-    __slots__ = (
-        "_go_on",
-        "_kept_bytes",
-        "_of_all",
-        "is_blocking",
-        "kept",
-        "read_barrier",
-        "rules",
-    )
-
-    def __init__(self, rules: WaitingRules[E], go_on: GoOn[E], of_all: DeferredBytes) -> None:
-        """`go_on` acts for what has waited, and then on what is taken with `end`."""
-        self.rules = rules
-        """Rules of the protocol, which may be others while a client is asked for something."""
-        self._go_on: GoOn[E] = go_on
-        self._of_all = of_all
-        self.read_barrier: ReadBarrier = LOCAL_READ_BARRIER
-        """Read barrier of the node, once anything is asked of it."""
-        self.kept: dict[int, list[E | DeferredEvent[E]]] = {}
-        """Events that wait, by number."""
-        self._kept_bytes = 0
-        self.is_blocking = False
-        """True if nothing more of the connection may be acted on until something has gone on."""
+    rules: WaitingRules[E]
+    """Rules of the protocol, which may be others while a client is asked for something."""
+    _go_on: GoOn[E]
+    """Acts for what has waited, and then on what is taken with `end`."""
+    _of_all: DeferredBytes
+    read_barrier: ReadBarrier = LOCAL_READ_BARRIER
+    """Read barrier of the node, once anything is asked of it."""
+    kept: dict[int, list[E | DeferredEvent[E]]] = field(default_factory=dict)
+    """Events that wait, by number."""
+    _kept_bytes: int = field(default=0, init=False)
+    is_blocking: bool = False
+    """True if nothing more of the connection may be acted on until something has gone on."""
 
     def begin(self, number: int) -> None:
         """Keep what comes for a number from now on; for number 0 that is all."""

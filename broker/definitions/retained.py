@@ -18,6 +18,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
@@ -290,27 +291,19 @@ class RetainedStore:
         self._expire_in_time(topics)
 
 
+@dataclass(slots=True, eq=False)
 class RetainTarget:
     """Retained messages of one virtual host as a target of publishes: a `PublishTarget`, which
     answers once a message is kept, or refused where there are as many as may be."""
 
-    __slots__ = ("_dropped", "_make_topic", "_store", "_user", "_vhost", "blocked_publishers")
     name = "retained messages"
 
-    def __init__(
-        self,
-        store: RetainedStore,
-        vhost: str,
-        user: str,
-        make_topic: MakeTopic,
-        dropped: Counter[ClientDrop],
-    ) -> None:
-        self._store = store
-        self._vhost = vhost
-        self._user = user
-        self._make_topic = make_topic
-        self._dropped = dropped
-        self.blocked_publishers: list[BlockedPublisher] = []
+    _store: RetainedStore
+    _vhost: str
+    _user: str
+    _make_topic: MakeTopic
+    _dropped: Counter[ClientDrop]
+    blocked_publishers: list[BlockedPublisher] = field(default_factory=list)
 
     @property
     def is_behind(self) -> bool:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from fluffle.broker.base.client_session import page_of
@@ -47,26 +48,20 @@ from fluffle.storage.errors import Corrupt, StorageError
 from fluffle.storage.store import Store
 
 
+@dataclass(slots=True, eq=False)
 class PageOut:
     """Goes from queue to queue, and on when the disk has taken what came from them.
 
     A queue may be longer than what is left of memory, and what is being written is there twice.
     """
 
-    def __init__(
-        self,
-        queues: Callable[[], Iterable[Queue]],
-        spill: PageStore,
-        commits: Commits,
-        relieve: Callable[[], None],
-    ) -> None:
-        """`relieve` has connections do with less."""
-        self._relieve = relieve
-        self._queues = queues
-        self._spill = spill
-        self._commits = commits
-        self._left: list[Queue] = []
-        """Queues whose turn is yet to come."""
+    _queues: Callable[[], Iterable[Queue]]
+    _spill: PageStore
+    _commits: Commits
+    _relieve: Callable[[], None]
+    """Has connections do with less."""
+    _left: list[Queue] = field(default_factory=list, init=False)
+    """Queues whose turn is yet to come."""
 
     def rest(self) -> None:
         """Stop: messages may stay in memory again."""

@@ -10,6 +10,7 @@ first: until then it counts nothing, so that the count may be less than what wai
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from fluffle.broker.queues.journal import Journal, PageStore, UnreadableMessages
@@ -80,33 +81,21 @@ class ByteSum:
             self.took_rough(segment)
 
 
+@dataclass(slots=True, eq=False)
 class ByteCount:
     """Count of the bytes that wait in one ready list."""
 
-    __slots__ = (
-        "_journal", "_requeued", "_size_bytes", "_sizes", "_spill", "_unweighed",
-        "_unweighed_requeued", "sum",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        sizes: Sizes,
-        journal: Journal | None,
-        spill: PageStore | None,
-        requeued: RequeueOrder,
-        of_all: ByteSum,
-    ) -> None:
-        self._sizes = sizes
-        self._journal = journal
-        self._spill = spill
-        self._requeued = requeued
-        self._unweighed: list[Segment] = []
-        """In their order; some may have been taken meanwhile."""
-        self._unweighed_requeued = 0
-        """Requeued messages that are, or were, on disk only."""
-        self._size_bytes = 0
-        """Bytes of all weighed messages in this ready list."""
-        self.sum = of_all
+    _sizes: Sizes
+    _journal: Journal | None
+    _spill: PageStore | None
+    _requeued: RequeueOrder
+    sum: ByteSum
+    _unweighed: list[Segment] = field(default_factory=list, init=False)
+    """In their order; some may have been taken meanwhile."""
+    _unweighed_requeued: int = field(default=0, init=False)
+    """Requeued messages that are, or were, on disk only."""
+    _size_bytes: int = field(default=0, init=False)
+    """Bytes of all weighed messages in this ready list."""
 
     def _add(self, size_bytes: int) -> None:
         self._size_bytes += size_bytes

@@ -7,7 +7,7 @@ A `DeadMessages` is published once and forgotten, unless its messages must arriv
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Protocol, TypeAlias
 
@@ -31,6 +31,7 @@ NO_TARGETS: frozenset[object] = frozenset()
 NO_SUCCESSORS: Mapping[object, object] = MappingProxyType({})
 
 
+@dataclass(slots=True, eq=False)
 class PendingDeadLetter:
     """Arrives once every queue has it where it leads, and one at least.
 
@@ -39,38 +40,24 @@ class PendingDeadLetter:
     Queues are distinguished by anything but their names: one that is made anew has nothing yet.
     """
 
-    __slots__ = (
-        "_awaited",
-        "_on_result",
-        "_successors",
-        "_sure",
-        "doubt",
-        "is_refused",
-        "reached",
-        "sequence",
-        "tries",
-    )  # fmt: skip
-
-    def __init__(self, on_result: OnDeadLetterResult, sequence: int = 0) -> None:
-        """`sequence`: its number in its queue, if it has one there.
-
-        `on_result` may be called before a try is over, and after the next has begun: queues may say
-        something late.  Or never: then nothing is heard."""
-        self._on_result = on_result
-        self._awaited = NO_TARGETS
-        self._sure = NO_TARGETS
-        """Targets that have the message and will confirm it, or end with this process."""
-        self._successors = NO_SUCCESSORS
-        """Targets that replaced others of these before they confirmed, by the one replaced."""
-        self.reached = NO_TARGETS
-        """Targets known to have the message."""
-        self.sequence = sequence
-        self.tries = 0
-        self.doubt = 0
-        """Confirmation that must arrive before the message can be let go; 0 if each try was
-        routed."""
-        self.is_refused = False
-        """True if this try is known to have failed."""
+    _on_result: OnDeadLetterResult
+    """May be called before a try is over, and after the next has begun: queues may say something
+    late.  Or never: then nothing is heard."""
+    sequence: int = 0
+    """Its number in its queue, if it has one there."""
+    _awaited: frozenset[object] = field(default=NO_TARGETS, init=False)
+    _sure: frozenset[object] = field(default=NO_TARGETS, init=False)
+    """Targets that have the message and will confirm it, or end with this process."""
+    _successors: Mapping[object, object] = field(default_factory=lambda: NO_SUCCESSORS, init=False)
+    """Targets that replaced others of these before they confirmed, by the one replaced."""
+    reached: frozenset[object] = NO_TARGETS
+    """Targets known to have the message."""
+    tries: int = 0
+    doubt: int = 0
+    """Confirmation that must arrive before the message can be let go; 0 if each try was
+    routed."""
+    is_refused: bool = False
+    """True if this try is known to have failed."""
 
     def lead(self, queues: Iterable[object]) -> frozenset[object]:
         """Where it leads now: to which of them it has to be put with this try."""
@@ -182,25 +169,16 @@ Bury: TypeAlias = Callable[[DeathReason, TakenMessages], None]
 """Is given what has died in front of a queue, and why."""
 
 
+@dataclass(slots=True, eq=False)
 class AtMostOnceDeadLettering:
     """Dead-lettering of a queue whose journal, if it has one, is notified and not asked."""
 
-    __slots__ = ("_dead_letter", "_journal", "_spec", "settings")
-
-    def __init__(
-        self,
-        spec: QueueSpec,
-        settings: QueueSettings,
-        journal: Journal | None,
-        dead_letter: RepublishDeadLetters | None,
-    ) -> None:
-        """Make the dead lettering; `dead_letter` is None where dead messages are not
-        republished."""
-        self._spec = spec
-        self._journal = journal
-        self._dead_letter = dead_letter
-        self.settings = settings
-        """Settings of the queue, among them the dead letter exchange."""
+    _spec: QueueSpec
+    settings: QueueSettings
+    """Settings of the queue, among them the dead letter exchange."""
+    _journal: Journal | None
+    _dead_letter: RepublishDeadLetters | None
+    """None where dead messages are not republished."""
 
     @property
     def are_wanted(self) -> bool:

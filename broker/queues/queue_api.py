@@ -11,7 +11,7 @@ the channel's record of what is unacknowledged.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from enum import Enum, auto
 from typing import Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
@@ -483,62 +483,32 @@ class Sink(Protocol):
         """Handle a change of the single active consumer: see `Consumer.is_active`."""
 
 
+@dataclass(slots=True, eq=False)
 class Consumer:
     """Consumer of one basic.consume, as the queue sees it."""
 
-    __slots__ = (
-        "direct",
-        "epoch",
-        "exclusive",
-        "in_flight",
-        "is_active",
-        "no_ack",
-        "parked",
-        "prefetch",
-        "priority",
-        "queue",
-        "shared",
-        "sink",
-        "tag",
-        "timeout_ms",
-    )
-
-    def __init__(
-        self,
-        tag: str,
-        queue: QueueHandle,
-        sink: Sink,
-        *,
-        shared: SharedCredit,
-        prefetch: int = 0,
-        priority: int = 0,
-        no_ack: bool = False,
-        exclusive: bool = False,
-        timeout_ms: int | None = None,
-        direct: DirectWriter | None = None,
-        epoch: int = 0,
-    ) -> None:
-        self.tag = tag
-        self.queue = queue
-        self.sink = sink
-        self.shared = shared
-        self.prefetch = prefetch
-        """How many of its messages may be unsettled at once; 0 means no limit."""
-        self.priority = priority
-        self.no_ack = no_ack
-        self.exclusive = exclusive
-        self.timeout_ms = timeout_ms
-        """See `Holder`."""
-        self.direct = direct
-        """Where messages may go that need no place in the queue, if anywhere."""
-        self.epoch = epoch
-        """Above 0 the consumer of its tag is one, over whatever connection: it takes the place of
-        those of lower epochs, whose messages come back."""
-        self.in_flight = 0
-        """Invariant: 0 for a consumer with no_ack."""
-        self.parked = False
-        self.is_active = True
-        """True if it is served: False while another is the single active consumer of its queue."""
+    tag: str
+    queue: QueueHandle
+    sink: Sink
+    _: KW_ONLY
+    shared: SharedCredit
+    prefetch: int = 0
+    """How many of its messages may be unsettled at once; 0 means no limit."""
+    priority: int = 0
+    no_ack: bool = False
+    exclusive: bool = False
+    timeout_ms: int | None = None
+    """See `Holder`."""
+    direct: DirectWriter | None = None
+    """Where messages may go that need no place in the queue, if anywhere."""
+    epoch: int = 0
+    """Above 0 the consumer of its tag is one, over whatever connection: it takes the place of
+    those of lower epochs, whose messages come back."""
+    in_flight: int = 0
+    """Invariant: 0 for a consumer with no_ack."""
+    parked: bool = False
+    is_active: bool = True
+    """True if it is served: False while another is the single active consumer of its queue."""
 
     @property
     def is_single_step(self) -> bool:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import KW_ONLY, dataclass
 from heapq import heappop, heappush, heapreplace
 from typing import NamedTuple, Protocol, TypeAlias
 
@@ -28,36 +29,23 @@ FETCH_BYTES_MAX = 1_048_576
 UNLIMITED_BYTES = 1 << 62
 
 
+@dataclass(slots=True, eq=False)
 class RequeuedRun:
     """Messages that came back together, in rising sequence; read from `head` on."""
 
-    __slots__ = (
-        "contents", "counts", "expiries", "head", "is_recorded", "origins", "sequences",
-        "weighed_from",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        origins: list[Origin],
-        contents: list[bytes],
-        sequences: Sequence[int],
-        *,
-        counts: Counts = NEW,
-        is_recorded: bool = False,
-        expiries: Expiries | None = None,
-    ) -> None:
-        self.origins = origins
-        self.contents = contents
-        """Invariant: one a message, or none while they are on disk only."""
-        self.sequences = sequences
-        self.counts = counts
-        """Delivery counts of each of them, this requeue included."""
-        self.is_recorded = is_recorded
-        self.expiries = expiries
-        """None if none of them ever expires."""
-        self.head = 0
-        self.weighed_from = 0
-        """The bytes of those in front of it are not counted, where bytes that wait are."""
+    origins: list[Origin]
+    contents: list[bytes]
+    """Invariant: one a message, or none while they are on disk only."""
+    sequences: Sequence[int]
+    _: KW_ONLY
+    counts: Counts = NEW
+    """Delivery counts of each of them, this requeue included."""
+    is_recorded: bool = False
+    expiries: Expiries | None = None
+    """None if none of them ever expires."""
+    head: int = 0
+    weighed_from: int = 0
+    """The bytes of those in front of it are not counted, where bytes that wait are."""
 
     @property
     def oldest(self) -> int:

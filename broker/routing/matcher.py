@@ -12,6 +12,7 @@ are not taken out at once, since to take one out of a trie takes a walk along th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from itertools import chain, islice
 from typing import Generic, Protocol, TypeVar
@@ -215,6 +216,7 @@ class FanoutMatcher:
         return len(self._bindings)
 
 
+@dataclass(slots=True, eq=False)
 class ConditionMatcher(Generic[Given_contra]):
     """Asks every binding about the properties of a message.
 
@@ -224,17 +226,12 @@ class ConditionMatcher(Generic[Given_contra]):
     asks = MatchInput.PROPERTIES
     clears_in_steps = True
 
-    __slots__ = ("_condition", "_conditions", "_given")
-
-    def __init__(
-        self,
-        condition: Callable[[Binding], MatchCondition[Given_contra]],
-        given: Callable[[Properties | None], Given_contra],
-    ) -> None:
-        """`condition` says what a binding asks, or raises PreconditionFailed."""
-        self._conditions: dict[Binding, MatchCondition[Given_contra]] = {}
-        self._condition = condition
-        self._given = given
+    _condition: Callable[[Binding], MatchCondition[Given_contra]]
+    """Returns what a binding asks, or raises PreconditionFailed."""
+    _given: Callable[[Properties | None], Given_contra]
+    _conditions: dict[Binding, MatchCondition[Given_contra]] = field(
+        default_factory=dict, init=False
+    )
 
     def check(self, binding: Binding) -> None:
         self._condition(binding)

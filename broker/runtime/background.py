@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple, TypeAlias, TypeVar
 
@@ -34,23 +35,17 @@ class ReadyTask(NamedTuple):
     failed: Callable[[Exception], None]
 
 
+@dataclass(slots=True, eq=False)
 class BackgroundTasks:
     """The chores of one node.  `on_fatal` is called with a broken assertion."""
 
-    def __init__(
-        self,
-        call_soon: Callable[[Callable[[], None]], object],
-        turn: Turn,
-        commits: Commits,
-        on_fatal: Callable[[Exception], None],
-    ) -> None:
-        self._call_soon = call_soon
-        self._turn = turn
-        self._commits = commits
-        self._on_fatal = on_fatal
-        self._due: deque[ReadyTask] = deque()
-        """Ready tasks; the one that has waited longest is first."""
-        self._is_scheduled = False
+    _call_soon: Callable[[Callable[[], None]], object]
+    _turn: Turn
+    _commits: Commits
+    _on_fatal: Callable[[Exception], None]
+    _due: deque[ReadyTask] = field(default_factory=deque, init=False)
+    """Ready tasks; the one that has waited longest is first."""
+    _is_scheduled: bool = field(default=False, init=False)
 
     @property
     def is_scheduled(self) -> bool:

@@ -11,7 +11,8 @@ would have been due first.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 from itertools import count
 from typing import Any, NamedTuple, TypeAlias
@@ -39,27 +40,23 @@ Look: TypeAlias = Callable[[Any], None]
 """Callback with the object whose time has come."""
 
 
+@dataclass(slots=True, eq=False)
 class Timers:
     """Timers of one node, on one timer of its event loop."""
 
-    def __init__(
-        self,
-        now_ms: Callable[[], int],
-        call_later: CallLater,
-        on_fatal: Callable[[Exception], None],
-    ) -> None:
-        """Make the timers; `now_ms` never goes back; `on_fatal` gets a failed assertion."""
-        self._now_ms = now_ms
-        self._call_later = call_later
-        self._on_fatal = on_fatal
-        self._heap: list[tuple[int, int, Hashable, Look]] = []
-        self._numbers = count()
-        """Numbers that order wishes for the same time."""
-        self._at_ms: dict[Hashable, int] = {}
-        """The wish of each that counts.  Invariant: it is in the heap."""
-        self._running: tuple[int, Timer] | None = None
-        """Time of the loop's timer and the timer itself, if it runs."""
-        self._is_started = False
+    _now_ms: Callable[[], int]
+    """Never goes back."""
+    _call_later: CallLater
+    _on_fatal: Callable[[Exception], None]
+    """Gets a failed assertion."""
+    _heap: list[tuple[int, int, Hashable, Look]] = field(default_factory=list, init=False)
+    _numbers: Iterator[int] = field(default_factory=count, init=False)
+    """Numbers that order wishes for the same time."""
+    _at_ms: dict[Hashable, int] = field(default_factory=dict, init=False)
+    """The wish of each that counts.  Invariant: it is in the heap."""
+    _running: tuple[int, Timer] | None = field(default=None, init=False)
+    """Time of the loop's timer and the timer itself, if it runs."""
+    _is_started: bool = field(default=False, init=False)
 
     def start(self) -> None:
         """From now on what is due is looked at: all is there that it may lead to."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from enum import StrEnum
 from itertools import count, islice
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
@@ -103,26 +103,23 @@ class TraceStep:
         return f"{text}, {self.detail}" if self.detail else text
 
 
+@dataclass(slots=True, eq=False)
 class Passage:
     """A message on its way through a queue."""
 
-    __slots__ = ("body", "exchange", "key", "number", "queue", "routing_key", "sequence", "steps")
-
-    def __init__(
-        self, queue: str, body: bytes, *, exchange: str, routing_key: str, key: int, number: int
-    ) -> None:
-        self.queue = queue
-        self.body = body
-        """Its first 40 bytes."""
-        self.exchange = exchange
-        self.routing_key = routing_key
-        self.key = key
-        """Key that it shares with messages of the same content."""
-        self.number = number
-        """Rising in the order in which messages come."""
-        self.sequence: int | None = None
-        """The queue's, once that is known."""
-        self.steps: list[TraceStep] = []
+    queue: str
+    body: bytes
+    """Its first 40 bytes."""
+    _: KW_ONLY
+    exchange: str
+    routing_key: str
+    key: int
+    """Key that it shares with messages of the same content."""
+    number: int
+    """Rising in the order in which messages come."""
+    sequence: int | None = None
+    """The queue's, once that is known."""
+    steps: list[TraceStep] = field(default_factory=list)
 
     def add(self, step: TraceStep) -> None:
         self.steps.append(step)

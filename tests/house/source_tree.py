@@ -124,14 +124,19 @@ def cycles(by: Mapping[str, set[str]]) -> list[list[str]]:
 
 
 def bundles(found: list[Module]) -> list[Bundle]:
-    """Classes that hold two callables or more, those with most first."""
+    """Classes that hold two callables or more for others, those with most first.
+
+    What the name of a field marks as the class's own is called by nothing but its methods.
+    """
     named = []
     for module in found:
         aliases = callable_aliases(module.tree)
         for node in statements(module.tree):
             if isinstance(node, ast.ClassDef):
                 count = sum(
-                    isinstance(field, ast.AnnAssign) and is_callable(field.annotation, aliases)
+                    isinstance(field, ast.AnnAssign)
+                    and not ast.unparse(field.target).startswith("_")
+                    and is_callable(field.annotation, aliases)
                     for field in node.body
                 )
                 if count >= BUNDLE_FIELDS_MIN:

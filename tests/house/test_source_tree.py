@@ -40,6 +40,9 @@ class Ports:
     size: int
 class Alone:
     touch: Callable[[], None]
+class Own:
+    _drop: Drop
+    _touch: Callable[[], None]
 """
     assert source_tree.bundles([module("broker.a", text)]) == [("broker.a", "Ports", 2)]
 

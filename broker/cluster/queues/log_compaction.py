@@ -11,7 +11,7 @@ What is live is what was so when the snapshot was taken: a member that begins wi
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from fluffle.broker.cluster.queues.ports import QueueId
@@ -43,30 +43,22 @@ class CompactionCandidate:
     """True if it was said that one of them cannot be read."""
 
 
+@dataclass(slots=True, eq=False)
 class LogCompaction:
     """Compaction of the logs of all queues with a member on a node."""
 
-    def __init__(
-        self,
-        host: Callable[[], RaftHost],
-        call_later: Callable[[float, Callable[[], None]], object],
-        on_unreadable: Callable[[QueueId, int, str], None],
-        dead_bytes_min: int = DEAD_BYTES_MIN,
-    ) -> None:
-        """`call_later` calls from within a turn of the host, if there is one by then.
-
-        `tell` hears of an entry that is whole and cannot be read, and why: of one for all that a
-        snapshot finds so.
-        """
-        self._host = host
-        self._call_later = call_later
-        self._on_unreadable = on_unreadable
-        self._unfit: dict[QueueId, set[int]] = {}
-        """Unreadable entries that the last snapshot has found, by queue."""
-        self._dead_bytes_min = dead_bytes_min
-        self._due: dict[QueueId, CompactionCandidate] = {}
-        """Candidates in turn; a queue that was compacted goes to the end."""
-        self._is_looking = False
+    _host: Callable[[], RaftHost]
+    _call_later: Callable[[float, Callable[[], None]], object]
+    """Calls from within a turn of the host, if there is one by then."""
+    _on_unreadable: Callable[[QueueId, int, str], None]
+    """Hears of an entry that is whole and cannot be read, and why: of one for all that a
+    snapshot finds so."""
+    _dead_bytes_min: int = DEAD_BYTES_MIN
+    _unfit: dict[QueueId, set[int]] = field(default_factory=dict, init=False)
+    """Unreadable entries that the last snapshot has found, by queue."""
+    _due: dict[QueueId, CompactionCandidate] = field(default_factory=dict, init=False)
+    """Candidates in turn; a queue that was compacted goes to the end."""
+    _is_looking: bool = field(default=False, init=False)
 
     def note(self, queue: QueueId, image: QueueImage) -> None:
         """A snapshot of it is being taken."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from typing import NamedTuple
@@ -118,37 +119,31 @@ class MemberUnknown(NamedTuple):
         return is_fed and progress != self.progress
 
 
+@dataclass(slots=True, eq=False)
 class QueueMembership:
     """Membership changes of all queues that are led here."""
 
-    def __init__(
-        self,
-        cluster: QueueClusterView,
-        groups: LedGroups,
-        loop: EventLoop,
-        loads: Mapping[NodeId, int],
-    ) -> None:
-        self._cluster = cluster
-        self._groups = groups
-        self._loop = loop
-        self.loads = loads
-        """How many members each node is to have."""
-        self.defined: dict[QueueId, tuple[str, QueueDefinition]] = {}
-        """With their virtual hosts."""
-        self._settling: set[QueueId] = set()
-        """Queues whose definition is being changed from here."""
-        self._looking: set[QueueId] = set()
-        """Queues that will be checked."""
-        self._due: dict[QueueId, None] = {}
-        """Queues that are checked in this turn and the next ones, because nodes have changed."""
-        self._handing: dict[QueueId, LeadershipHandover] = {}
-        """Queues whose leadership is to move away from this node, until their definition
-        changes."""
-        self._wishes: dict[QueueId, PreferredLeader] = {}
-        """Queues that another node is to lead."""
-        self._unknown: dict[tuple[QueueId, NodeId], MemberUnknown] = {}
-        """Members that are not there, as their nodes say, of queues that are led here; until
-        anything is changed about them, or they answer after all."""
+    _cluster: QueueClusterView
+    _groups: LedGroups
+    _loop: EventLoop
+    loads: Mapping[NodeId, int]
+    """How many members each node is to have."""
+    defined: dict[QueueId, tuple[str, QueueDefinition]] = field(default_factory=dict)
+    """With their virtual hosts."""
+    _settling: set[QueueId] = field(default_factory=set, init=False)
+    """Queues whose definition is being changed from here."""
+    _looking: set[QueueId] = field(default_factory=set, init=False)
+    """Queues that will be checked."""
+    _due: dict[QueueId, None] = field(default_factory=dict, init=False)
+    """Queues that are checked in this turn and the next ones, because nodes have changed."""
+    _handing: dict[QueueId, LeadershipHandover] = field(default_factory=dict, init=False)
+    """Queues whose leadership is to move away from this node, until their definition
+    changes."""
+    _wishes: dict[QueueId, PreferredLeader] = field(default_factory=dict, init=False)
+    """Queues that another node is to lead."""
+    _unknown: dict[tuple[QueueId, NodeId], MemberUnknown] = field(default_factory=dict, init=False)
+    """Members that are not there, as their nodes say, of queues that are led here; until
+    anything is changed about them, or they answer after all."""
 
     def define(self, vhost: str, definition: QueueDefinition) -> None:
         """Record a queue's new definition."""
@@ -402,6 +397,7 @@ SOON_S = 10
 come.  As RabbitMQ."""
 
 
+@dataclass(slots=True, eq=False)
 class MembershipReconciliation:
     """Reconciliation of the members of all queues that one node leads.
 
@@ -409,21 +405,13 @@ class MembershipReconciliation:
     members.
     """
 
-    def __init__(
-        self,
-        cluster: QueueClusterView,
-        groups: LedGroups,
-        members: QueueMembership,
-        config: QuorumConfig,
-        settings: SettingsFrom = by_arguments,
-    ) -> None:
-        self._cluster = cluster
-        self._groups = groups
-        self._members = members
-        self._config = config
-        self._settings = settings
-        self._due_ms: int | None = None
-        """When they are looked at next; None until the time is known."""
+    _cluster: QueueClusterView
+    _groups: LedGroups
+    _members: QueueMembership
+    _config: QuorumConfig
+    _settings: SettingsFrom = by_arguments
+    _due_ms: int | None = field(default=None, init=False)
+    """When they are looked at next; None until the time is known."""
 
     def look(self, now_ms: int) -> None:
         """Costs nothing but when it is time."""

@@ -7,7 +7,7 @@ becomes of publishes that had no outcome when their queue was deleted, `Deletion
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
@@ -271,33 +271,22 @@ NO_MARKS: list[SettlementMark] = []
 """Marks of the many queues without a question; never changed."""
 
 
+@dataclass(slots=True, eq=False)
 class SettlementBarriers:
     """Settlement barriers of one queue's session."""
 
-    __slots__ = (
-        "_call_later", "_count", "_current", "_given_up", "_is_current", "_marks", "_port",
-        "_questions", "_where",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        port: SessionPort,
-        call_later: CallLater,
-        given_up: Callable[[], BrokerError],
-        where: str,
-    ) -> None:
-        """`given_up` returns what it fails with if the outcome is not known in time."""
-        self._port = port
-        self._where = where
-        self._given_up = given_up
-        self._call_later = call_later
-        self._questions: PendingReplies[None] = NO_PENDING_REPLIES
-        self._marks: list[SettlementMark] = NO_MARKS
-        """In order."""
-        self._count = 0
-        self._current = SettlementStatus()
-        self._is_current = False
-        """True if anything was settled in it."""
+    _port: SessionPort
+    _call_later: CallLater
+    _given_up: Callable[[], BrokerError]
+    """Returns what it fails with if the outcome is not known in time."""
+    _where: str
+    _questions: PendingReplies[None] = field(default=NO_PENDING_REPLIES, init=False)
+    _marks: list[SettlementMark] = field(default_factory=lambda: NO_MARKS, init=False)
+    """In order."""
+    _count: int = field(default=0, init=False)
+    _current: SettlementStatus = field(default_factory=SettlementStatus, init=False)
+    _is_current: bool = field(default=False, init=False)
+    """True if anything was settled in it."""
 
     def asked(self) -> SettlementStatus:
         """Status once another settlement is requested."""

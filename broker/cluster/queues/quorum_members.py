@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 
 from fluffle.broker.base.clock import Clock, EventLoop
@@ -90,21 +91,17 @@ class DefinedQueues:
         return named(queue, vhost, definition)
 
 
+@dataclass(slots=True, eq=False)
 class LeaderLog:
     """Log of leader changes, as the members on this node hear of them."""
 
-    def __init__(
-        self,
-        named: Callable[[QueueId], Mapping[str, object]],
-        call_later: Callable[[float, Callable[[], None]], object],
-    ) -> None:
-        """`named`: what people call a queue, as fields of a line."""
-        self._named = named
-        self._call_later = call_later
-        self._last: dict[QueueId, KnownLeader] = {}
-        """Last leader of each queue: having none in between is not logged."""
-        self._changed: dict[QueueId, NodeId] = {}
-        """Queues whose change of leader may have to be logged, with the leader before."""
+    _named: Callable[[QueueId], Mapping[str, object]]
+    """Returns what people call a queue, as fields of a line."""
+    _call_later: Callable[[float, Callable[[], None]], object]
+    _last: dict[QueueId, KnownLeader] = field(default_factory=dict, init=False)
+    """Last leader of each queue: having none in between is not logged."""
+    _changed: dict[QueueId, NodeId] = field(default_factory=dict, init=False)
+    """Queues whose change of leader may have to be logged, with the leader before."""
 
     def heard(self, queue: QueueId, known: KnownLeader) -> None:
         """Record the leader of a queue, as far as it is known.

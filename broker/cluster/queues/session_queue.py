@@ -529,9 +529,7 @@ class SessionQueue:
 
     def _made_settlements(self) -> SettlementBarriers:
         unsettled = partial(self._not_done, ClientRequest.SETTLING)
-        self._settlements = SettlementBarriers(
-            self._port, self._call_later, unsettled, where=self._where
-        )
+        self._settlements = SettlementBarriers(self._port, self._call_later, unsettled, self._where)
         return self._settlements
 
     # Events of the session

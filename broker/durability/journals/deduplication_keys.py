@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from struct import Struct
 from struct import error as StructError  # noqa: N812  it is an exception
 
@@ -75,31 +76,26 @@ class KeyLogs:
             opened.drop()
 
 
+@dataclass(slots=True, eq=False)
 class KeyLog:
     """The `DeduplicationKeys` of one queue."""
 
-    __slots__ = (
-        "_at", "_commits", "_entries", "_fresh", "_is_dropped", "_last", "_log", "_logs", "_next",
-        "_queue", "_window",
-    )  # fmt: skip
-
-    def __init__(self, queue: int, logs: KeyLogs, log: GroupLogs, commits: Commits) -> None:
-        self._queue = queue
-        self._logs = logs
-        self._log = log
-        self._commits = commits
-        self._entries: deque[tuple[int, bytes]] = deque()
-        """Entries on disk: index, and the keys."""
-        self._last: dict[bytes, int] = {}
-        """In which entry a key is that is in several: the last of them."""
-        self._at = 0
-        """Where the first key in the first of them is that may be known."""
-        self._fresh: list[bytes] = []
-        """Keys that the next commit writes."""
-        self._window = DeduplicationWindow()
-        """Known keys: changed by the caller of `recover`."""
-        self._next = 1
-        self._is_dropped = False
+    _queue: int
+    _logs: KeyLogs
+    _log: GroupLogs
+    _commits: Commits
+    _entries: deque[tuple[int, bytes]] = field(default_factory=deque, init=False)
+    """Entries on disk: index, and the keys."""
+    _last: dict[bytes, int] = field(default_factory=dict, init=False)
+    """In which entry a key is that is in several: the last of them."""
+    _at: int = field(default=0, init=False)
+    """Where the first key in the first of them is that may be known."""
+    _fresh: list[bytes] = field(default_factory=list, init=False)
+    """Keys that the next commit writes."""
+    _window: DeduplicationWindow = field(default_factory=DeduplicationWindow, init=False)
+    """Known keys: changed by the caller of `recover`."""
+    _next: int = field(default=1, init=False)
+    _is_dropped: bool = field(default=False, init=False)
 
     def recover(self) -> DeduplicationWindow:
         """Return the known keys, before anything else is read or written.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import KW_ONLY, dataclass, field
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
@@ -77,36 +78,20 @@ class PublishCounts:
         self.counts = ObjectCounts(OF_PUBLISHES)
 
 
+@dataclass(slots=True, eq=False)
 class DeliveryCounts:
     """Counts of what one channel got from one queue."""
 
-    __slots__ = (
-        "_channel",
-        "_counters",
-        "_queue",
-        "_vhost_counters",
-        "counted",
-        "counts",
-        "is_touched",
-    )
-
-    def __init__(
-        self,
-        counters: NodeCounters,
-        vhost_counters: VhostCounters,
-        channel: ObjectCounts,
-        queue: QueueHandle,
-    ) -> None:
-        """`channel`: the counts of that."""
-        self._counters = counters
-        self._vhost_counters = vhost_counters
-        self._channel = channel
-        self._queue = queue
-        self.counts = ObjectCounts(OF_DELIVERIES)
-        self.counted = [0] * len(DELIVERED)
-        """Values that are yet to be entered."""
-        self.is_touched = False
-        """True if there may be something there."""
+    _counters: NodeCounters
+    _vhost_counters: VhostCounters
+    _channel: ObjectCounts
+    """Counts of the channel."""
+    _queue: QueueHandle
+    counts: ObjectCounts = field(default_factory=lambda: ObjectCounts(OF_DELIVERIES))
+    counted: list[int] = field(default_factory=lambda: [0] * len(DELIVERED))
+    """Values that are yet to be entered."""
+    is_touched: bool = False
+    """True if there may be something there."""
 
     def touch(self) -> None:
         """Mark these counts as changed."""
@@ -125,19 +110,16 @@ class DeliveryCounts:
             counters.enter(OF_QUEUE_DELIVERED_AT, counted, (of_queue,))
 
 
+@dataclass(slots=True, eq=False)
 class OriginCounts:
     """Messages of one origin that went the same way and are yet to be entered."""
 
-    __slots__ = ("count", "mandatory", "origin", "targets")
-
-    def __init__(
-        self, origin: Origin, targets: tuple[PublishTarget, ...] | None, *, mandatory: bool
-    ) -> None:
-        self.origin = origin
-        self.targets = targets
-        """None where they went nowhere."""
-        self.mandatory = mandatory
-        self.count = 0
+    origin: Origin
+    targets: tuple[PublishTarget, ...] | None
+    """None where they went nowhere."""
+    _: KW_ONLY
+    mandatory: bool
+    count: int = 0
 
 
 NO_ORIGIN = OriginCounts(Origin("", ""), None, mandatory=False)
@@ -406,19 +388,15 @@ class ChannelStatistics:
             self._counters.confirming[self] = None
 
 
+@dataclass(slots=True, eq=False)
 class ConnectionStatistics:
     """Counts of a connection that has opened a virtual host."""
 
-    __slots__ = ("_connection", "_counters", "counts", "vhost_counters")
-
-    def __init__(
-        self, counters: NodeCounters, connection: Client, vhost_counters: VhostCounters
-    ) -> None:
-        self._counters = counters
-        self._connection = connection
-        self.vhost_counters = vhost_counters
-        self.counts = ObjectCounts(OF_BYTES)
-        """Values that are entered."""
+    _counters: NodeCounters
+    _connection: Client
+    vhost_counters: VhostCounters
+    counts: ObjectCounts = field(default_factory=lambda: ObjectCounts(OF_BYTES))
+    """Values that are entered."""
 
     def enter(self) -> None:
         """Add what is new."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from fluffle.broker.base.errors import ResourceError
@@ -60,6 +61,7 @@ class TransactionPublish(NamedTuple):
 Settled = tuple[list[Stretch], Outcome]
 
 
+@dataclass(slots=True, eq=False)
 class Transaction:
     """All that a channel has published and settled since its last commit or rollback: the mode of
     its publisher.
@@ -67,36 +69,24 @@ class Transaction:
     It holds what is yet to be done while it is committed or rolled back.
     """
 
-    __slots__ = (
-        "_bytes",
-        "_publisher",
-        "_publishes",
-        "_requeued",
-        "_settled",
-        "_settlements",
-        "message_count",
-        "settled_count",
-        "ticket",
-    )
     is_immediate = False
     confirms = None
 
-    def __init__(self, publisher: Publisher, settlements: Settlements) -> None:
-        self._publisher = publisher
-        self._settlements = settlements
-        self._bytes = 0
-        """Bytes of the messages that it holds."""
-        self._publishes: deque[TransactionPublish] = deque()
-        self._settled: deque[Settled] = deque()
-        """Messages that are settled for good."""
-        self._requeued: deque[Settled] = deque()
-        """Messages that are to be delivered again."""
-        self.message_count = 0
-        """Messages that are to be published."""
-        self.settled_count = 0
-        """Deliveries that are to be settled."""
-        self.ticket = 0
-        """Ticket of the last commit that makes its publishes durable; 0 if none has to."""
+    _publisher: Publisher
+    _settlements: Settlements
+    _bytes: int = field(default=0, init=False)
+    """Bytes of the messages that it holds."""
+    _publishes: deque[TransactionPublish] = field(default_factory=deque, init=False)
+    _settled: deque[Settled] = field(default_factory=deque, init=False)
+    """Messages that are settled for good."""
+    _requeued: deque[Settled] = field(default_factory=deque, init=False)
+    """Messages that are to be delivered again."""
+    message_count: int = 0
+    """Messages that are to be published."""
+    settled_count: int = 0
+    """Deliveries that are to be settled."""
+    ticket: int = 0
+    """Ticket of the last commit that makes its publishes durable; 0 if none has to."""
 
     def publish(
         self, publisher: Publisher, routed_batches: Sequence[RoutedBatch], *, persistent: bool

@@ -7,7 +7,8 @@ publish that is refused, the publisher gets basic.nack.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from itertools import chain, count, islice
@@ -37,22 +38,18 @@ from fluffle.broker.vhosts.vhost import VirtualHost
 HELD = "confirms are held back"
 
 
+@dataclass(slots=True, eq=False)
 class HeldConfirms:
     """A `ByteFilter` of one connection."""
 
-    def __init__(
-        self,
-        tap: TappedConnection,
-        is_meant: Callable[[TappedConnection], bool],
-        delay: Callable[[Callable[[], None]], object],
-    ) -> None:
-        """`is_meant`: whether the tap is concerned; `delay` calls something when it is time."""
-        self._tap = tap
-        self._is_meant = is_meant
-        self._delay = delay
-        self._numbers = count()
-        self._held: dict[int, WireUnit] = {}
-        """Numbered: a later channel of the same number gets the same."""
+    _tap: TappedConnection
+    _is_meant: Callable[[TappedConnection], bool]
+    """True if the tap is concerned."""
+    _delay: Callable[[Callable[[], None]], object]
+    """Calls something when it is time."""
+    _numbers: Iterator[int] = field(default_factory=count, init=False)
+    _held: dict[int, WireUnit] = field(default_factory=dict, init=False)
+    """Numbered: a later channel of the same number gets the same."""
 
     def from_client(self, data: bytes) -> Iterable[bytes]:
         return (data,)

@@ -19,7 +19,7 @@ import struct
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -532,23 +532,20 @@ class ClientAcceptor:
             self.plans.popleft()(tap)
 
 
+@dataclass(slots=True, eq=False)
 class FaultScope:
     """Used in the loop of the broker."""
 
-    def __init__(
-        self,
-        parts: NodeContext,
-        acceptor: ClientAcceptor,
-        call_later: CallLater,
-        vhost_name: str | None,
-    ) -> None:
-        """`call_later` goes by the clock that can be moved; None: all virtual hosts."""
-        self.parts = parts
-        self.acceptor = acceptor
-        self.call_later = call_later
-        self.vhost_name = vhost_name
-        self._in_effect: dict[object, tuple[str, Callable[[], None]]] = {}
-        """In words, with what ends it; by what it is done to, or is called."""
+    parts: NodeContext
+    acceptor: ClientAcceptor
+    call_later: CallLater
+    """Goes by the clock that can be moved."""
+    vhost_name: str | None
+    """None for all virtual hosts."""
+    _in_effect: dict[object, tuple[str, Callable[[], None]]] = field(
+        default_factory=dict, init=False
+    )
+    """In words, with what ends it; by what it is done to, or is called."""
 
     def taps(self) -> Iterator[TappedConnection]:
         """Return those of the clients that have opened the virtual host."""
