@@ -25,7 +25,7 @@ from typing import Any
 
 from fluffle.raft.config import Configuration, Member
 from fluffle.raft.log import GroupId, HardState, Quarantine, SnapshotMeta
-from fluffle.raft.log_store import NewSnapshot, Staged, Write
+from fluffle.raft.log_store import NewSnapshot, Staged
 from fluffle.raft.ranges import Ranges
 from fluffle.storage.disk import Disk, View
 from fluffle.storage.entry_reader import StoredEntry
@@ -52,11 +52,8 @@ SLICE = 1024
 """No view looks at more values before it ends."""
 
 KIND_BITS = 8
-
-
-def tag_of(term: int, kind: int) -> int:
-    """Return the tag of an entry.  Terms have 56 bits: enough for an election a microsecond."""
-    return term << KIND_BITS | kind
+"""Bits of the kind in the tag of an entry; its term has the 56 before them, which are enough for an
+election a microsecond."""
 
 
 def term_of(tag: int) -> int:
@@ -315,61 +312,6 @@ def image_keys(group: int, slot: int, first: int, stop: int) -> list[bytes]:
 # Writing
 
 
-def write_group(batch: Batch, write: Write, head: Head, log: GroupLogs, *, token: int) -> None:
-    """Write everything of a write of a group that is here, in the order of its fields."""
-    group = write.group
-    if write.discard_staged:
-        discard(batch, group, head)
-    for piece in write.staged:
-        _stage(batch, group, head, piece, log)
-    last = max(map(log.last_index, head.logs))
-    if write.truncate_from is not None:
-        delete(batch, head, write.truncate_from, INDEX_END)
-        last = min(last, write.truncate_from - 1)
-    if write.install is not None:
-        _install(batch, group, head, write.install)
-        head.installed_by = token
-    last = max(last, head.image.index)
-    for index, entry in enumerate(write.entries, start=last + 1):
-        if entry.index != index:
-            raise ValueError(f"group {group} index {entry.index} does not follow {index - 1}")
-        tag = tag_of(entry.term, entry.kind)
-        batch.append(head.logs[-1], index, entry.payload, tag=tag)
-    if write.snapshot is not None:
-        _replace_image(batch, group, head, write.snapshot)
-    for first, stop in write.deletes:
-        if stop > head.image.index + 1:
-            raise ValueError(f"group {group}: deletion up to {stop}, floor {head.image.index}")
-        delete(batch, head, first, stop)
-    if write.deletes or write.install is not None:
-        head.deleted_by = token
-    if write.hard_state is not None:
-        head.hard_state = write.hard_state
-    if write.new_incarnation is not None:
-        head.incarnation = write.new_incarnation
-    if write.quarantine is not None:
-        head.quarantine = write.quarantine
-    if write.is_repaired:
-        head.quarantine = None
-    if changes_head(write):
-        batch.write(Table.RAFT, *head_value(group, head))
-
-
-def changes_head(write: Write) -> bool:
-    """True if the head of its group is written with a write."""
-    return (
-        write.hard_state is not None
-        or write.snapshot is not None
-        or write.created_as is not None
-        or write.new_incarnation is not None
-        or write.install is not None
-        or write.quarantine is not None
-        or write.discard_staged
-        or write.is_repaired
-        or bool(write.staged)
-    )
-
-
 def create(batch: Batch, group: GroupId, incarnation: int, log: GroupLogs) -> Head:
     """Create the head of a group that is made, with a log of its own."""
     return Head(incarnation, HardState(0, None), [_new_log(batch, group, log)], 0, EMPTY_IMAGE)
@@ -436,7 +378,7 @@ def retire_logs(batch: Batch, group: GroupId, head: Head, log: GroupLogs) -> Non
 # Snapshots
 
 
-def _replace_image(batch: Batch, group: GroupId, head: Head, snapshot: NewSnapshot) -> None:
+def replace_image(batch: Batch, group: GroupId, head: Head, snapshot: NewSnapshot) -> None:
     """Replace the former snapshot by this node's own, in the same slot."""
     live = snapshot.meta.live.to_bytes()
     image = ImageHead.of(snapshot.meta, len(live))
@@ -447,7 +389,7 @@ def _replace_image(batch: Batch, group: GroupId, head: Head, snapshot: NewSnapsh
     head.image = image
 
 
-def _install(batch: Batch, group: GroupId, head: Head, meta: SnapshotMeta) -> None:
+def install(batch: Batch, group: GroupId, head: Head, meta: SnapshotMeta) -> None:
     """Make what was staged the group's snapshot, or, at index 0, have none."""
     _erase_image(batch, group, head.slot, 0, head.image.size_bytes)
     if meta.index == 0:
@@ -465,7 +407,7 @@ def _install(batch: Batch, group: GroupId, head: Head, meta: SnapshotMeta) -> No
         head.logs = [*head.logs, staged.log]
 
 
-def _stage(batch: Batch, group: GroupId, head: Head, piece: Staged, log: GroupLogs) -> None:
+def stage(batch: Batch, group: GroupId, head: Head, piece: Staged, log: GroupLogs) -> None:
     """Stage a piece of a leader's snapshot: its entries into a log, its bytes behind those
     before."""
     staged, content = head.staged, piece.state
@@ -481,7 +423,7 @@ def _stage(batch: Batch, group: GroupId, head: Head, piece: Staged, log: GroupLo
     if piece.entries and not staged.log:
         staged.log = _new_log(batch, group, log)
     for entry in piece.entries:
-        tag = tag_of(entry.term, entry.kind)
+        tag = entry.term << KIND_BITS | entry.kind
         batch.append(staged.log, entry.index, entry.payload, tag=tag)
     staged.entries_through = piece.entries_through
     bytes_with_tail = staged.tail + content

@@ -23,16 +23,23 @@ from fluffle.storage import entry_reader
 from fluffle.storage.environment import RESERVE_BYTES
 from fluffle.storage.errors import Corrupt, CorruptEntry
 from fluffle.storage.heads import (
+    KIND_BITS,
     Head,
     Heads,
     create,
+    delete,
+    discard,
     drop,
+    head_value,
+    install,
     kind_of,
+    replace_image,
     retire_logs,
     rewrite,
+    stage,
     term_of,
-    write_group,
 )
+from fluffle.storage.layout import INDEX_END, Table
 from fluffle.storage.log import stretches
 from fluffle.storage.recovery import Recovery
 from fluffle.storage.reserve import LOW_BYTES
@@ -131,7 +138,46 @@ class RaftLog:
             raise ValueError(f"group {write.group} is not here")
         if write.snapshot is not None and head.installed_by <= self._durable:
             retire_logs(batch, write.group, head, self._store.log)
-        write_group(batch, write, head, self._store.log, token=token)
+        self._write_entries(batch, write, head, token)
+        if changes_head(write):
+            batch.write(Table.RAFT, *head_value(write.group, head))
+
+    def _write_entries(self, batch: Batch, write: Write, head: Head, token: int) -> None:
+        """Write what a write has beside the head, which it changes, in the order of its fields."""
+        group, log = write.group, self._store.log
+        if write.discard_staged:
+            discard(batch, group, head)
+        for piece in write.staged:
+            stage(batch, group, head, piece, log)
+        last = max(map(log.last_index, head.logs))
+        if write.truncate_from is not None:
+            delete(batch, head, write.truncate_from, INDEX_END)
+            last = min(last, write.truncate_from - 1)
+        if write.install is not None:
+            install(batch, group, head, write.install)
+            head.installed_by = token
+        last = max(last, head.image.index)
+        for index, entry in enumerate(write.entries, start=last + 1):
+            if entry.index != index:
+                raise ValueError(f"group {group} index {entry.index} does not follow {index - 1}")
+            tag = entry.term << KIND_BITS | entry.kind
+            batch.append(head.logs[-1], index, entry.payload, tag=tag)
+        if write.snapshot is not None:
+            replace_image(batch, group, head, write.snapshot)
+        for first, stop in write.deletes:
+            if stop > head.image.index + 1:
+                raise ValueError(f"group {group}: deletion up to {stop}, floor {head.image.index}")
+            delete(batch, head, first, stop)
+        if write.deletes or write.install is not None:
+            head.deleted_by = token
+        if write.hard_state is not None:
+            head.hard_state = write.hard_state
+        if write.new_incarnation is not None:
+            head.incarnation = write.new_incarnation
+        if write.quarantine is not None:
+            head.quarantine = write.quarantine
+        if write.is_repaired:
+            head.quarantine = None
 
     def _create(self, batch: Batch, group: GroupId, incarnation: int) -> None:
         if group in self._groups:
@@ -219,6 +265,21 @@ class RaftLog:
             return self._heads.state(group, offset, size)
         except Corrupt as damage:
             raise DamagedLog(group, head.image.index) from damage
+
+
+def changes_head(write: Write) -> bool:
+    """True if the head of its group is written with a write."""
+    return (
+        write.hard_state is not None
+        or write.snapshot is not None
+        or write.created_as is not None
+        or write.new_incarnation is not None
+        or write.install is not None
+        or write.quarantine is not None
+        or write.discard_staged
+        or write.is_repaired
+        or bool(write.staged)
+    )
 
 
 def _without_holes(

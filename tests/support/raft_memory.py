@@ -26,7 +26,8 @@ from fluffle.raft.log_store import (
     Write,
 )
 from fluffle.raft.ranges import Ranges
-from fluffle.storage.heads import changes_head, joined
+from fluffle.storage.heads import joined
+from fluffle.storage.raft_log import changes_head
 
 NEVER_VOTED = HardState(0, None)
 EMPTY = SnapshotMeta(0, 0, Configuration(), Ranges(), 0, 0)
