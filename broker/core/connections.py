@@ -1,4 +1,4 @@
-"""Connections of a node: which are open, how long each may act, and what ends them.
+"""Connections of a node: which are open, and what ends them.
 
 After a change of users, rights or virtual hosts many may have to be closed: a few are a turn
 (`ForcedCloses`).  A client that misses one of its deadlines (to log in, to be heard, to read its
@@ -27,18 +27,12 @@ from fluffle.broker.base.errors import BrokerError, NodeStops
 from fluffle.broker.metadata.metadata import Metadata
 from fluffle.broker.queues.journal import Owner, QueueDefinition
 from fluffle.broker.runtime.background import BackgroundTasks, Task
+from fluffle.broker.runtime.turn import Shares
 from fluffle.broker.vhosts.queue_changes import delete_owned
 from fluffle.broker.vhosts.vhost import VirtualHost
 
 if TYPE_CHECKING:
     from fluffle.broker.core.client import ClientConnection, ListedClient, SessionKeeper
-
-SHARE_S = 0.002
-"""The time that all connections that have more to do than that may take of a turn, together."""
-
-SHARE_S_MIN = 0.0002
-"""The time that each of them may take, however many they are: less would be spent on the
-changes."""
 
 FORCED_CLOSES_AT_ONCE = 25
 """Connections that are closed, or whose consumers are looked at, in a turn: each takes 0.1 ms, more
@@ -57,43 +51,6 @@ NO_ANSWER = "no answer in time"
 NOT_LOGGED_IN = "had not logged in when others needed its place"
 
 logger = logging.getLogger(__name__)
-
-
-class Shares:
-    """Time shares of the event loop, which limit how long one connection may act.
-
-    Loops read a socket again and again while there is more, so a share is not of a read: what a
-    connection has left of it counts until another has acted.  `now_s` is any clock.
-    """
-
-    __slots__ = ("_holder", "_left_s", "now_s")
-
-    def __init__(self, now_s: Callable[[], float]) -> None:
-        self.now_s = now_s
-        self._holder: object = None
-        """The connection that has acted last, if it is still there and something is left to it."""
-        self._left_s = 0.0
-
-    def begin(self, holder: object, busy: int) -> float:
-        """Until when `holder` may act, where so many others have more to do than they may."""
-        if holder is not self._holder:
-            self._holder = holder
-            self._left_s = max(SHARE_S_MIN, SHARE_S / (1 + busy))
-        return self.now_s() + self._left_s
-
-    def forget(self, holder: object) -> None:
-        """The connection is there no more."""
-        if self._holder is holder:
-            self._holder = None
-
-    def end(self, until_s: float) -> bool:
-        """The connection has acted; whether its share is used up, so that it has to wait for the
-        others."""
-        self._left_s = until_s - self.now_s()
-        if self._left_s > 0:
-            return False
-        self._holder = None
-        return True
 
 
 class Owners:

@@ -7,6 +7,9 @@ makes a batch: while one turn writes, the next one's input grows.
 What fails here is a bug: it is logged and left alone until it is touched again, and the others
 have their turn.  A broken assertion is more: what the node believes is wrong, and it must end.  So
 must one that cannot record: it would go on taking messages and never answer for one.
+
+Input shares the loop's time: each connection that has more to do than `Shares` gives it waits for
+the others.
 """
 
 import logging
@@ -20,6 +23,13 @@ logger = logging.getLogger(__name__)
 
 LARGE_READ_BYTES = 128 << 10
 """Half of what loops read at once: the socket has more then, mostly, and is read again at once."""
+
+SHARE_S = 0.002
+"""The time that all connections that have more to do than that may take of a turn, together."""
+
+SHARE_S_MIN = 0.0002
+"""The time that each of them may take, however many they are: less would be spent on the
+changes."""
 
 
 class Flushable(Protocol):
@@ -199,3 +209,40 @@ class Turn:
 
 def do_nothing() -> None:
     """Do nothing: a node without a store records nothing."""
+
+
+class Shares:
+    """Time shares of the event loop, which limit how long one connection may act.
+
+    Loops read a socket again and again while there is more, so a share is not of a read: what a
+    connection has left of it counts until another has acted.  `now_s` is any clock.
+    """
+
+    __slots__ = ("_holder", "_left_s", "now_s")
+
+    def __init__(self, now_s: Callable[[], float]) -> None:
+        self.now_s = now_s
+        self._holder: object = None
+        """The connection that has acted last, if it is still there and something is left to it."""
+        self._left_s = 0.0
+
+    def begin(self, holder: object, busy: int) -> float:
+        """Until when `holder` may act, where so many others have more to do than they may."""
+        if holder is not self._holder:
+            self._holder = holder
+            self._left_s = max(SHARE_S_MIN, SHARE_S / (1 + busy))
+        return self.now_s() + self._left_s
+
+    def forget(self, holder: object) -> None:
+        """The connection is there no more."""
+        if self._holder is holder:
+            self._holder = None
+
+    def end(self, until_s: float) -> bool:
+        """The connection has acted; whether its share is used up, so that it has to wait for the
+        others."""
+        self._left_s = until_s - self.now_s()
+        if self._left_s > 0:
+            return False
+        self._holder = None
+        return True

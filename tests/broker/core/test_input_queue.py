@@ -24,7 +24,7 @@ from fluffle.broker.alarms.alarms import Alarms, watermarks_of
 from fluffle.broker.base.errors import BrokerError, InternalError, NotFound, QueueDeleted
 from fluffle.broker.config.config import Config
 from fluffle.broker.core import pending_requests
-from fluffle.broker.core.connections import SHARE_S, Connections, Deadlines
+from fluffle.broker.core.connections import Connections, Deadlines
 from fluffle.broker.core.input_queue import (
     EVENT_COST,
     SHORT_READ_BYTES,
@@ -48,6 +48,7 @@ from fluffle.broker.metadata.change import NOTHING
 from fluffle.broker.metadata.metadata import LOCAL_READ_BARRIER, ReadBarrier
 from fluffle.broker.process.sockets import QUICK_ACK
 from fluffle.broker.queues.queue_api import Deferred
+from fluffle.broker.runtime.turn import SHARE_S
 from fluffle.protocol.steps import Steps
 from tests.support.fakes import FakeTransport, Scheduler
 from tests.support.read_barrier import ManualReadBarrier

@@ -6,9 +6,9 @@ from itertools import count
 
 import pytest
 
-from fluffle.broker.core.connections import SHARE_S
 from fluffle.broker.core.publisher import TARGETS_AT_ONCE
 from fluffle.broker.queues.publish_target import PublishReceipt
+from fluffle.broker.runtime.turn import SHARE_S
 from fluffle.protocol.methods import Basic, Queue, Tx, encode_method, make
 from tests.broker.protocols.amqp091.test_deferred_answers import SlowQueue
 from tests.mutants.mutant import Mutant

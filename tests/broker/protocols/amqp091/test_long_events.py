@@ -15,7 +15,6 @@ import pytest
 from fluffle.broker.access.users import Permission
 from fluffle.broker.base.errors import AccessRefused
 from fluffle.broker.core import settlement
-from fluffle.broker.core.connections import SHARE_S
 from fluffle.broker.core.output_buffer import BURST_BYTES, RUN_BYTES_MIN
 from fluffle.broker.core.publisher import TARGETS_AT_ONCE
 from fluffle.broker.protocols.amqp091 import basic_methods
@@ -23,6 +22,7 @@ from fluffle.broker.protocols.amqp091.connection import Connection
 from fluffle.broker.queues.publish_target import PublishTarget
 from fluffle.broker.queues.queue_api import QueueHandle
 from fluffle.broker.routing.bindings import DestinationKind
+from fluffle.broker.runtime.turn import SHARE_S
 from fluffle.protocol.methods import (
     Basic,
     Channel,

@@ -9,11 +9,11 @@ import pytest
 
 from fluffle.broker.base.errors import AccessRefused
 from fluffle.broker.core import publisher as publisher_module
-from fluffle.broker.core.connections import SHARE_S
 from fluffle.broker.core.route_lookup import RoutedBatch
 from fluffle.broker.protocols.amqp091 import transaction as transaction_module
 from fluffle.broker.protocols.amqp091.channel import Channel as ServerChannel
 from fluffle.broker.protocols.amqp091.transaction import COST_IN_ONE_GO
+from fluffle.broker.runtime.turn import SHARE_S
 from fluffle.protocol.methods import Basic, Channel, Queue, Tx, encode_method, make
 from fluffle.protocol.properties import Properties
 from fluffle.storage.disk import Disk, MemoryDisk

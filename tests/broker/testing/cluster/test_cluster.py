@@ -15,8 +15,9 @@ from pamqp.common import FieldTable
 
 from fluffle.broker import Cluster
 from fluffle.broker.base.errors import NotFound
-from fluffle.broker.core import connections, publisher
+from fluffle.broker.core import publisher
 from fluffle.broker.node import NodeFailed
+from fluffle.broker.runtime import turn
 from fluffle.broker.testing.cluster.node import ProcessState
 from fluffle.broker.testing.faults.faults import do
 from tests.support.quorum_queue import QUORUM, ChannelAt, bodies, declare, publish
@@ -339,8 +340,8 @@ ANSWER_S_MAX = 30.0
 def some_queues_take_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lower the limit, so that replicas have answered before the last queue is asked."""
     monkeypatch.setattr(publisher, "TARGETS_AT_ONCE", 32)
-    monkeypatch.setattr(connections, "SHARE_S", 0.00005)
-    monkeypatch.setattr(connections, "SHARE_S_MIN", 0.00005)
+    monkeypatch.setattr(turn, "SHARE_S", 0.00005)
+    monkeypatch.setattr(turn, "SHARE_S_MIN", 0.00005)
 
 
 async def bind_all(cluster: Cluster, channel_at: ChannelAt) -> None:
