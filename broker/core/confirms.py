@@ -6,6 +6,7 @@ Every publish is either accepted or refused, once.  What is known is collected i
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import NamedTuple, Protocol, TypeAlias
 
 from fluffle.broker.queues.publish_target import PartialResult, PublishReceipt
@@ -28,13 +29,13 @@ class Confirms:
     """Sequence numbers from 1, and what is known of them."""
 
     __slots__ = (
-        "_accepted",
         "_deferred",
         "_next_sequence",
         "_open",
-        "_refused",
         "_refused_count",
+        "accepted",
         "is_ended",
+        "refused",
     )
 
     def __init__(self) -> None:
@@ -43,8 +44,9 @@ class Confirms:
         """First and last of each run that waits for its queues.  Invariant: rising."""
         self._deferred: list[tuple[int, int]] = []
         """Runs that a commit will make safe: its ticket, and their first number.  Both rise."""
-        self._accepted: list[Run] = []
-        self._refused: list[Run] = []
+        self.accepted: list[Run] = []
+        """Runs that have become known as such since the last `take`; `refused` likewise."""
+        self.refused: list[Run] = []
         self._refused_count = 0
         self.is_ended = False
 
@@ -63,12 +65,12 @@ class Confirms:
 
     def accept(self, first: int) -> None:
         """Every queue has taken the run that was assigned from `first` on."""
-        self._accepted.append((first, self._open.pop(first)))
+        self.accepted.append((first, self._open.pop(first)))
 
     def refuse(self, first: int) -> None:
         """A queue has refused the run that was assigned from `first` on."""
         last = self._open.pop(first)
-        self._refused.append((first, last))
+        self.refused.append((first, last))
         self._refused_count += last - first + 1
 
     def settle(self, count: int) -> None:
@@ -79,7 +81,7 @@ class Confirms:
         """
         first = self._next_sequence
         last = self._next_sequence = first + count
-        accepted = self._accepted
+        accepted = self.accepted
         if accepted and accepted[-1][1] + 1 == first:
             accepted[-1] = (accepted[-1][0], last - 1)
         else:
@@ -124,8 +126,8 @@ class Confirms:
 
     def take(self) -> Known:
         """Take what has become known since the last call."""
-        known = Known(self._accepted, self._refused, next(iter(self._open), self._next_sequence))
-        self._accepted, self._refused = [], []
+        known = Known(self.accepted, self.refused, next(iter(self._open), self._next_sequence))
+        self.accepted, self.refused = [], []
         return known
 
     def end(self) -> None:
@@ -151,7 +153,7 @@ class PendingPublishes:
     Mostly a queue answers for all of them together, and then this costs nothing for each.
     """
 
-    __slots__ = ("_confirms", "_each", "_left", "_numbers", "_outcomes")
+    __slots__ = ("_confirms", "_count", "_each", "_left", "_numbers", "_outcomes")
 
     def __init__(
         self, confirms: Confirms, outcomes: ConfirmOutcomes, numbers: list[tuple[int, int]]
@@ -161,6 +163,7 @@ class PendingPublishes:
         self._confirms = confirms
         self._outcomes = outcomes
         self._numbers = numbers
+        self._count = sum(map(itemgetter(1), numbers))
         self._left = 0
         """Queues that have not answered yet; 0 once no answer counts any more."""
         self._each: list[int] = []
@@ -176,10 +179,6 @@ class PendingPublishes:
         if commits is not None:
             commits.wait(self, commits.ticket)
 
-    @property
-    def _count(self) -> int:
-        return sum(count for _first, count in self._numbers)
-
     def on_durable(self, ticket: int) -> None:
         """Count what is recorded on this node as one more answer."""
         del ticket
@@ -191,20 +190,14 @@ class PendingPublishes:
             return
         if self._each or (start, stop) != (0, self._count):
             self._known_apart(start, stop, is_accepted=is_accepted)
-        elif is_accepted:
-            self._left -= 1
+        else:
+            self._left = self._left - 1 if is_accepted else 0
             if self._left:
                 return
-            self._settle_all(is_accepted=True)
-        else:
-            self._left = 0
-            self._settle_all(is_accepted=False)
+            settle = self._confirms.accept if is_accepted else self._confirms.refuse
+            for first, _count in self._numbers:
+                settle(first)
         self._outcomes.settle_later(self._confirms)
-
-    def _settle_all(self, *, is_accepted: bool) -> None:
-        settle = self._confirms.accept if is_accepted else self._confirms.refuse
-        for first, _count in self._numbers:
-            settle(first)
 
     def _known_apart(self, start: int, stop: int, *, is_accepted: bool) -> None:
         """From now on each message by itself."""

@@ -298,7 +298,8 @@ class ConfirmMode:
             assert isinstance(pending, PendingEnqueue)
             commits = self._session.commits if pending.is_recorded else None
             PendingPublishes(confirms, self._outcomes, numbers).wait(pending.receipts, commits)
-        self._session.confirming[self] = None
+        if confirms.accepted or confirms.refused:
+            self._session.confirming[self] = None
 
     def report(self) -> None:
         """Say what is known at the end of a batch."""
