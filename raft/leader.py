@@ -22,7 +22,6 @@ from fluffle.raft.config import (
     Member,
     NodeId,
     Promote,
-    committed_index,
     majority_of,
     with_change,
 )
@@ -260,7 +259,7 @@ def begin_read_round(state: GroupState, leading: LeaderState, reads: PendingRead
 def confirmed_round(state: GroupState, leading: LeaderState) -> int:
     """Return the greatest round that a majority of voters has confirmed, ourselves included if
     we are one."""
-    return committed_index([round_of(state, leading, voter) for voter in state.voters])
+    return replication.committed_index([round_of(state, leading, voter) for voter in state.voters])
 
 
 def round_of(state: GroupState, leading: LeaderState, voter: Member) -> int:

@@ -145,3 +145,7 @@ class Ranges:
     def plus(self, other: "Ranges") -> "Ranges":
         """Return what is in these ranges or in `other`."""
         return Ranges.joined(sorted([*self, *other]))
+
+
+NO_RANGES = Ranges()
+"""Empty set that is shared by whatever mostly has no ranges."""

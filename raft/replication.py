@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fluffle.raft import corruption, leadership_transfer, snapshots
-from fluffle.raft.config import NodeId, committed_index
+from fluffle.raft.config import NodeId
 from fluffle.raft.log import Entry, Log, size_of
 from fluffle.raft.messages import AppendAccepted, AppendRejected, AppendRequest, RepairRequest
 from fluffle.raft.output import ReadEntries, Role
@@ -366,6 +366,14 @@ def index_of_majority(state: GroupState, leading: LeaderState) -> int:
             # mutant: M2
             durable.append(state.durable.index if state.quarantine is None else 0)
     return committed_index(durable)
+
+
+def committed_index(durable: Sequence[int]) -> int:
+    """Return the greatest index that a majority holds on disk: one number a voter, at least one.
+
+    Of rounds it is the greatest that a majority has confirmed.
+    """
+    return sorted(durable, reverse=True)[len(durable) // 2]
 
 
 def is_committable(state: GroupState, index: int) -> bool:

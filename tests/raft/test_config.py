@@ -13,9 +13,7 @@ from fluffle.raft.config import (
     Member,
     Promote,
     Remove,
-    committed_index,
     is_majority,
-    majority_of,
     with_change,
 )
 
@@ -144,15 +142,7 @@ def test_those_between_two_indexes_are_listed() -> None:
     assert history().between(9, 30) == []
 
 
-INDEXES = st.lists(st.integers(0, 9), min_size=1, max_size=7)
 VOTERS = [Member(node, 1) for node in "abcde"]
-
-
-@given(INDEXES)
-def test_the_committed_index_is_the_greatest_that_a_majority_holds(held: list[int]) -> None:
-    index = committed_index(held)
-    assert sum(other >= index for other in held) >= majority_of(len(held))
-    assert sum(other >= index + 1 for other in held) < majority_of(len(held))
 
 
 @given(st.sets(st.sampled_from(VOTERS)), st.integers(1, 5))

@@ -3,8 +3,11 @@
 from functools import partial
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fluffle.raft import replication
+from fluffle.raft.config import majority_of
 from fluffle.raft.messages import AppendRequest, SnapshotOffer
 from fluffle.raft.output import Output, Readable, ReadEntries
 from fluffle.raft.ranges import Ranges
@@ -195,3 +198,10 @@ def test_nothing_is_read_for_a_follower_while_a_snapshot_may_be_taking_it_off_th
     cluster.link_all()
     cluster.advance(5_000)
     assert cluster["b"].status().floor == a.status().floor > 0
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=7))
+def test_the_committed_index_is_the_greatest_that_a_majority_holds(held: list[int]) -> None:
+    index = replication.committed_index(held)
+    assert sum(other >= index for other in held) >= majority_of(len(held))
+    assert sum(other >= index + 1 for other in held) < majority_of(len(held))

@@ -66,7 +66,7 @@ from fluffle.broker.queues.quorum.state import (
     apply_batch,
     pass_over,
 )
-from fluffle.raft.ranges import Ranges
+from fluffle.raft.ranges import NO_RANGES, Ranges
 
 TABLES = 9
 """Number of tables of a snapshot of the first version."""
@@ -443,6 +443,6 @@ def _load_session(state: QueueState, row: object) -> None:
     state.sessions[key] = SessionRow(
         SessionId(node, *numbers),
         next_number,
-        Ranges.from_bytes(rejected),
+        Ranges.from_bytes(rejected) or NO_RANGES,
         dict(zip(answers[::2], answers[1::2], strict=True)),
     )

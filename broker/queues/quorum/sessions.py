@@ -84,7 +84,7 @@ from fluffle.broker.queues.settings import DeduplicationCache
 from fluffle.protocol.headers import delay_in
 from fluffle.protocol.properties import raw_properties
 from fluffle.raft.election import was_forced
-from fluffle.raft.ranges import Ranges
+from fluffle.raft.ranges import NO_RANGES, Ranges
 
 NO_WINDOW = DeduplicationWindow()
 """Never changed: most queues take what comes again."""
@@ -261,9 +261,6 @@ class LoggedDeduplicationKeys:
         self._kept, self._is_behind = None, False
 
 
-NONE = Ranges()
-
-
 class QuorumSessionTable:
     """All sessions of one queue."""
 
@@ -331,7 +328,7 @@ class QuorumSessionTable:
     def acknowledge(self, session: Key, below: int) -> None:
         """The client knows the outcomes of all operations below `below`."""
         known = self._state.sessions.get(session)
-        if known is None or not (known.rejected or known.answers):
+        if known is None or (known.rejected is NO_RANGES and not known.answers):
             return
         below = min(below, known.next)
         if known.rejected.within(0, below) or any(number < below for number in known.answers):
@@ -353,7 +350,7 @@ class QuorumSessionTable:
                 self._touch()
             return count
         known = min(expected - first, count)  # mutant: R4a
-        again = self._again.get(session, NONE)
+        again = self._again.get(session, NO_RANGES)
         if known and again.gaps(first, first + known):
             if self._again is EMPTY_DICT:
                 self._again = {}
@@ -373,7 +370,7 @@ class QuorumSessionTable:
         return [Effect(session, ExpectedReply(expected))]
 
     def _answered_again(self, session: Key, first: int, stop: int) -> list[Effect]:
-        left = self._again.pop(session, NONE).minus(Ranges.of((first, stop)))
+        left = self._again.pop(session, NO_RANGES).minus(Ranges.of((first, stop)))
         if left:
             self._again[session] = left
         return list(self._outcomes(session, first, stop))

@@ -61,7 +61,7 @@ from fluffle.broker.queues.quorum.facts import (
     VersionAnnounced,
 )
 from fluffle.broker.queues.quorum.runs import MarkedRuns, dealt, without
-from fluffle.raft.ranges import Ranges
+from fluffle.raft.ranges import NO_RANGES, Ranges
 
 
 class Delayed(NamedTuple):
@@ -105,7 +105,7 @@ class SessionRow:
     id: SessionId
     next: int = 1
     """The number of its next operation; all below have been done or refused."""
-    rejected: Ranges = field(default_factory=Ranges)
+    rejected: Ranges = NO_RANGES
     """Operations that were, of those whose outcome it may not know yet."""
     answers: dict[int, int] = field(default_factory=dict)
     """Answers by operation number, of operations whose answer the session may not know yet."""
@@ -386,7 +386,9 @@ def on_acknowledged(state: QueueState, fact: Acknowledged) -> None:
     session = state.session(fact.session)
     if fact.below > session.next:  # mutant: RE10
         raise InvalidEntry(f"outcomes below {fact.below} are known; {session.next} is next")
-    session.rejected = session.rejected.within(fact.below, session.next)  # mutant: IM14 IM15
+    session.rejected = (  # mutant: IM14 IM15
+        session.rejected.within(fact.below, session.next) or NO_RANGES
+    )
     for number in [number for number in session.answers if number < fact.below]:  # mutant: IM16
         del session.answers[number]
 
