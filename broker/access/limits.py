@@ -59,10 +59,6 @@ Counts: TypeAlias = Mapping[LimitedResource, dict[str, int]]
 entry."""
 
 
-def ignore_change(_what: LimitedResource, _name: str) -> None:
-    """Ignore a change of the counts: no other node is informed."""
-
-
 @dataclass(slots=True)
 class Usage:
     """How many there are on this node, and on the others as far as they have said."""
@@ -72,7 +68,8 @@ class Usage:
     )
     elsewhere: dict[str, Counts] = field(default_factory=dict)
     """Counts on the other nodes, by node."""
-    on_change: Callable[[LimitedResource, str], None] = ignore_change
+    on_change: Callable[[LimitedResource, str], None] | None = None
+    """Tells the other nodes of a change, where there are any."""
 
     @property
     def connection_count(self) -> int:
@@ -106,4 +103,5 @@ class Usage:
             counts[name] = count
         else:
             counts.pop(name, None)
-        self.on_change(what, name)
+        if self.on_change is not None:
+            self.on_change(what, name)

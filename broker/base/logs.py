@@ -53,10 +53,15 @@ class EventRecord(logging.LogRecord):
 
 
 class LineHandler(logging.StreamHandler[TextIO]):
-    """Handler that writes each record at once."""
+    """Handler that writes each record at once; its caller has the lock."""
 
-    def flush(self) -> None:
-        self.stream.flush()  # the only caller that matters has the lock already
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line, stream = self.format(record), self.stream
+            stream.write(f"{line}\n")
+            stream.flush()
+        except Exception:  # noqa: BLE001 - as all handlers do: a line that is lost ends nothing
+            self.handleError(record)
 
 
 def event(logger: logging.Logger, level: int, name: str, /, **fields: object) -> None:
@@ -129,7 +134,7 @@ class LineFormatter(logging.Formatter):
         values: dict[str, object] = {
             "time": self._time_text(record.created),
             "level": record.levelname.lower(),
-            "event": record.getMessage(),
+            "event": record.getMessage() if record.args else str(record.msg),
         }
         for key, value in getattr(record, FIELDS_ATTRIBUTE, {}).items():
             if value is not None:
@@ -149,8 +154,11 @@ class LineFormatter(logging.Formatter):
 def text_line(values: Mapping[str, object]) -> str:
     """`2026-01-31T12:00:00.000Z info ready node=a amqp=127.0.0.1:5672`."""
     time, level, name, *fields = values.items()
-    shown = [f"{key}={_shown(value)}" for key, value in fields]
-    return " ".join((str(time[1]), str(level[1]), _one_line(str(name[1])), *shown))
+    words = [str(time[1]), str(level[1]), _one_line(str(name[1]))]
+    for key, value in fields:
+        is_plain = isinstance(value, str) and PLAIN_VALUE.fullmatch(value)
+        words.append(f"{key}={value if is_plain else _shown(value)}")
+    return " ".join(words)
 
 
 def json_line(values: Mapping[str, object]) -> str:
@@ -169,6 +177,7 @@ def _as_text(value: object) -> str:
 
 
 def _shown(value: object) -> str:
+    """Return a value as a line has it: in quotes, unless it is plain."""
     text = value if isinstance(value, str) else _as_text(value)
     if PLAIN_VALUE.fullmatch(text):
         return text

@@ -10,8 +10,9 @@ when there is room.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+from fluffle.broker.base.empty_dict import EMPTY_DICT
 from fluffle.broker.queues.queue_api import Consumer, DeliveryBatch
 
 BURST_BYTES = 1_048_576
@@ -54,6 +55,16 @@ class OutputSource(Protocol):
         """Add it to `pieces`."""
 
 
+class HeldOutput(NamedTuple):
+    """Output that waits for a commit."""
+
+    ticket: int
+    """The commit."""
+    pieces: list[bytes]
+    size_bytes: int
+    """Bytes of messages in them."""
+
+
 class OutputBuffer:
     """The output of one connection."""
 
@@ -84,9 +95,8 @@ class OutputBuffer:
         of `burst_bytes`."""
         self.ticket = 0
         """The commit that must have been done before `pieces` goes out."""
-        self._held: list[tuple[int, list[bytes], int]] = []
-        """Output that goes out before `pieces`: ticket of a commit, pieces, bytes of messages in
-        them.  Empty while nothing is held."""
+        self._held: list[HeldOutput] | None = None
+        """Output that goes out before `pieces`; None while nothing is held."""
         self._held_bytes = 0
         """Bytes of messages in all of `_held`."""
         self._durable = 0
@@ -97,8 +107,8 @@ class OutputBuffer:
         """Bytes of deliveries that were handed out and are not written yet."""
         self.writes = self.written_bytes = 0
         """How often something was, and how much."""
-        self._waiting: dict[Consumer, None] = {}
-        self._sources: dict[OutputSource, None] = {}
+        self._waiting: dict[Consumer, None] = EMPTY_DICT
+        self._sources: dict[OutputSource, None] = EMPTY_DICT
         """Sources that add their output before `pieces` goes out."""
 
     def add(self, frame: bytes) -> None:
@@ -108,6 +118,8 @@ class OutputBuffer:
 
     def ask_later(self, source: OutputSource) -> None:
         """Ask at the end of this turn what there is to say."""
+        if self._sources is EMPTY_DICT:
+            self._sources = {}
         self._sources[source] = None
         self._touch(self)
 
@@ -118,7 +130,9 @@ class OutputBuffer:
         """
         if ticket > self.ticket:
             size_bytes = self.sent_bytes - self._held_bytes
-            self._held.append((self.ticket, self.pieces, size_bytes))
+            if self._held is None:
+                self._held = []
+            self._held.append(HeldOutput(self.ticket, self.pieces, size_bytes))
             self._held_bytes += size_bytes
             self.ticket = ticket
             self.pieces = []
@@ -157,6 +171,8 @@ class OutputBuffer:
         left_bytes = BURST_BYTES - self.handed_bytes
         if left_bytes > 0 and not self.is_draining:
             return -(-left_bytes // MESSAGE_BYTES_MIN)
+        if self._waiting is EMPTY_DICT:
+            self._waiting = {}
         self._waiting[consumer] = None
         return 0
 
@@ -167,7 +183,7 @@ class OutputBuffer:
     def flush(self) -> None:
         """Write what has been collected; one call of the transport, unless it is very much."""
         if self._sources:
-            sources, self._sources = self._sources, {}
+            sources, self._sources = self._sources, EMPTY_DICT
             for source in sources:
                 source.write_output()
         if self._held or self.ticket > self._durable:
@@ -195,13 +211,14 @@ class OutputBuffer:
         """Return the output that no commit holds any more, and the bytes of messages in it."""
         due: list[bytes] = []
         size_bytes = due_count = 0
-        for ticket, pieces, of_pieces in self._held:
+        held = self._held or []
+        for ticket, pieces, of_pieces in held:
             if ticket > self._durable:
                 break
             due += pieces
             size_bytes += of_pieces
             due_count += 1
-        del self._held[:due_count]
+        self._held = held[due_count:] or None
         self._held_bytes -= size_bytes
         if not self._held and self.ticket <= self._durable:
             size_bytes = self.sent_bytes
@@ -213,7 +230,7 @@ class OutputBuffer:
     def discard(self) -> None:
         """The socket is gone: forget what was to be written, for transports may refuse it."""
         self.pieces.clear()
-        self._held.clear()
+        self._held = None
         self.ticket = self._held_bytes = 0
 
     def drained(self) -> None:
@@ -222,7 +239,7 @@ class OutputBuffer:
         self._wake()
 
     def _wake(self) -> None:
-        waiting, self._waiting = self._waiting, {}
+        waiting, self._waiting = self._waiting, EMPTY_DICT
         for consumer in waiting:
             if consumer.parked:
                 consumer.queue.wake(consumer)

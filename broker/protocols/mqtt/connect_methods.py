@@ -270,8 +270,8 @@ class ConnectRequest:
         self._kept = server.kept(key)
         # mutant: MQ27
         self._is_present = (
-            is_there(vhost, self._client_id, self._client.came_at_ms)
-            and not self._packet.clean_start
+            not self._packet.clean_start
+            and is_there(vhost, self._client_id, self._client.came_at_ms)
             and not has_lost_queue(vhost, server.states.find(key))
         )
         if self._is_present:

@@ -14,7 +14,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 from fluffle.broker.base.errors import BrokerError
@@ -51,7 +51,7 @@ from fluffle.protocol.mqtt.packets import (
     Subscribe,
     encode,
 )
-from fluffle.protocol.mqtt.properties import Properties, PropertyId
+from fluffle.protocol.mqtt.properties import Properties, PropertyId, PropertyValue
 from fluffle.protocol.mqtt.reader import Reader
 from fluffle.protocol.wire import FieldTable
 
@@ -251,7 +251,7 @@ class Connection(SocketConnection[Event]):
         self.reader.topic_alias_max = config.topic_alias_max
         self.reader.open()
         channel.vouch()
-        self.send(self._connack(accepted))
+        self.output.add(self._connack(accepted))
         self._keep_alive(packet.keep_alive_s)
         if accepted.is_present:  # else there is nothing to go on with
             if any(map(is_reserved, state.subscriptions)):
@@ -270,37 +270,37 @@ class Connection(SocketConnection[Event]):
         )
         self.go_on(packet)
 
-    def _connack(self, accepted: Accepted) -> Connack:
+    def _connack(self, accepted: Accepted) -> bytes:
         """CONNACK for a client that is let in; version 5 gets the limits."""
         config, packet = self.server.config, accepted.packet
         if packet.version < MQTT_5:
-            return Connack(ReasonCode.SUCCESS, accepted.is_present)
-        told = Properties()
-        values, asked = told.values, packet.properties
-        values[PropertyId.RECEIVE_MAXIMUM] = config.receive_max
-        values[PropertyId.MAXIMUM_PACKET_SIZE] = config.packet_bytes_max
-        values[PropertyId.TOPIC_ALIAS_MAXIMUM] = config.topic_alias_max
+            return encoded_connack(packet.version, (), is_present=accepted.is_present)
+        asked = packet.properties
+        told: list[tuple[PropertyId, PropertyValue]] = [
+            (PropertyId.RECEIVE_MAXIMUM, config.receive_max),
+            (PropertyId.MAXIMUM_PACKET_SIZE, config.packet_bytes_max),
+            (PropertyId.TOPIC_ALIAS_MAXIMUM, config.topic_alias_max),
+        ]
         if accepted.is_assigned:
-            values[PropertyId.ASSIGNED_CLIENT_IDENTIFIER] = accepted.state.client_id
+            told.append((PropertyId.ASSIGNED_CLIENT_IDENTIFIER, accepted.state.client_id))
         if accepted.state.expiry_s != asked.integer(PropertyId.SESSION_EXPIRY_INTERVAL, 0):
-            values[PropertyId.SESSION_EXPIRY_INTERVAL] = accepted.state.expiry_s
+            told.append((PropertyId.SESSION_EXPIRY_INTERVAL, accepted.state.expiry_s))
         longest_s = config.keep_alive_s_max
         if longest_s is not None and not 0 < packet.keep_alive_s <= longest_s:
-            values[PropertyId.SERVER_KEEP_ALIVE] = longest_s
+            told.append((PropertyId.SERVER_KEEP_ALIVE, longest_s))
         if config.response_information is not None and asked.integer(
             PropertyId.REQUEST_RESPONSE_INFORMATION, 0
         ):
-            values[PropertyId.RESPONSE_INFORMATION] = config.response_information
+            told.append((PropertyId.RESPONSE_INFORMATION, config.response_information))
         if not config.retained:
-            values[PropertyId.RETAIN_AVAILABLE] = 0
-        required = Properties()
+            told.append((PropertyId.RETAIN_AVAILABLE, 0))
+        required: list[tuple[PropertyId, PropertyValue]] = []
         if self.authentication is not None:
-            required.values[PropertyId.AUTHENTICATION_METHOD] = self.authentication.method
-            values.update(required.values)
+            required.append((PropertyId.AUTHENTICATION_METHOD, self.authentication.method))
         largest_bytes = asked.integer(PropertyId.MAXIMUM_PACKET_SIZE, 0)
-        connack = Connack(ReasonCode.SUCCESS, accepted.is_present, told)
-        if 0 < largest_bytes < len(encode(connack, packet.version)):
-            return Connack(ReasonCode.SUCCESS, accepted.is_present, required)
+        connack = encoded_connack(MQTT_5, (*told, *required), is_present=accepted.is_present)
+        if 0 < largest_bytes < len(connack):
+            return encoded_connack(MQTT_5, tuple(required), is_present=accepted.is_present)
         return connack
 
     def refuse_connect(self, code: ReasonCode, text: str) -> None:
@@ -539,6 +539,15 @@ class Connection(SocketConnection[Event]):
         self._counted_bytes = self.read_bytes, self.output.written_bytes
         sys.read_bytes += self.read_bytes - read
         sys.written_bytes += self.output.written_bytes - written
+
+
+@lru_cache(maxsize=64)
+def encoded_connack(
+    version: int, properties: tuple[tuple[PropertyId, PropertyValue], ...], *, is_present: bool
+) -> bytes:
+    """Return the CONNACK of a client that is let in: mostly that of the one before."""
+    connack = Connack(ReasonCode.SUCCESS, is_present, Properties(dict(properties)))
+    return encode(connack, version)
 
 
 def told_properties(client_id: str, user: Sequence[tuple[str, str]]) -> FieldTable:

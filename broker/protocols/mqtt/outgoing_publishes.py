@@ -507,13 +507,16 @@ class PublishWriter:
         "_counts",
         "_forms",
         "_last_run",
+        "_observer",
         "_origin",
         "_outgoing",
+        "_output",
         "_queue_qos",
         "_raw",
         "_shared_filter",
         "_unsent_count",
         "_variant",
+        "_vhost",
     )
 
     def __init__(
@@ -531,6 +534,8 @@ class PublishWriter:
         of QoS 0, 1 for that of all others; `last_run`: of all clients of this node;
         `shared_filter`: of the subscription by which the session shares the queue with others."""
         self._channel = channel
+        self._output, self._observer = channel.output, channel.observer
+        self._vhost = channel.session.vhost
         self._outgoing = outgoing
         self._converter = converter
         self._counts = counts
@@ -560,7 +565,7 @@ class PublishWriter:
     def send_past(self, origins: list[Origin], contents: list[bytes], content_bytes: int) -> bool:
         """Send messages of QoS 0 past the queue, as a `DirectWriter`: those of a fan-out are
         encoded once for all its clients."""
-        last, channel = self._last_run, self._channel
+        last = self._last_run
         try:
             if contents is last.passing:
                 group = last.passing_group
@@ -571,21 +576,21 @@ class PublishWriter:
             if group.origin is not self._origin or group.raw != self._raw:
                 self._find_variant(group)
             variant = self._variant
-            if variant is None or channel.session.vhost.tracer is not None:
+            if variant is None or self._vhost.tracer is not None:
                 return False
             if variant.form.qos < 0:
                 return True
-            output = channel.output
+            output = self._output
             if output.is_draining or output.handed_bytes >= BURST_BYTES:
                 return False
             output.handed_bytes += group.burst_bytes
             output.pieces.append(group.encoded.get(variant) or group.packets(variant))
             output.sent(group.burst_bytes)
             self._counts.consumed_auto_ack += len(contents)
-            if channel.observer is not None:
-                channel.observer.delivered(self._delivered(origins, contents, content_bytes))
+            if self._observer is not None:
+                self._observer.delivered(self._delivered(origins, contents, content_bytes))
         except Exception as error:  # noqa: BLE001 - a bug ends this connection, not the publisher's
-            channel.give_up(error)
+            self._channel.give_up(error)
         return True
 
     def _delivered(

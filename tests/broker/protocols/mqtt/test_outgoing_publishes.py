@@ -494,11 +494,11 @@ def test_what_a_client_does_not_read_is_dropped_beyond_its_mailbox() -> None:
 def test_messages_that_go_past_a_queue_are_counted_and_traced() -> None:
     mqtt = MqttEdge()
     client, publisher = mqtt.connect("c"), mqtt.connect("p")
-    client.subscribe("a", options=0)
-    counts = mqtt.edge.services.runtime.traffic.of(TRAFFIC_LABELS[5]).from_qos0_queues
     channel = client.connection.channel
     assert channel is not None
     channel.observer = observer = Mock()
+    client.subscribe("a", options=0)
+    counts = mqtt.edge.services.runtime.traffic.of(TRAFFIC_LABELS[5]).from_qos0_queues
     publisher.send(Publish(b"a", b"x"), Publish(b"a", b"y"))
     assert counts.consumed_auto_ack == 2
     (seen,) = observer.delivered.call_args_list
@@ -515,11 +515,11 @@ def test_messages_that_go_past_a_queue_are_counted_and_traced() -> None:
 def test_a_bug_in_what_one_client_is_sent_ends_its_connection_alone() -> None:
     mqtt = MqttEdge()
     client, other, publisher = mqtt.connect("c"), mqtt.connect("d"), mqtt.connect("p")
-    for each in (client, other):
-        each.subscribe("a", options=0)
     channel = client.connection.channel
     assert channel is not None
     channel.observer = Mock(delivered=Mock(side_effect=ValueError("a bug")))
+    for each in (client, other):
+        each.subscribe("a", options=0)
     publisher.publish("a", b"x", 1)
     assert publisher.acks() == [(PacketType.PUBACK, 1, ReasonCode.SUCCESS)]
     assert other.messages() == [("a", b"x", 0)]
