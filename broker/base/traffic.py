@@ -47,18 +47,16 @@ DISABLED = "disabled"
 in RabbitMQ's metrics."""
 
 
+@dataclass(slots=True, eq=False)
 class Deaths:
     """Messages that died in queues."""
 
-    __slots__ = ("confirmed", "died", "dropped")
-
-    def __init__(self) -> None:
-        self.died: Counter[tuple[str, str, str]] = Counter()
-        """Dead letters by the type of their queue, its strategy or `DISABLED`, and the reason:
-        counted when their leader sent them for the first time."""
-        self.confirmed = 0
-        """Dead letters that had to arrive, and did."""
-        self.dropped: Counter[DropReason] = Counter()
+    died: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    """Dead letters by the type of their queue, its strategy or `DISABLED`, and the reason: counted
+    when their leader sent them for the first time."""
+    confirmed: int = 0
+    """Dead letters that had to arrive, and did."""
+    dropped: Counter[DropReason] = field(default_factory=Counter)
 
 
 class Ledger(Protocol):
@@ -161,37 +159,28 @@ class ClientTraffic:
     dropped: Counter[ClientDrop] = field(default_factory=Counter)
 
 
+@dataclass(slots=True, eq=False)
 class Traffic:
     """All counters of a node: those of its connections and queues, and those of each protocol.
 
     A session takes those of its protocol once, so that to count costs no more than one object.
     """
 
-    __slots__ = (
-        "channels_closed",
-        "channels_opened",
-        "connections_closed",
-        "connections_opened",
-        "deaths",
-        "duplicates",
-        "logins",
-        "protocols",
-    )
+    connections_opened: int = 0
+    """Connections that got as far as a session."""
+    connections_closed: int = 0
+    """Sessions that have ended, of `connections_opened`."""
+    channels_opened: int = 0
+    channels_closed: int = 0
+    logins: dict[str, Logins] = field(default_factory=dict)
+    """Logins by label of their protocol, all versions together; see `logins_of`."""
+    protocols: dict[str, ClientTraffic] = field(default_factory=dict)
+    """Traffic of clients by the protocol's label in metrics; see `of`."""
+    deaths: Deaths = field(default_factory=Deaths)
+    duplicates: Counter[str] = field(default_factory=Counter)
+    """Messages that queues have dropped because they had had them before, by their type."""
 
-    def __init__(self) -> None:
-        self.connections_opened = 0
-        """Connections that got as far as a session."""
-        self.connections_closed = 0
-        """Sessions that have ended, of `connections_opened`."""
-        self.channels_opened = 0
-        self.channels_closed = 0
-        self.logins: dict[str, Logins] = {}
-        """Logins by label of their protocol, all versions together; see `logins_of`."""
-        self.protocols: dict[str, ClientTraffic] = {}
-        """Traffic of clients by the protocol's label in metrics; see `of`."""
-        self.deaths = Deaths()
-        self.duplicates: Counter[str] = Counter()
-        """Messages that queues have dropped because they had had them before, by their type."""
+    def __post_init__(self) -> None:
         self.show(AMQP_091)
 
     def show(self, labels: TrafficLabels) -> None:

@@ -10,6 +10,7 @@ from array import array
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from enum import Enum, auto
 from itertools import groupby
 
@@ -52,71 +53,48 @@ class SegmentLocation(Enum):
     """In memory for good: a part of what was read, which can only be read as a whole."""
 
 
+@dataclass(slots=True, eq=False)
 class Segment:
     """Ready messages, the first `head` of them already taken."""
 
-    __slots__ = (
-        "content_bytes",
-        "contents",
-        "count",
-        "earliest_ms",
-        "expiries",
-        "first_sequence",
-        "head",
-        "is_recorded",
-        "latest_ms",
-        "numbers",
-        "origins",
-        "place",
-        "redelivered",
-        "size_bytes",
-        "spilled_at",
-        "stop_sequence",
-        "ticket",
-    )
+    origins: list[Origin]
+    """Invariant, here and in every run: one a content."""
+    contents: list[bytes]
+    """Invariant: empty while they are on disk only."""
+    content_bytes: int
+    """The summed length of all contents, taken or not; on disk about that."""
+    first_sequence: int
+    _: KW_ONLY
+    ticket: int
+    """Ticket of the commit after which the disk has it; 0 if none will."""
+    expiries: Expiries | None = None
+    """None if none of them ever expires, or while they are on disk only."""
+    count: int = field(init=False)
+    """How many there are, wherever they are, taken or not."""
+    stop_sequence: int = field(init=False)
+    """Invariant: `count` more than the first, unless it was recovered and not yet read, or messages
+    of other ready lists are between its own."""
+    numbers: array[int] | None = None
+    """The sequence number of each; None if they are consecutive, or while they are on disk only."""
+    head: int = 0
+    is_recorded: bool = field(init=False)
+    """True if the journal has it."""
+    place: SegmentLocation = SegmentLocation.MEMORY
+    spilled_at: int = 0
+    """Where the spill has it, or will; 0 if it has not."""
+    redelivered: bool = False
+    size_bytes: int = UNWEIGHED
+    """Bytes that its messages count, without those taken; `UNWEIGHED` if unknown."""
+    earliest_ms: int = NEVER_MS
+    latest_ms: int = NEVER_MS
+    """None that is not taken expires before the one; all have expired with the other."""
 
-    def __init__(
-        self,
-        origins: list[Origin],
-        contents: list[bytes],
-        content_bytes: int,
-        first_sequence: int,
-        *,
-        ticket: int,
-        expiries: Expiries | None = None,
-    ) -> None:
-        self.origins = origins
-        """Invariant, here and in every run: one a content."""
-        self.contents = contents
-        """Invariant: empty while they are on disk only."""
-        self.content_bytes = content_bytes
-        """The summed length of all contents, taken or not; on disk about that."""
-        self.count = len(contents)
-        """How many there are, wherever they are, taken or not."""
-        self.first_sequence = first_sequence
-        self.stop_sequence = first_sequence + self.count
-        """Invariant: `count` more than the first, unless it was recovered and not yet read, or
-        messages of other ready lists are between its own."""
-        self.numbers: array[int] | None = None
-        """The sequence number of each; None if they are consecutive, or while they are on disk
-        only."""
-        self.head = 0
-        self.ticket = ticket
-        """Ticket of the commit after which the disk has it; 0 if none will."""
-        self.is_recorded = ticket > 0
-        """True if the journal has it."""
-        self.place = SegmentLocation.MEMORY
-        self.spilled_at = 0
-        """Where the spill has it, or will; 0 if it has not."""
-        self.redelivered = False
-        self.size_bytes = UNWEIGHED
-        """Bytes that its messages count, without those taken; `UNWEIGHED` if unknown."""
-        self.expiries = expiries
-        """None if none of them ever expires, or while they are on disk only."""
-        self.earliest_ms = self.latest_ms = NEVER_MS
-        """None that is not taken expires before the one; all have expired with the other."""
-        if expiries is not None:
-            self.earliest_ms, self.latest_ms = span_of(expiries)
+    def __post_init__(self) -> None:
+        self.count = len(self.contents)
+        self.stop_sequence = self.first_sequence + self.count
+        self.is_recorded = self.ticket > 0
+        if self.expiries is not None:
+            self.earliest_ms, self.latest_ms = span_of(self.expiries)
 
     def expire_at(self, expires_at_ms: Deadlines) -> None:
         """All there are expire then."""
@@ -355,38 +333,26 @@ class SegmentPaging:
                 segment.place = SegmentLocation.DISK
 
 
+@dataclass(slots=True, eq=False)
 class TakenMessages:
     """Messages taken off the head of a ready list together."""
 
-    __slots__ = (
-        "_unread_count", "content_bytes", "contents", "counts", "expiries", "is_exact",
-        "is_recorded", "origins", "redelivered", "sequences",
-    )  # fmt: skip
+    origins: list[Origin]
+    contents: list[bytes]
+    sequences: Sequence[int]
+    _: KW_ONLY
+    redelivered: bool
+    is_recorded: bool
+    counts: Counts = NEW
+    expiries: Expiries | None = None
+    content_bytes: int | None = None
+    """Total length of all contents, if known."""
+    _unread_count: int = field(default=0, init=False)
+    is_exact: bool = field(init=False)
+    """True if `sequences` are all of these messages: see `unread`."""
 
-    def __init__(
-        self,
-        origins: list[Origin],
-        contents: list[bytes],
-        sequences: Sequence[int],
-        *,
-        redelivered: bool,
-        is_recorded: bool,
-        counts: Counts = NEW,
-        expiries: Expiries | None = None,
-        content_bytes: int | None = None,
-    ) -> None:
-        self.origins = origins
-        self.contents = contents
-        self.content_bytes = content_bytes
-        """Total length of all contents, if known."""
-        self.sequences = sequences
-        self.redelivered = redelivered
-        self.is_recorded = is_recorded
-        self.counts = counts
-        self.expiries = expiries
-        self._unread_count = 0
-        self.is_exact = bool(contents)
-        """True if `sequences` are all of these messages: see `unread`."""
+    def __post_init__(self) -> None:
+        self.is_exact = bool(self.contents)
 
     @property
     def count(self) -> int:

@@ -53,6 +53,8 @@ if TYPE_CHECKING:
     from fluffle.broker.queues.publish_target import PublishTarget
     from fluffle.broker.queues.queue_api import Consumer, DeliveryBatch, QueueHandle
     from fluffle.broker.routing.exchange import Exchange
+    from fluffle.broker.routing.topology import Topology
+    from fluffle.storage.histogram import Histogram
 
 
 DELIVERED_AT = len(PUBLISHED)
@@ -126,61 +128,47 @@ NO_ORIGIN = OriginCounts(Origin("", ""), None, mandatory=False)
 """Placeholder before the first origin."""
 
 
+@dataclass(slots=True, eq=False)
 class ChannelStatistics:
     """Counts of one channel: a `ChannelObserver`."""
 
-    __slots__ = (
-        "_acked",
-        "_acked_queue",
-        "_by_origin",
-        "_channel",
-        "_confirmed",
-        "_confirms",
-        "_counters",
-        "_epoch",
-        "_full",
-        "_latest",
-        "_published_to",
-        "_sizes",
-        "_topology",
-        "_unconfirmed",
-        "counts",
-        "published",
-        "taken",
-        "vhost_counters",
-    )  # fmt: skip
+    _counters: NodeCounters
+    _channel: ObservedChannel | None
+    """None once it has ended."""
+    vhost_counters: VhostCounters = field(init=False)
+    _topology: Topology = field(init=False)
+    _epoch: int = field(init=False)
+    """Epoch of the topology when the exchanges in `published` were those of their names."""
+    _sizes: Histogram = field(init=False)
+    _confirms: Confirms | None = field(default=None, init=False)
+    """Confirms of the channel when it ended."""
+    _confirmed: int = field(default=0, init=False)
+    """How many of them are entered."""
+    _published_to: set[QueueHandle] = field(default_factory=set, init=False)
+    """The quorum queues that it counts as a publisher of."""
+    _unconfirmed: dict[str, int] = field(default_factory=dict, init=False)
+    """Publishes that are not known to be confirmed, by exchange."""
+    _acked_queue: QueueHandle | None = field(default=None, init=False)
+    _acked: int = field(default=0, init=False)
+    """How many messages of it were acknowledged and are yet to be counted."""
+    _latest: OriginCounts = field(default=NO_ORIGIN, init=False)
+    """The one of the last messages."""
+    _by_origin: dict[Origin, OriginCounts] = field(default_factory=dict, init=False)
+    """Messages that are yet to be entered; several origins of an exchange may share one."""
+    _full: list[OriginCounts] = field(default_factory=list, init=False)
+    """Full counts of other origins, which are yet to be entered."""
+    counts: ObjectCounts = field(default_factory=lambda: ObjectCounts(OF_CHANNEL))
+    published: dict[str, PublishCounts] = field(default_factory=dict)
+    """Counts by exchange."""
+    taken: dict[QueueHandle, DeliveryCounts] = field(default_factory=dict)
 
-    def __init__(self, counters: NodeCounters, channel: ObservedChannel) -> None:
-        self._counters = counters
-        self._channel: ObservedChannel | None = channel
-        """None once it has ended."""
-        vhost = channel.session.vhost
-        self.vhost_counters = counters.of(vhost)
-        self._topology = vhost.topology
-        self._epoch = vhost.topology.epoch
-        """Epoch of the topology when the exchanges in `published` were those of their names."""
-        self._sizes = channel.session.traffic.sizes
-        self._confirms: Confirms | None = None
-        """Confirms of the channel when it ended."""
-        self._confirmed = 0
-        """How many of them are entered."""
-        self._published_to: set[QueueHandle] = set()
-        """The quorum queues that it counts as a publisher of."""
-        self._unconfirmed: dict[str, int] = {}
-        """Publishes that are not known to be confirmed, by exchange."""
-        self._acked_queue: QueueHandle | None = None
-        self._acked = 0
-        """How many messages of it were acknowledged and are yet to be counted."""
-        self._latest = NO_ORIGIN
-        """The one of the last messages."""
-        self._by_origin: dict[Origin, OriginCounts] = {}
-        """Messages that are yet to be entered; several origins of an exchange may share one."""
-        self._full: list[OriginCounts] = []
-        """Full counts of other origins, which are yet to be entered."""
-        self.counts = ObjectCounts(OF_CHANNEL)
-        self.published: dict[str, PublishCounts] = {}
-        """Counts by exchange."""
-        self.taken: dict[QueueHandle, DeliveryCounts] = {}
+    def __post_init__(self) -> None:
+        assert self._channel is not None
+        session = self._channel.session
+        self.vhost_counters = self._counters.of(session.vhost)
+        self._topology = session.vhost.topology
+        self._epoch = self._topology.epoch
+        self._sizes = session.traffic.sizes
 
     # A `ChannelObserver`
 
