@@ -26,7 +26,8 @@ from fluffle.broker.testing.faults.tapped_transport import (
     FaultScope,
     TappedConnection,
 )
-from fluffle.broker.testing.timeline import SeenPacket, Timeline, note_packet
+from fluffle.broker.testing.recorder import short
+from fluffle.broker.testing.timeline import Actor, SeenPacket, Timeline, note_packet
 from fluffle.protocol.mqtt.codes import (
     BROKER_CODES,
     CLIENT_CODES,
@@ -269,14 +270,16 @@ class PacketRule:
         client: str | None,
         act: Action,
         *,
+        note: str = "",
         count: int | None = None,
         needs_answer: bool = False,
     ) -> None:
-        """`packet`: its sender and type; `client`: the identifier of the one that is meant;
-        `count`: None for all packets; `needs_answer`: pass over a PUBLISH of QoS 0, which has
-        none."""
+        """`packet`: its sender and type; `client`: the identifier of the one that is meant; `note`:
+        what a timeline says of it, with "{}" for the packet; `count`: None for all packets;
+        `needs_answer`: pass over a PUBLISH of QoS 0, which has none."""
         self._scope = scope
         self._packet = packet
+        self._note = note
         self._client = client
         self._act = act
         self._left = count
@@ -290,6 +293,11 @@ class PacketRule:
         is_client = self._client in (None, packet_filter.client_id)
         return is_meant and is_client and self._scope.has(packet_filter.tap)
 
+    def what(self, packet: WirePacket) -> str:
+        """Say what becomes of a packet."""
+        sender, _kind = self._packet
+        return self._note.format(f"{shown(packet)} of the {sender}")
+
     def act(self, packet_filter: PacketFilter, packet: WirePacket) -> bytes:
         """Act, and end if this was the last."""
         if self._left is not None:
@@ -297,6 +305,12 @@ class PacketRule:
             if not self._left:
                 self._scope.end(self)
         return self._act(packet_filter, packet)
+
+
+def shown(packet: WirePacket) -> str:
+    """Return type and identifier of a packet, as PUBACK 7."""
+    name = "" if packet.kind is None else packet.kind.name
+    return f"{name} {packet.packet_id}" if packet.packet_id else name
 
 
 class PacketFilter:
@@ -326,6 +340,8 @@ class PacketFilter:
                 self._introduce(packet)
             if packet.kind in CONFIRMS and packet.packet_id in self.repeated:
                 yield together
+                what = f"cut before {shown(packet)} of the client"
+                self.note(f"{what}, for the message to come again")
                 self.cut()
             if self._is_cut:
                 return
@@ -366,8 +382,15 @@ class PacketFilter:
             except InvalidPacket:
                 return packet.data  # the broker says what is wrong with it
             if passed != packet.data:
+                self.note(rule.what(packet))
                 return passed
         return packet.data
+
+    def note(self, what: str) -> None:
+        """Put a fault into the timeline of its virtual host, if that is there."""
+        timeline = self._timeline
+        if timeline is not None:
+            timeline.note(Actor(short(self.connection.name)), what)
 
     def cut(self) -> None:
         """Cut the connection behind what has passed."""
@@ -396,13 +419,18 @@ class PacketFilter:
         """Put a packet into the timeline of its virtual host, if that is there."""
         if packet.kind is PacketType.CONNACK and not self.client_id:
             self.client_id = self.connection.handshake.client_id  # the broker has named it
+        timeline = self._timeline
+        seen = None if timeline is None else self._seen(timeline, sender, packet)
+        if timeline is not None and seen is not None:
+            note_packet(timeline, seen)
+
+    @property
+    def _timeline(self) -> Timeline | None:
+        """Timeline of its virtual host, if that is there."""
         name = self.tap.vhost_name
         if name is None or name not in self.connection.services.vhosts:
-            return
-        timeline = self._acceptor.timeline_of(name)
-        seen = self._seen(timeline, sender, packet)
-        if seen is not None:
-            note_packet(timeline, seen)
+            return None
+        return self._acceptor.timeline_of(name)
 
     def _seen(self, timeline: Timeline, sender: str, packet: WirePacket) -> SeenPacket | None:
         """A packet as tests see it; None of one that is malformed."""
@@ -513,7 +541,8 @@ def cut_before(
         return b""
 
     what = f"connections are cut before {kind.name} of the {sent_by}"
-    begin_rule(scope, (sent_by, kind), act, what, client=client, count=count)
+    note = "cut before {}"
+    begin_rule(scope, (sent_by, kind), act, what, note=note, client=client, count=count)
 
 
 def duplicate_next(scope: FaultScope, *, client: str | None = None, count: int = 1) -> None:
@@ -532,7 +561,8 @@ def duplicate_next(scope: FaultScope, *, client: str | None = None, count: int =
 
     what = "messages are sent twice"
     publish = BROKER, PacketType.PUBLISH
-    begin_rule(scope, publish, act, what, client=client, count=count, needs_answer=True)
+    note = "{} is sent twice"
+    begin_rule(scope, publish, act, what, note=note, client=client, count=count, needs_answer=True)
 
 
 def refuse_next(
@@ -553,7 +583,11 @@ def refuse_next(
         raise SyntaxFailure(f"{kind.name} is refused by one of {there}")
     refuse = partial(refuse_packet, ReasonCode(code))
     what = f"{kind.name} is refused by {code:#x}"
-    begin_rule(scope, (CLIENT, kind), refuse, what, client=client, count=count, needs_answer=True)
+    note = f"{{}} is refused by {code:#x}"
+    begin_rule(
+        *(scope, (CLIENT, kind), refuse, what),
+        note=note, client=client, count=count, needs_answer=True,
+    )  # fmt: skip
 
 
 def refuse_packet(code: ReasonCode, packet_filter: PacketFilter, packet: WirePacket) -> bytes:
@@ -640,9 +674,9 @@ def limit(
         return packet.data
 
     scope.end(LIMITED)
-    shown = ", ".join(f"{name}={value}" for name, value in changes.items())
+    told = ", ".join(f"{name}={value}" for name, value in changes.items())
     packet = CLIENT, PacketType.CONNECT
-    begin_rule(scope, packet, act, f"MQTT has other limits: {shown}", key=LIMITED)
+    begin_rule(scope, packet, act, f"MQTT has other limits: {told}", key=LIMITED)
 
 
 def begin_rule(
@@ -651,6 +685,7 @@ def begin_rule(
     act: Action,
     what: str,
     *,
+    note: str = "",
     client: str | None = None,
     count: int | None = None,
     needs_answer: bool = False,
@@ -660,7 +695,7 @@ def begin_rule(
     if count is not None and count < 1:
         raise SyntaxFailure("'count' is at least 1")
     rules = scope.acceptor.packet_rules
-    rule = PacketRule(scope, packet, client, act, count=count, needs_answer=needs_answer)
+    rule = PacketRule(scope, packet, client, act, note=note, count=count, needs_answer=needs_answer)
     rules.append(rule)
     for_whom = "" if client is None else f", for client '{client}'"
     times = "" if count is None else f", {count} times"

@@ -74,6 +74,7 @@ async def test_a_connection_is_cut_before_the_acknowledgement(vhost: Vhost, vers
             assert await publisher.next() is None
         assert await payloads(subscriber) == [(b"1", False)], "it was taken"
         assert vhost.faults.in_effect == []
+        assert ": cut before PUBACK 1 of the broker\n" in await vhost.timeline()
         async with mqtt_line(vhost.mqtt_url, "p", version=version) as publisher:
             publisher.send(message(b"2"))
             assert await publisher.next() == Acks(PacketType.PUBACK, [1])
@@ -138,6 +139,7 @@ async def test_a_message_comes_twice_before_5(vhost: Vhost) -> None:
         came = [each for each in heard if isinstance(each, Publishes)]
         found = [(payload, each.dup) for each in came for payload in each.payloads]
         assert found == [(b"0", False), (b"1", False), (b"1", True), (b"2", False)]
+    assert ": PUBLISH 1 of the broker is sent twice\n" in await vhost.timeline()
 
 
 async def test_a_message_comes_again_when_a_client_of_5_is_back(vhost: Vhost) -> None:
@@ -149,6 +151,8 @@ async def test_a_message_comes_again_when_a_client_of_5_is_back(vhost: Vhost) ->
             assert await publisher.next() == Acks(PacketType.PUBACK, [1])
         assert await payloads(line) == [(b"1", False)]
         assert await line.next() is None
+    text = await vhost.timeline()
+    assert ": cut before PUBACK 1 of the client, for the message to come again\n" in text
     async with mqtt_line(vhost.mqtt_url, "s", expiry_s=HOUR_S) as line:
         assert await payloads(line) == [(b"1", True)]
 
@@ -250,6 +254,9 @@ async def test_requests_are_refused_by_a_code(vhost: Vhost) -> None:
         assert await line.next() == Ack(PacketType.PUBREC, 2, quota)
         line.send(message(b"3", packet_id=3))
         assert await line.next() == Acks(PacketType.PUBACK, [3])
+    text = await vhost.timeline()
+    assert ": SUBSCRIBE 1 of the client is refused by 0x97\n" in text
+    assert ": PUBLISH 2 of the client is refused by 0x97\n" in text
 
 
 async def test_before_5_a_publish_that_is_refused_is_not_answered(vhost: Vhost) -> None:
