@@ -9,6 +9,7 @@ meant, which is the one that a queue hands out first.
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, field
@@ -502,6 +503,18 @@ def note_packet(timeline: Timeline, packet: SeenPacket) -> None:
     """Note a packet of MQTT."""
     timeline.packets.append(packet)
     wake(timeline.watchers)
+
+
+async def until(watchers: set[Callable[[], None]], is_so: Callable[[], bool]) -> None:
+    """Return once it is so; looks again whenever watchers are called."""
+    changed = asyncio.Event()
+    watchers.add(changed.set)
+    try:
+        while not is_so():
+            changed.clear()
+            await changed.wait()
+    finally:
+        watchers.discard(changed.set)
 
 
 def wake(watchers: Iterable[Callable[[], None]]) -> None:

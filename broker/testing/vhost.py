@@ -54,6 +54,7 @@ from fluffle.broker.testing.timeline import (
     Timeline,
     TraceStep,
     origin_of,
+    until,
 )
 from fluffle.broker.transfer.republish import publish_own
 from fluffle.broker.vhosts.vhost import VirtualHost
@@ -264,21 +265,15 @@ class AssertedVhost(LoopBound, ABC):
         __tracebackhide__ = True
         check_packet(packet)
         query = PacketQuery(packet, client, topic, sent_by)
-        changed, watchers = asyncio.Event(), self._timeline.watchers
-        watchers.add(changed.set)
         try:
             async with asyncio.timeout(within):
-                while len(found := self._packets(query)) < count:
-                    changed.clear()
-                    await changed.wait()
+                await until(self._timeline.watchers, lambda: len(self._packets(query)) >= count)
         except TimeoutError:
             others = self._packets(PacketQuery(client=client))
             lines = "\n".join(some("there are", list(map(str, others[-LEFT_SHOWN_MAX:]))))
             seen = f"{len(self._packets(query))} of {count} {packet} within {within} s"
             raise AssertionError(f"{seen}; {lines or 'there are no packets at all'}") from None
-        finally:
-            watchers.discard(changed.set)
-        return found
+        return self._packets(query)
 
     def _packets(self, query: PacketQuery) -> list[SeenPacket]:
         return [each for each in self._timeline.packets if query.is_met(each)]
@@ -314,19 +309,13 @@ class AssertedVhost(LoopBound, ABC):
 
     async def _nothing_left(self, left: Callable[[], list[str]], what: str, within: float) -> None:
         __tracebackhide__ = True
-        changed, watchers = asyncio.Event(), self._timeline.watchers
-        watchers.add(changed.set)
         try:
             async with asyncio.timeout(within):
-                while left():
-                    changed.clear()
-                    await changed.wait()
+                await until(self._timeline.watchers, lambda: not left())
         except TimeoutError:
             found = left()
             lines = "\n".join(some(f"{len(found)} {what}", found))
             raise AssertionError(lines) from None
-        finally:
-            watchers.discard(changed.set)
 
 
 class Vhost(AssertedVhost):
@@ -394,20 +383,9 @@ class Vhost(AssertedVhost):
             return counts is not None and is_met(wanted, counts)
 
         try:
-            await asyncio.wait_for(self._until(is_so), within)
+            await asyncio.wait_for(until(self._turn.watchers, is_so), within)
         except TimeoutError:
             raise AssertionError(self._mismatch(queue, wanted, within)) from None
-
-    async def _until(self, is_so: Callable[[], bool]) -> None:
-        """Look after each turn."""
-        changed = asyncio.Event()
-        self._turn.watchers.add(changed.set)
-        try:
-            while not is_so():
-                changed.clear()
-                await changed.wait()
-        finally:
-            self._turn.watchers.discard(changed.set)
 
     async def messages(self, queue: str, *, count: int = PEEKED_MAX) -> list[Message]:
         """Return those that are ready, in the order in which they would be handed out; they stay as

@@ -13,6 +13,7 @@ from fluffle.broker.config.config import CLUSTER_PORT
 from fluffle.broker.queues.queue_api import QueueHandle
 from fluffle.broker.testing.clock import MovableClock
 from fluffle.broker.testing.cluster.node import ClusterNode, ProcessState
+from fluffle.broker.testing.timeline import until, wake
 
 LEADER_WITHIN_S = 10.0
 """An election takes a second if a leader has to be missed first."""
@@ -162,8 +163,7 @@ class Nodes:
 
     def changed(self) -> None:
         """Something may be otherwise than before."""
-        for watcher in tuple(self._watchers):
-            watcher()
+        wake(self._watchers)
 
     async def until(
         self, is_so: Callable[[], bool], within: float, what: Callable[[], str]
@@ -172,17 +172,11 @@ class Nodes:
 
         TimeoutError, with what is not so by then.
         """
-        changed = asyncio.Event()
-        self._watchers.add(changed.set)
         try:
             async with asyncio.timeout(within):
-                while not is_so():
-                    changed.clear()
-                    await changed.wait()
+                await until(self._watchers, is_so)
         except TimeoutError:
             raise TimeoutError(f"{what()} ({within} s; {self.shown()})") from None
-        finally:
-            self._watchers.discard(changed.set)
 
 
 def sees_majority(node: ClusterNode) -> bool:

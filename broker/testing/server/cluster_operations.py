@@ -54,64 +54,14 @@ async def nodes(cluster: Cluster) -> Row:
     }
 
 
-async def kill(place: OperationTarget) -> None:
-    """Kill a node as SIGKILL does: what is not on its disk is lost."""
-    await place.cluster.nodes.kill(place.number)
-
-
-async def stop(place: OperationTarget) -> None:
-    """Stop a node in order: others lead what it leads, and clients are notified."""
-    await place.cluster.nodes.stop(place.number)
-
-
-async def start(place: OperationTarget) -> None:
-    """Again, with the disk that it had; returns when it takes clients."""
-    await place.cluster.nodes.start(place.number)
-
-
-async def restart(place: OperationTarget) -> None:
-    """In order."""
-    await place.cluster.nodes.restart(place.number)
-
-
-async def pause(place: OperationTarget) -> None:
-    """Pause a node as SIGSTOP does: sockets stay open without answers."""
-    await place.cluster.nodes.pause(place.number)
-
-
-async def resume(place: OperationTarget) -> None:
-    """Resume a node as SIGCONT does."""
-    await place.cluster.nodes.resume(place.number)
-
-
-async def wipe(place: OperationTarget) -> None:
-    """Delete the disk of a stopped node; it joins anew at its start."""
-    await place.cluster.nodes.wipe(place.number)
-
-
 async def slow_disk(place: OperationTarget, *, ms: float) -> None:
     """Each commit takes so much longer."""
     await place.node.disk.slow(ms)
 
 
-async def fill_disk(place: OperationTarget) -> None:
-    """There is no room any more."""
-    await place.node.disk.full()
-
-
-async def fail_disk(place: OperationTarget) -> None:
-    """The next commit fails, and the node ends."""
-    await place.node.disk.fail()
-
-
 async def corrupt_disk(place: OperationTarget, *, body: str, body_encoding: str = "utf-8") -> None:
     """A byte of each entry that holds this is not what was written."""
     await place.node.disk.corrupt(bytes_of(body, body_encoding))
-
-
-async def repair_disk(place: OperationTarget) -> None:
-    """Repair the disk of a node."""
-    await place.node.disk.repair()
 
 
 async def partition(cluster: Cluster, *, sides: list[list[int]]) -> None:
@@ -168,6 +118,26 @@ async def members(place: OperationTarget, *, queue: str) -> Row:
     return {"nodes": sorted(await place.cluster.members(queue, vhost=place.vhost))}
 
 
+def of_process(name: str) -> Act:
+    """Operation that calls a method of `Nodes` for one node."""
+
+    async def act(place: OperationTarget) -> None:
+        await getattr(place.cluster.nodes, name)(place.number)
+
+    act.__doc__ = PROCESS[name]
+    return act
+
+
+def of_disk(name: str) -> Act:
+    """Operation that calls a method of a node's disk."""
+
+    async def act(place: OperationTarget) -> None:
+        await getattr(place.node.disk, name)()
+
+    act.__doc__ = DISK[name]
+    return act
+
+
 def fault(act: Callable[..., Any]) -> ControlOperation:
     """Operation that causes a broker's fault in the process of a node."""
 
@@ -202,19 +172,29 @@ ON_CLUSTER: Mapping[str, Act] = {
     "net/delay": delay,
     "net/heal": heal,
 }
+PROCESS: Mapping[str, str] = {
+    "kill": "Kill a node as SIGKILL does: what is not on its disk is lost.",
+    "stop": "Stop a node in order: others lead what it leads, and clients are notified.",
+    "start": "Again, with the disk that it had; returns when it takes clients.",
+    "restart": "In order.",
+    "pause": "Pause a node as SIGSTOP does: sockets stay open without answers.",
+    "resume": "Resume a node as SIGCONT does.",
+    "wipe": "Delete the disk of a stopped node; it joins anew at its start.",
+}
+"""Methods of `Nodes` that take the number of a node, and what each does."""
+DISK: Mapping[str, str] = {
+    "full": "There is no room any more.",
+    "fail": "The next commit fails, and the node ends.",
+    "repair": "Repair the disk of a node.",
+}
+"""Methods of a node's `FaultyDisk` without arguments, and what each does."""
 ON_NODE: Mapping[str, Act] = {
-    "kill": kill,
-    "stop": stop,
-    "start": start,
-    "restart": restart,
-    "pause": pause,
-    "resume": resume,
-    "wipe": wipe,
+    **{name: of_process(name) for name in PROCESS},
     "disk/slow": slow_disk,
-    "disk/full": fill_disk,
-    "disk/fail": fail_disk,
+    "disk/full": of_disk("full"),
+    "disk/fail": of_disk("fail"),
     "disk/corrupt": corrupt_disk,
-    "disk/repair": repair_disk,
+    "disk/repair": of_disk("repair"),
 }
 ON_QUEUES: Mapping[str, Act] = {"leader": leader, "move_leader": move_leader, "members": members}
 
