@@ -135,8 +135,13 @@ class NotedPublish:
             return
         if prepared.retain and retained is not None:
             self._waits += 1  # mutant: MQ61
-            done, failed = self._one_known, self._not_retained
-            retain(retained, session, prepared, done, failed, client_id=client_id)
+            retain(
+                *(retained, session, prepared, route),
+                done=self._one_known,
+                failed=self._not_retained,
+                client_id=client_id,
+                key=key,
+            )
         if publisher.mode.confirms is not None:
             self.settle(publisher.mode.confirms)
 
@@ -443,9 +448,12 @@ class IncomingPublishes:
             if unanswered is not None:
                 unanswered.waits += 1  # mutant: MQ62
             stored = partial(self._stored, unanswered)
-            done = partial(stored, None)
-            client_id = self._state.client_id
-            retain(self._retained, self._session, prepared, done, stored, client_id=client_id)
+            retain(
+                *(self._retained, self._session, prepared, route),
+                done=partial(stored, None),
+                failed=stored,
+                client_id=self._state.client_id,
+            )
 
     def _stored(self, unanswered: Unanswered | None, error: BrokerError | None) -> None:
         """A message is retained, or cannot be, or its packet is noted."""
