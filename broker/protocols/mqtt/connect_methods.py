@@ -39,6 +39,7 @@ from fluffle.broker.protocols.mqtt.shared_queues import LASTS, memberships
 from fluffle.broker.protocols.mqtt.sys_topics import check_may_publish_to, check_may_read
 from fluffle.broker.protocols.mqtt.topics import subscription_queue
 from fluffle.broker.protocols.mqtt.will import PendingWill, encode_record
+from fluffle.broker.queues.arguments import DeliveryGuarantee
 from fluffle.broker.queues.queue_api import Deferred
 from fluffle.broker.vhosts import queue_changes
 from fluffle.broker.vhosts.client_sessions import end_session, keep_session
@@ -347,12 +348,12 @@ class ConnectRequest:
         is_present = self._is_present
         ending = tuple(each for each in there if not is_present or each.owner is not None)
         for queue in ending:
-            if not self._may_end(vhost, queue):
+            if not self._may_end(queue):
                 raise vhost.locked(queue.name)
             session.rights.check("configure", "queue", queue.name)
         return ending
 
-    def _may_end(self, vhost: VirtualHost, queue: QueueHandle) -> bool:
+    def _may_end(self, queue: QueueHandle) -> bool:
         """True if a queue with a name of the session is of it, and not an exclusive one that a
         client of another protocol has."""
         owners, owner = self._server.services.owners, queue.owner
@@ -360,8 +361,7 @@ class ConnectRequest:
             return True
         if owner.node == owners.node:  # where the session has been taken over by now
             return False
-        found = queue_changes.subscriptions(vhost, self._server.config.exchange, queue.name)
-        return next(iter(found), None) is not None
+        return queue.spec.guarantee is not DeliveryGuarantee.AT_LEAST_ONCE  # as no session's is
 
     def _pending_will(self, session: Session) -> PendingWill | None:
         """The will as it is kept, should the node end before the connection does."""

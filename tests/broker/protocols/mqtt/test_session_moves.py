@@ -100,6 +100,20 @@ def test_who_starts_anew_at_another_node_takes_over_the_session_that_ends() -> N
     assert after.packets() == []
 
 
+def test_who_comes_elsewhere_while_it_subscribes_is_let_in() -> None:
+    """Its exclusive queue is there, and no binding yet says that it is of a subscription."""
+    nodes = MqttNodes()
+    before = nodes.begin("a", "c", expiry_s=0)
+    before.send(Subscribe(1, [("t", 1)]))
+    nodes.commit()
+    queue = nodes.edge.vhost.queues["mqtt-subscription-cqos1"]
+    assert queue.owner is not None
+    line = nodes.begin("b", "c", expiry_s=0)
+    nodes.settle()
+    assert line.expect(Connack).code is ReasonCode.SUCCESS
+    assert queue.name not in nodes.edge.vhost.queues
+
+
 def test_who_publishes_to_a_session_that_is_gone_is_not_kept_waiting() -> None:
     """His node has missed that it ended: it has come to what is so now in one go."""
     nodes = MqttNodes()
