@@ -13,6 +13,7 @@ that are not whole up to a limit.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from struct import Struct
 
 from fluffle.protocol.events import (
@@ -83,27 +84,18 @@ unpack_ack = Struct(">QB").unpack_from
 pack_frame = Struct(">BHI").pack
 
 
+@dataclass(slots=True, eq=False)
 class Assembly:
     """Message whose header or body has not come whole: the road for uncommon shapes."""
 
-    __slots__ = (
-        "body_bytes",
-        "body_bytes_missing",
-        "header",
-        "held_bytes",
-        "method_frame",
-        "parts",
-    )
-
-    def __init__(self, method_frame: bytes) -> None:
-        self.method_frame = method_frame
-        self.held_bytes = 0
-        """Bytes kept of it."""
-        self.header = b""
-        self.body_bytes = 0
-        self.body_bytes_missing = 0
-        self.parts: list[bytes | bytearray] = []
-        """The body so far; stays empty when the message is over the size limit."""
+    method_frame: bytes
+    held_bytes: int = 0
+    """Bytes kept of it."""
+    header: bytes = b""
+    body_bytes: int = 0
+    body_bytes_missing: int = 0
+    parts: list[bytes | bytearray] = field(default_factory=list)
+    """The body so far; stays empty when the message is over the size limit."""
 
     def add(self, payload: bytes) -> int:
         """Keep more of the body; how many bytes that costs."""

@@ -15,6 +15,7 @@ PROBE ----- an answer -----> REPLICATE       one request at a time; then pipelin
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from enum import Enum
 from heapq import heappop, heappush
 from typing import Protocol
@@ -42,30 +43,25 @@ UNHEARD = -1
 """In place of a commit index, of which 0 is one: the follower has heard nothing of this leader."""
 
 
+@dataclass(slots=True, eq=False)
 class SnapshotSender:
     """Transfer of one snapshot to one follower.  Invariant: what was stored is no more than what
     was sent."""
 
-    __slots__ = (
-        "has_answer", "meta", "offer_round", "sent_offset", "sent_through", "state_since_ms",
-        "stored", "under_way",
-    )  # fmt: skip
-
-    def __init__(self, meta: SnapshotMeta, offer_round: int) -> None:
-        self.meta = meta
-        self.offer_round = offer_round
-        self.has_answer = False
-        """True if the follower has said where to begin."""
-        self.sent_through = 0
-        """Live entries up to here were sent."""
-        self.sent_offset = 0
-        """Bytes of the state that were sent."""
-        self.stored = (0, 0)
-        """The same two as the follower has them on disk."""
-        self.under_way: list[tuple[int, int]] = []
-        """The two after each chunk that has no answer."""
-        self.state_since_ms: int | None = None
-        """When the first of the state was sent."""
+    meta: SnapshotMeta
+    offer_round: int
+    has_answer: bool = False
+    """True if the follower has said where to begin."""
+    sent_through: int = 0
+    """Live entries up to here were sent."""
+    sent_offset: int = 0
+    """Bytes of the state that were sent."""
+    stored: tuple[int, int] = (0, 0)
+    """The same two as the follower has them on disk."""
+    under_way: list[tuple[int, int]] = field(default_factory=list)
+    """The two after each chunk that has no answer."""
+    state_since_ms: int | None = None
+    """When the first of the state was sent."""
 
     @property
     def is_sent(self) -> bool:
@@ -88,68 +84,47 @@ class SnapshotSender:
         return self.stored > (self.sent_through, self.sent_offset)
 
 
+@dataclass(slots=True, eq=False)
 class Progress:
     """Invariant: match < next; in flight are only entries below `next` and above `match`."""
 
-    __slots__ = (
-        "_in_flight",
-        "commit",
-        "confirmed_round",
-        "first_valid_round",
-        "flow",
-        "in_flight_bytes",
-        "is_alive",
-        "is_waiting",
-        "match",
-        "member",
-        "next",
-        "probe_round",
-        "read_number",
-        "repaired_at",
-        "retry_at_ms",
-        "retry_ms",
-        "sender",
-        "sent_commit",
-        "snapshot_from",
-    )  # fmt: skip
-
-    def __init__(self, member: Member, next_index: int, *, is_alive: bool, retry_ms: int) -> None:
-        self.member = member
-        self.flow = ProgressState.PROBE
-        self.match = 0
-        """Greatest index known to be on the follower's disk, equal to the leader's log."""
-        self.next = next_index
-        """First index not yet sent."""
-        self.commit = 0
-        """Commit index that the follower is known to have; or `UNHEARD`."""
-        self.sent_commit = 0
-        """Commit index of the last request sent; or `UNHEARD`."""
-        self.is_alive = is_alive
-        """True if its node is; nothing is sent otherwise."""
-        self.is_waiting = False
-        """While PROBE: a request is under way."""
-        self.probe_round = 0
-        """Rejections of earlier rounds are out of date."""
-        self.first_valid_round = 0
-        """Whatever follows only earlier rounds is void: the follower has lost what it said."""
-        self.confirmed_round = 0
-        """The greatest round that it has answered."""
-        self.in_flight_bytes = 0
-        """Bytes of entries sent and not known to be durable."""
-        self._in_flight: list[tuple[int, int]] = []
-        """Last index and bytes of each such request, in order."""
-        self.retry_at_ms: int | None = None
-        """When to ask again, while it owes something."""
-        self.retry_ms = retry_ms
-        self.read_number: int | None = None
-        """Number of the read of the log that is under way for it."""
-        self.snapshot_from = 0
-        """A snapshot of this index or later is needed, whatever else it has."""
-        self.repaired_at = 0
-        """Index up to which everything must be on its disk before the repair that it asked for is
-        done."""
-        self.sender: SnapshotSender | None = None
-        """While SNAPSHOT, once there is one."""
+    member: Member
+    next: int
+    """First index not yet sent."""
+    _: KW_ONLY
+    is_alive: bool
+    """True if its node is; nothing is sent otherwise."""
+    retry_ms: int
+    flow: ProgressState = ProgressState.PROBE
+    match: int = 0
+    """Greatest index known to be on the follower's disk, equal to the leader's log."""
+    commit: int = 0
+    """Commit index that the follower is known to have; or `UNHEARD`."""
+    sent_commit: int = 0
+    """Commit index of the last request sent; or `UNHEARD`."""
+    is_waiting: bool = False
+    """While PROBE: a request is under way."""
+    probe_round: int = 0
+    """Rejections of earlier rounds are out of date."""
+    first_valid_round: int = 0
+    """Whatever follows only earlier rounds is void: the follower has lost what it said."""
+    confirmed_round: int = 0
+    """The greatest round that it has answered."""
+    in_flight_bytes: int = 0
+    """Bytes of entries sent and not known to be durable."""
+    _in_flight: list[tuple[int, int]] = field(default_factory=list, init=False)
+    """Last index and bytes of each such request, in order."""
+    retry_at_ms: int | None = None
+    """When to ask again, while it owes something."""
+    read_number: int | None = None
+    """Number of the read of the log that is under way for it."""
+    snapshot_from: int = 0
+    """A snapshot of this index or later is needed, whatever else it has."""
+    repaired_at: int = 0
+    """Index up to which everything must be on its disk before the repair that it asked for is
+    done."""
+    sender: SnapshotSender | None = None
+    """While SNAPSHOT, once there is one."""
 
     @property
     def in_flight_messages(self) -> int:
@@ -316,41 +291,28 @@ class Campaign:
         """True if it is to lead the first term of a new group: see `start_first_term`."""
 
 
+@dataclass(slots=True, eq=False)
 class LeaderState:
     """State that only a leader has; it goes when the leadership does."""
 
-    __slots__ = (
-        "commit_due",
-        "first_index",
-        "is_led_reported",
-        "peers",
-        "quorum_lost_at_ms",
-        "reads",
-        "round",
-        "send_commit_at_ms",
-        "transfer",
-        "uncommitted_bytes",
-    )
-
-    def __init__(self, first_index: int) -> None:
-        self.peers: dict[NodeId, Progress] = {}
-        """All members but itself: of the active configuration, and of the last committed one."""
-        self.first_index = first_index
-        """Index of the first entry of its own term.  Until that is committed nothing else counts as
-        committed.  0: there is nothing of earlier terms."""
-        self.round = 1
-        """Round of this turn's requests; one more each turn in which any was sent."""
-        self.uncommitted_bytes = 0
-        """Bytes of uncommitted entries in memory, as `size_of` counts."""
-        self.commit_due = False
-        """A majority may have more on disk than is committed."""
-        self.send_commit_at_ms: int | None = None
-        """Time at which followers get the commit index, if no append has carried it."""
-        self.quorum_lost_at_ms: int | None = None
-        self.is_led_reported = False
-        self.reads: PendingReads | None = None
-        self.transfer: Transfer | None = None
-        """While there is one, proposals are refused."""
+    first_index: int
+    """Index of the first entry of its own term.  Until that is committed nothing else counts as
+    committed.  0: there is nothing of earlier terms."""
+    peers: dict[NodeId, Progress] = field(default_factory=dict)
+    """All members but itself: of the active configuration, and of the last committed one."""
+    round: int = 1
+    """Round of this turn's requests; one more each turn in which any was sent."""
+    uncommitted_bytes: int = 0
+    """Bytes of uncommitted entries in memory, as `size_of` counts."""
+    commit_due: bool = False
+    """A majority may have more on disk than is committed."""
+    send_commit_at_ms: int | None = None
+    """Time at which followers get the commit index, if no append has carried it."""
+    quorum_lost_at_ms: int | None = None
+    is_led_reported: bool = False
+    reads: PendingReads | None = None
+    transfer: Transfer | None = None
+    """While there is one, proposals are refused."""
 
     @property
     def needs_answers(self) -> bool:

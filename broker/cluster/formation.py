@@ -26,6 +26,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
@@ -125,32 +126,26 @@ class LocalNode(Protocol):
         """Let a node in, if that is to be done by itself."""
 
 
+@dataclass(slots=True, eq=False)
 class Formation:
     """The promise of one node, those that it knows of others, and what comes of them."""
 
-    def __init__(
-        self,
-        name: NodeId,
-        configured: Founders,
-        address: ListenAddress,
-        promise: Promise,
-        node: LocalNode,
-    ) -> None:
-        """`configured`: who founds the cluster, by the options of this node; `address`: where it
-        listens, as others see it; `promise`: as it is on disk."""
-        self._name = name
-        self._configured = configured
-        self._address = address
-        self.promise = promise
-        self._node = node
-        self._is_keeping = False
-        """A promise is on its way to the disk: nothing else is promised."""
-        self.standings: dict[NodeId, FormationState] = {}
-        """The statement that each node has sent over the link that is up."""
-        self._refused: set[str] = set()
-        """The marks that were asked for in vain."""
-        self._met: dict[NodeId, str] = {}
-        """The mark that each has sent last, from where frames come."""
+    _name: NodeId
+    _configured: Founders
+    """Founders of the cluster, by the options of this node."""
+    _address: ListenAddress
+    """Where it listens, as others see it."""
+    promise: Promise
+    """The promise as it is on disk."""
+    _node: LocalNode
+    _is_keeping: bool = field(default=False, init=False)
+    """A promise is on its way to the disk: nothing else is promised."""
+    standings: dict[NodeId, FormationState] = field(default_factory=dict)
+    """The statement that each node has sent over the link that is up."""
+    _refused: set[str] = field(default_factory=set, init=False)
+    """The marks that were asked for in vain."""
+    _met: dict[NodeId, str] = field(default_factory=dict, init=False)
+    """The mark that each has sent last, from where frames come."""
 
     def start(self) -> None:
         """Go on with what was promised in an earlier life."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple, Protocol
 
@@ -235,21 +236,15 @@ class NodesListener(Protocol):
         """A node says that it does not have the metadata group."""
 
 
+@dataclass(slots=True, eq=False)
 class GroupOwnerDispatch:
     """A `GroupOwner` that asks the one whose group it is."""
 
-    def __init__(
-        self,
-        metadata: Machine,
-        hosting: GroupOwner,
-        nodes: NodesListener,
-        read_barrier: ReadBarrier,
-    ) -> None:
-        """`read_barrier`: the knowledge of definitions, and so of the groups of queues."""
-        self._metadata = metadata
-        self._hosting = hosting
-        self._nodes = nodes
-        self._read_barrier = read_barrier
+    _metadata: Machine
+    _hosting: GroupOwner
+    _nodes: NodesListener
+    _read_barrier: ReadBarrier
+    """Knowledge of definitions, and so of the groups of queues."""
 
     def make_machine(self, group: GroupId) -> Machine:
         return self._metadata if group == METADATA_GROUP else self._hosting.make_machine(group)

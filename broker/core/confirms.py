@@ -6,6 +6,7 @@ Every publish is either accepted or refused, once.  What is known is collected i
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import NamedTuple, Protocol, TypeAlias
 
@@ -25,30 +26,20 @@ class Known(NamedTuple):
     """The first number that is still open."""
 
 
+@dataclass(slots=True, eq=False)
 class Confirms:
     """Sequence numbers from 1, and what is known of them."""
 
-    __slots__ = (
-        "_deferred",
-        "_next_sequence",
-        "_open",
-        "_refused_count",
-        "accepted",
-        "is_ended",
-        "refused",
-    )
-
-    def __init__(self) -> None:
-        self._next_sequence = 1
-        self._open: dict[int, int] = {}
-        """First and last of each run that waits for its queues.  Invariant: rising."""
-        self._deferred: list[tuple[int, int]] = []
-        """Runs that a commit will make safe: its ticket, and their first number.  Both rise."""
-        self.accepted: list[Run] = []
-        """Runs that have become known as such since the last `take`; `refused` likewise."""
-        self.refused: list[Run] = []
-        self._refused_count = 0
-        self.is_ended = False
+    _next_sequence: int = field(default=1, init=False)
+    _open: dict[int, int] = field(default_factory=dict, init=False)
+    """First and last of each run that waits for its queues.  Invariant: rising."""
+    _deferred: list[tuple[int, int]] = field(default_factory=list, init=False)
+    """Runs that a commit will make safe: its ticket, and their first number.  Both rise."""
+    accepted: list[Run] = field(default_factory=list)
+    """Runs that have become known as such since the last `take`; `refused` likewise."""
+    refused: list[Run] = field(default_factory=list)
+    _refused_count: int = field(default=0, init=False)
+    is_ended: bool = False
 
     def assign(self, count: int) -> int:
         """Number `count` publishes; the first number."""

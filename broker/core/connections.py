@@ -17,6 +17,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, count
 from typing import TYPE_CHECKING, Protocol
@@ -245,21 +246,15 @@ def forced_close(reason: str) -> NodeStops:
     return NodeStops(f"broker forced connection closure with reason '{reason}'")
 
 
+@dataclass(slots=True, eq=False)
 class Deadlines:
     """Deadlines of one connection, until `end`."""
 
-    __slots__ = ("_call_later", "_hang_up", "_is_over", "_timers")
-
-    def __init__(
-        self,
-        call_later: Callable[[float, Callable[[], None]], Timer],
-        hang_up: Callable[[str], None],
-    ) -> None:
-        """`hang_up` is called with what the client has not done."""
-        self._call_later = call_later
-        self._hang_up = hang_up
-        self._timers: dict[str, Timer] = {}
-        self._is_over = False
+    _call_later: Callable[[float, Callable[[], None]], Timer]
+    _hang_up: Callable[[str], None]
+    """Called with what the client has not done."""
+    _timers: dict[str, Timer] = field(default_factory=dict, init=False)
+    _is_over: bool = field(default=False, init=False)
 
     def give(self, what: str, seconds: float, failure: str) -> None:
         """`what` has to be done in `seconds`, or it is a `failure`; what is under way goes on."""

@@ -24,7 +24,7 @@ or refused.  Who waits no more calls `publisher.end()`.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Protocol, cast
 
 from fluffle.broker.base.errors import PreconditionFailed
@@ -321,33 +321,23 @@ class ConfirmMode:
         confirms.end()
 
 
+@dataclass(slots=True, eq=False)
 class Publisher:
     """Publisher of a session: checks messages, sorts them by their queues, and enqueues them."""
 
-    __slots__ = (
-        "_outcomes",
-        "_unfinished",
-        "is_open",
-        "mode",
-        "number",
-        "observer",
-        "reply_to",
-        "session",
-    )
-
-    def __init__(self, session: Session, outcomes: PublishOutcomes, *, number: int = 0) -> None:
-        self.session = session
-        self.number = number
-        """Number of its channel; 0 where the protocol has no channels."""
-        self.mode: PublishMode = PLAIN
-        """Takes the messages that have passed all checks."""
-        self.observer: EnqueueObserver | None = None
-        self.reply_to = ""
-        """Name for direct reply-to that reaches the client; empty if it has none."""
-        self.is_open = True
-        self._outcomes = outcomes
-        self._unfinished: Steps[bool] | None = None
-        """The work that is left to be done of putting messages into very many queues."""
+    session: Session
+    _outcomes: PublishOutcomes
+    _: KW_ONLY
+    number: int = 0
+    """Number of its channel; 0 where the protocol has no channels."""
+    mode: PublishMode = PLAIN
+    """Takes the messages that have passed all checks."""
+    observer: EnqueueObserver | None = None
+    reply_to: str = ""
+    """Name for direct reply-to that reaches the client; empty if it has none."""
+    is_open: bool = True
+    _unfinished: Steps[bool] | None = field(default=None, init=False)
+    """The work that is left to be done of putting messages into very many queues."""
 
     def confirm(self) -> None:
         """Number messages from now on, and say what becomes of each."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from typing import NamedTuple, TypeAlias, TypeVar
 
@@ -113,55 +114,32 @@ class PriorityByteCounts:
         self.sum.is_unsure = any(byte_count.is_unsure for byte_count in scales)
 
 
+@dataclass(slots=True, eq=False)
 class PriorityReadyList:
     """The ready lists of one queue."""
 
-    __slots__ = (
-        "_delivery_counts",
-        "_due_ms",
-        "_filled",
-        "_front",
-        "_in_turn",
-        "_journal",
-        "_levels",
-        "_numbers",
-        "_ready_lists",
-        "_sizes",
-        "_spill",
-        "byte_count",
-        "count",
-        "is_timed",
-        "now_ms",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        levels: PriorityLevels,
-        journal: JournalByPriority | None = None,
-        spill: PageStore | None = None,
-    ) -> None:
-        self._levels = levels
-        self._numbers: SequenceNumbers | None = None
-        """Counter of sequence numbers that all ready lists share, or None if each has its own."""
-        self._delivery_counts: DeliveryCountIndex | None = None
-        self._sizes: Sizes | None = None
-        self.byte_count: PriorityByteCounts | None = None
-        """Byte counts, or None where bytes are not counted."""
-        self._journal = journal
-        self._spill = spill
-        self._ready_lists: dict[int, ReadyList] = {}
-        """Ready lists by level, each made when it is first used."""
-        self._front: ReadyList | None = None
-        """Ready list of requeued messages if they are served first: a level above all others."""
-        self._filled = 0
-        """Bit `i` if there is anything at level `i`."""
-        self._due_ms = NEVER_MS
-        """Nothing in front of any ready list expires before this."""
-        self._in_turn: list[ReadyList] = []
-        """Ready lists with messages of this turn that have no time to live."""
-        self.count = 0
-        self.is_timed = False
-        self.now_ms = 0
+    _levels: PriorityLevels
+    _journal: JournalByPriority | None = None
+    _spill: PageStore | None = None
+    _numbers: SequenceNumbers | None = field(default=None, init=False)
+    """Counter of sequence numbers that all ready lists share, or None if each has its own."""
+    _delivery_counts: DeliveryCountIndex | None = field(default=None, init=False)
+    _sizes: Sizes | None = field(default=None, init=False)
+    byte_count: PriorityByteCounts | None = None
+    """Byte counts, or None where bytes are not counted."""
+    _ready_lists: dict[int, ReadyList] = field(default_factory=dict, init=False)
+    """Ready lists by level, each made when it is first used."""
+    _front: ReadyList | None = field(default=None, init=False)
+    """Ready list of requeued messages if they are served first: a level above all others."""
+    _filled: int = field(default=0, init=False)
+    """Bit `i` if there is anything at level `i`."""
+    _due_ms: int = field(default=NEVER_MS, init=False)
+    """Nothing in front of any ready list expires before this."""
+    _in_turn: list[ReadyList] = field(default_factory=list, init=False)
+    """Ready lists with messages of this turn that have no time to live."""
+    count: int = 0
+    is_timed: bool = False
+    now_ms: int = 0
 
     @classmethod
     def around(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 
@@ -40,19 +41,14 @@ def log_failure(named: Mapping[str, object], error: Exception) -> None:
     logger.error("queue_failed", exc_info=error, extra={FIELDS_ATTRIBUTE: named})
 
 
+@dataclass(slots=True, eq=False)
 class FaultGuard:
     """Guard of leaderships: an error in one queue ends its leadership, and no other."""
 
-    def __init__(
-        self,
-        queues: Mapping[QueueId, HostedQueue],
-        call_later: Callable[[float, Callable[[], None]], object],
-        on_failure: OnFailure,
-    ) -> None:
-        self._queues = queues
-        self._on_failure = on_failure
-        self._call_later = call_later
-        self._failures: Counter[QueueId] = Counter()
+    _queues: Mapping[QueueId, HostedQueue]
+    _call_later: Callable[[float, Callable[[], None]], object]
+    _on_failure: OnFailure
+    _failures: Counter[QueueId] = field(default_factory=Counter, init=False)
 
     def run(self, queue: QueueId, act: Callable[[], None]) -> None:
         """Do something for a queue; if it fails, the queue is led anew after a while.

@@ -33,6 +33,7 @@ may.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from itertools import groupby
 from typing import NamedTuple
@@ -184,44 +185,25 @@ class DeadLetterDedup:
             self._builder.say(fact)
 
 
+@dataclass(slots=True, eq=False)
 class LoggedDeduplicationKeys:
     """The `DeduplicationKeys` of one leadership."""
 
-    __slots__ = (
-        "_builder",
-        "_is_behind",
-        "_kept",
-        "_known",
-        "_news",
-        "_on_duplicates",
-        "_time",
-        "_versions",
-        "_window",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        known: DeduplicationWindow | None,
-        builder: EntryBuilder,
-        versions: EntryVersions,
-        time: QueueTime,
-        on_duplicates: Callable[[int], None],
-    ) -> None:
-        """`known`: what the image knows, which is not changed here.  `on_duplicates` gets how
-        many messages were dropped."""
-        self._known = known
-        self._builder = builder
-        self._versions = versions
-        self._time = time
-        self._on_duplicates = on_duplicates
-        self._window = NO_WINDOW
-        """Window of keys that the filter knows."""
-        self._news: list[bytes] = []
-        """Keys that are to be said."""
-        self._kept: int | None = None
-        """How many are known with them; None: nothing is to be said."""
-        self._is_behind = False
-        """True if there are other keys that could not be logged."""
+    _known: DeduplicationWindow | None
+    """Window of keys that the image knows, which is not changed here."""
+    _builder: EntryBuilder
+    _versions: EntryVersions
+    _time: QueueTime
+    _on_duplicates: Callable[[int], None]
+    """Gets how many messages were dropped."""
+    _window: DeduplicationWindow = field(default=NO_WINDOW, init=False)
+    """Window of keys that the filter knows."""
+    _news: list[bytes] = field(default_factory=list, init=False)
+    """Keys that are to be said."""
+    _kept: int | None = field(default=None, init=False)
+    """How many are known with them; None: nothing is to be said."""
+    _is_behind: bool = field(default=False, init=False)
+    """True if there are other keys that could not be logged."""
 
     def duplicate_filter(self, cache: DeduplicationCache, enqueue: Enqueue) -> DuplicateFilter:
         """A `FilterFactory`."""
