@@ -4,7 +4,7 @@ The rules have RabbitMQ's reply texts, and run in this order: `check_type`, `che
 then `check_equivalent` for an exchange that is there, or `check_creatable` for one that is not.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
@@ -218,13 +218,14 @@ class Exchange:
         matcher = self.matcher.inner if isinstance(self.matcher, StaleMatcher) else self.matcher
         return matcher if isinstance(matcher, TopicFilterMatcher) else None
 
-    def forget(self, bindings: Sequence[Binding]) -> Iterator[None] | None:
+    def forget(self, bindings: Collection[Binding]) -> Iterator[None] | None:
         """Bindings that are there, to one destination, count no more.
 
         What is left to be done for that, piece by piece, unless it is under way.
         """
-        if bindings[0].destination_kind is DestinationKind.EXCHANGE:
-            self._lead_less(bindings[0].destination, len(bindings))
+        first = next(iter(bindings))
+        if first.destination_kind is DestinationKind.EXCHANGE:
+            self._lead_less(first.destination, len(bindings))
         if not self.matcher.clears_in_steps:
             for binding in bindings:
                 self.matcher.discard(binding)

@@ -117,9 +117,11 @@ class Topology:
         by_ends: dict[tuple[str, DestinationKind, str], list[Binding]] = {}
         for ends, group in groupby(bindings, ends_of):
             by_ends.setdefault(ends, []).extend(group)
-        for (name, *_), alike in by_ends.items():
-            source = self._exchanges.get(name)
-            if source is not None and (pieces := source.forget(alike)) is not None:
+        for (name, kind, destination), alike in by_ends.items():
+            source, inbound = self._exchanges.get(name), self._inbound[kind, destination]
+            # of a dict the hashes are known: to find those of thousands takes longer than the rest
+            gone = inbound if len(inbound) == len(alike) else alike
+            if source is not None and (pieces := source.forget(gone)) is not None:
                 self._finish_later(pieces)
             self._remove_inbound(alike)
         self.epoch += 1
