@@ -61,6 +61,10 @@ ONE_LEVEL = "+"
 ANY_LEVELS = "#"
 
 
+ABSENT: Field = ("V", None)
+"""Argument that is not there."""
+
+
 class FilterBinding(NamedTuple):
     """A subscription as its binding has it in the arguments."""
 
@@ -100,7 +104,7 @@ def filter_of(binding: Binding) -> str | None:
 
 
 def _text_of(binding: Binding, argument: str) -> str | None:
-    tag, value = binding.arguments.get(argument, ("V", None))
+    tag, value = binding.arguments.get(argument, ABSENT)
     if tag != "S" or not isinstance(value, bytes):
         return None
     return value.decode(errors="surrogateescape")
@@ -121,15 +125,16 @@ def subscription_of(binding: Binding) -> FilterBinding | None:
     topic_filter = filter_of(binding)
     if topic_filter is None:
         return None
-    options, identifier = (
-        value if isinstance(value, int) else None
-        for _tag, value in (
-            binding.arguments.get(name, ("V", None))
-            for name in (SUBSCRIPTION_OPTIONS, SUBSCRIPTION_ID)
-        )
-    )
+    arguments = binding.arguments
+    _tag, options = arguments.get(SUBSCRIPTION_OPTIONS, ABSENT)
+    _tag, identifier = arguments.get(SUBSCRIPTION_ID, ABSENT)
     group = (_text_of(binding, name) or "" for name in GROUP_ARGUMENTS)
-    return FilterBinding(topic_filter, options or 0, identifier, *group)
+    return FilterBinding(
+        topic_filter,
+        options if isinstance(options, int) else 0,
+        identifier if isinstance(identifier, int) else None,
+        *(group if GROUP_NAME in arguments else ()),
+    )
 
 
 def shown_arguments(binding: Binding) -> FieldTable:

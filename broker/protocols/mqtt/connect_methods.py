@@ -9,6 +9,7 @@ Sources: S5 3.1, 3.1.4; RabbitMQ 4.0.5 (rabbit_mqtt_processor, process_connect).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -34,17 +35,24 @@ from fluffle.broker.process.encryption import alternative_name, distinguished_na
 from fluffle.broker.protocols.mqtt.authentication import AuthenticatedClient, Authentication
 from fluffle.broker.protocols.mqtt.reasons import code_of
 from fluffle.broker.protocols.mqtt.server import has_definitions, lasting_queues_of, queues_of
-from fluffle.broker.protocols.mqtt.session_state import NEVER_S, SessionState, TopicSubscription
+from fluffle.broker.protocols.mqtt.session_state import (
+    NEVER_S,
+    QOS_MASK,
+    SessionState,
+    TopicSubscription,
+)
 from fluffle.broker.protocols.mqtt.shared_queues import LASTS, memberships
 from fluffle.broker.protocols.mqtt.sys_topics import check_may_publish_to, check_may_read
 from fluffle.broker.protocols.mqtt.topics import subscription_queue
 from fluffle.broker.protocols.mqtt.will import PendingWill, encode_record
 from fluffle.broker.queues.arguments import DeliveryGuarantee
 from fluffle.broker.queues.queue_api import Deferred
+from fluffle.broker.runtime.background import in_pieces
 from fluffle.broker.vhosts import queue_changes
 from fluffle.broker.vhosts.client_sessions import end_session, keep_session
 from fluffle.protocol.mqtt.codes import MQTT_5, ReasonCode
 from fluffle.protocol.mqtt.properties import PropertyId
+from fluffle.protocol.steps import Steps, whole
 
 if TYPE_CHECKING:
     from fluffle.broker.protocols.mqtt.server import MqttServer
@@ -54,6 +62,9 @@ if TYPE_CHECKING:
 
 MECHANISM = "PLAIN"
 """Mechanism of a login with user and password in logs and events; RabbitMQ's lists say "none"."""
+
+CHECKED_AT_ONCE = 256
+"""Filters of a session that are looked at in a turn, when its client is back: a millisecond."""
 
 QUEUE_QOS = (0, 1)
 """The QoS in the names of the queues of a session."""
@@ -100,6 +111,7 @@ class ConnectRequest:
     __slots__ = (
         "_client",
         "_client_id",
+        "_is_checked",
         "_is_present",
         "_kept",
         "_packet",
@@ -123,6 +135,8 @@ class ConnectRequest:
             self._will_key = blake2b(drawn, digest_size=KEY_BYTES).digest()
         self._is_present = False
         """True if the session is there, and goes on."""
+        self._is_checked = False
+        """True if the user may have that."""
         client.handshake.client_id = self._client_id
 
     def begin(self) -> None:
@@ -239,33 +253,64 @@ class ConnectRequest:
         before = self._server.connected.get((vhost.name, self._client_id))  # mutant: MQ28
         if before is None:
             self._open(vhost)
-        elif (session := self._allowed(vhost)) is not None:
-            session.end()
+        else:
+            self._allow(vhost, self._end_other)
+
+    def _end_other(self, session: Session) -> None:
+        """Have the connection end that has the session of MQTT, which this client may have."""
+        vhost = session.vhost
+        session.end()
+        before = self._server.connected.get((vhost.name, self._client_id))
+        if before is None:
+            self._open(vhost)
+        else:
             before.take_over(partial(self._open, vhost))
 
-    def _allowed(self, vhost: VirtualHost) -> Session | None:
-        """Open a session in the core, if the client may have that of MQTT; else refuse it."""
+    def _allow(self, vhost: VirtualHost, then: Callable[[Session], None]) -> None:
+        """Open a session in the core and call `then`, now or later, if the client may have that of
+        MQTT; else refuse it."""
         client, server = self._client, self._server
         logged_in = client.handshake.user
         assert logged_in is not None, "it has logged in"
         user = server.services.access.users.get(logged_in.name)
         if user is None or server.services.vhosts.get(vhost.name) is not vhost:
             self._refuse(ReasonCode.NOT_AUTHORIZED, "user or virtual host is deleted")
-            return None
+            return
         session = Session(user=user, vhost=vhost, services=server.services, client=client)
         session.rights.topic_variables["client_id"] = self._client_id
         will = self._packet.will
         try:
             if will is not None:
                 check_may_publish(server, session, will.topic.decode())
-            self._find(session)
         except BrokerError as refused:
             self._not_opened(session, refused)
-            return None
-        return session
+            return
+        self._find(session)
+        self._check(session, self._may_resume(session), then)
+
+    def _check(self, session: Session, steps: Steps[None], then: Callable[[Session], None]) -> None:
+        """Go on with `then` once all steps are done: a session may have thousands of filters."""
+        if self._client.is_over:
+            session.end()
+            return
+        go_on = partial(self._check, session, steps, then)
+        try:
+            for _ in steps:
+                self._server.services.runtime.turn.act_later(go_on, self._client.give_up)
+                return
+        except BrokerError as refused:
+            self._not_opened(session, refused)
+            return
+        self._is_checked = self._is_present
+        then(session)
+
+    def _may_resume(self, session: Session) -> Steps[None]:
+        """Check that the user may have the session of MQTT, if that is there.  AccessRefused."""
+        if self._is_present:
+            yield from check_may_resume(self._server, session, self._client_id)
 
     def _find(self, session: Session) -> None:
-        """Find the session of MQTT, and whether it goes on.  AccessRefused."""
+        """Find the session of MQTT, and whether it goes on."""
         vhost, server = session.vhost, self._server
         key = vhost.name, self._client_id
         self._kept = server.kept(key)
@@ -275,16 +320,15 @@ class ConnectRequest:
             and is_there(vhost, self._client_id, self._client.came_at_ms)
             and not has_lost_queue(vhost, server.states.find(key))
         )
-        if self._is_present:
-            check_may_resume(server, session, self._client_id)
 
     def _open(self, vhost: VirtualHost) -> None:
         """Have the session of MQTT be this client's."""
-        if self._client.is_over:
-            return
-        session = self._allowed(vhost)
-        if session is None:
-            return
+        if not self._client.is_over:
+            self._allow(vhost, self._opened)
+
+    def _opened(self, session: Session) -> None:
+        """Note that the session of MQTT is this client's, where there is something to note."""
+        vhost = session.vhost
         server, key = self._server, (vhost.name, self._client_id)
         exchange = server.config.exchange
         if not (has_definitions(vhost, self._client_id, exchange) or self._expiry_s()):
@@ -323,6 +367,8 @@ class ConnectRequest:
         A session that lasts no longer than this connection is kept until that ends, so that it
         ends when the node starts again, too."""
         self._find(session)
+        if not self._is_checked:
+            whole(self._may_resume(session))
         vhost, client_id, is_present = session.vhost, self._client_id, self._is_present
         change = queue_changes.delete_queues(vhost, self._ending_queues(session))
         if not is_present:
@@ -453,21 +499,24 @@ def has_lost_queue(vhost: VirtualHost, state: SessionState | None) -> bool:
     that is shared is made anew."""
     if state is None:
         return False
-    own = (each for each in state.subscriptions.values() if not each.share_name)
-    needed = {each.queue(state.client_id) for each in own}
+    own = {each.options & QOS_MASK for each in state.subscriptions.values() if not each.share_name}
+    needed = {subscription_queue(state.client_id, qos) for qos in own}
     return not needed <= vhost.queues.keys()
 
 
-def check_may_resume(server: MqttServer, session: Session, client_id: str) -> None:
+def check_may_resume(server: MqttServer, session: Session, client_id: str) -> Steps[None]:
     """Check that a user may read what is in the queues of a session, which may have been
     another's.  AccessRefused."""
     vhost, exchange, rights = session.vhost, server.config.exchange, session.rights
     for queue in queues_of(vhost, client_id):
         rights.check("read", "queue", queue.name)
         found = queue_changes.subscriptions(vhost, exchange, queue.name)
-        for binding, subscription in found:
-            rights.check_topic("read", exchange, binding.routing_key)
-            check_may_read(session, subscription.topic_filter, exchange)
+        for part in in_pieces(found, CHECKED_AT_ONCE):
+            for binding, subscription in part:
+                rights.check_topic("read", exchange, binding.routing_key)
+                check_may_read(session, subscription.topic_filter, exchange)
+            if len(part) == CHECKED_AT_ONCE:
+                yield
     for binding in memberships(vhost, exchange, client_id, LASTS):
         rights.check("read", "queue", binding.destination)
         rights.check_topic("read", exchange, binding.routing_key)
@@ -481,15 +530,18 @@ def restore_subscriptions(server: MqttServer, session: Session, state: SessionSt
     for qos in QUEUE_QOS:
         queue = subscription_queue(client_id, qos)
         found += (each for _, each in queue_changes.subscriptions(vhost, exchange, queue))
-    subscriptions = [
-        TopicSubscription(each.topic_filter, each.options, each.identifier or 0, each.group)
-        for each in found
-    ]
-    bound = {each.full_filter: each for each in subscriptions}
-    for topic_filter in state.subscriptions.keys() - bound.keys():
-        gone = state.subscriptions[topic_filter]
+    there = state.subscriptions
+    bound: dict[str, TopicSubscription] = {}
+    for each in found:
+        own = None if each.group else there.get(each.topic_filter)
+        terms = each.options, each.identifier or 0, each.group
+        if own is None or (own.options, own.identifier, own.share_name) != terms:
+            own = TopicSubscription(each.topic_filter, *terms)
+        bound[own.full_filter if each.group else each.topic_filter] = own
+    for topic_filter in there.keys() - bound.keys():
+        gone = there[topic_filter]
         if not gone.share_name or gone.queue(client_id) in vhost.queues:
             state.unsubscribe(topic_filter)
-    for subscription in bound.values():
-        if state.subscriptions.get(subscription.full_filter) != subscription:
+    for full_filter, subscription in bound.items():
+        if there.get(full_filter) is not subscription:
             state.subscribe(subscription)

@@ -8,8 +8,9 @@ from fluffle.broker.access.users import Permission
 from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
 from fluffle.broker.config.config import ListenAddress, MqttConfig
 from fluffle.broker.metadata.nodes import NUMBERS_SESSIONS, RegisteredNode
+from fluffle.broker.protocols.mqtt.connect_methods import CHECKED_AT_ONCE
 from fluffle.protocol.mqtt.codes import MQTT_3_1_1, MQTT_5, ReasonCode
-from fluffle.protocol.mqtt.packets import Connack, Connect, Disconnect, Will
+from fluffle.protocol.mqtt.packets import Connack, Connect, Disconnect, Will, encode
 from fluffle.protocol.mqtt.properties import Properties, PropertyId
 from tests.support.mqtt_edge import MqttEdge
 
@@ -135,6 +136,35 @@ def test_who_may_not_have_a_session_takes_it_from_nobody() -> None:
     mqtt.edge.editor.put_permission("alice", "/", Permission(".*", ".*", "^$"))
     intruder = Connect(MQTT_5, "c", clean_start=False, user="alice", password=b"wonder")
     assert answer_to(mqtt, intruder).code is ReasonCode.NOT_AUTHORIZED
+    assert first.packets() == []
+    assert mqtt.server.connected[("/", "c")] is first.connection
+
+
+def test_the_filters_of_a_session_are_looked_at_in_steps() -> None:
+    mqtt = MqttEdge()
+    first = mqtt.connect("c", clean_start=False, expiry_s=60)
+    first.subscribe(*(f"a/{number}" for number in range(2 * CHECKED_AT_ONCE)))
+    first.lose()
+    again = mqtt.accept()
+    connect = Connect(MQTT_5, "c", clean_start=False, user="guest", password=b"guest")
+    again.transport.receive(encode(connect, MQTT_5))
+    assert again.transport.writes == []
+    mqtt.edge.run()
+    assert again.expect(Connack).session_present
+    state = mqtt.server.states.find(("/", "c"))
+    assert state is not None
+    assert len(state.subscriptions) == 2 * CHECKED_AT_ONCE
+
+
+def test_who_leaves_while_the_filters_of_a_session_are_looked_at_is_forgotten() -> None:
+    mqtt = MqttEdge()
+    first = mqtt.connect("c", clean_start=False, expiry_s=60)
+    first.subscribe(*(f"a/{number}" for number in range(2 * CHECKED_AT_ONCE)))
+    again = mqtt.accept()
+    connect = Connect(MQTT_5, "c", clean_start=False, user="guest", password=b"guest")
+    again.transport.receive(encode(connect, MQTT_5))
+    again.lose()
+    mqtt.edge.run()
     assert first.packets() == []
     assert mqtt.server.connected[("/", "c")] is first.connection
 
