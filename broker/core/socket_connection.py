@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from fluffle.broker.base.logs import event
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 WRITE_BUFFER_BYTES_MAX = 1_048_576
 """Beyond this in the transport's buffer, consumers of the connection wait."""
+
+SILENCE_S = 0.2
+"""Without anything from a client for so long, it has sent all that was on its way."""
 
 E = TypeVar("E")
 """Event that the reader finds."""
@@ -207,7 +211,17 @@ class SocketConnection(asyncio.Protocol, Generic[E]):
         self.read_control.release_all()
         if self._transport.can_write_eof():
             self._transport.write_eof()
+        else:  # TLS ends both directions at once
+            self._close_once_silent(-1)
         self._give_time_to_close()
+
+    def _close_once_silent(self, reads: int) -> None:
+        """Close the socket if nothing has come since it had been read so often, or else later."""
+        if self.reads == reads:
+            self._transport.close()
+        elif not self._transport.is_closing():
+            act = partial(self._close_once_silent, self.reads)
+            self.services.runtime.clients_call_later(SILENCE_S, act)
 
     def on_durable(self, _ticket: int) -> None:
         """Send the output that waited for a commit."""

@@ -9,8 +9,9 @@ import pytest
 from fluffle.broker.base.errors import ConnectionForced, NodeStops
 from fluffle.broker.config.config import Config, ListenAddress, MqttConfig
 from fluffle.broker.core.session import REMEMBERED_WHEN_SHORT_MAX
+from fluffle.broker.core.socket_connection import SILENCE_S
 from fluffle.broker.node import Node
-from fluffle.broker.protocols.mqtt.connection import ConnectionState
+from fluffle.broker.protocols.mqtt.connection import CLOSE_WAIT_S, ConnectionState
 from fluffle.protocol.mqtt.codes import MQTT_3_1_1, MQTT_5, PacketType, ReasonCode
 from fluffle.protocol.mqtt.packets import (
     Ack,
@@ -151,6 +152,33 @@ async def test_who_sends_too_large_a_packet_hears_why_though_he_sends_it_to_the_
     await node.start()
     await asyncio.to_thread(send_too_much, node.addresses["mqtt"])
     await node.stop("test")
+
+
+def test_over_tls_who_has_sent_too_large_a_packet_is_closed_once_it_is_silent() -> None:
+    mqtt = MqttEdge(MqttConfig(packet_bytes_max=1_000))
+    client = mqtt.connect("c")
+    client.transport.can_write_eof = lambda: False  # type: ignore[method-assign]
+    client.transport.receive(encode(Publish(b"t", bytes(2_000)), MQTT_5)[:1_500])
+    mqtt.edge.advance(SILENCE_S / 2)
+    client.transport.receive(bytes(100))
+    mqtt.edge.advance(SILENCE_S)
+    assert not client.transport.is_closing()
+    mqtt.edge.advance(SILENCE_S)
+    assert client.transport.is_lost
+    assert not client.transport.was_aborted
+    assert client.packets() == [Disconnect(ReasonCode.PACKET_TOO_LARGE)]
+
+
+def test_over_tls_who_never_stops_to_send_is_dropped_in_time() -> None:
+    mqtt = MqttEdge(MqttConfig(packet_bytes_max=1_000))
+    client = mqtt.connect("c")
+    client.transport.can_write_eof = lambda: False  # type: ignore[method-assign]
+    client.transport.receive(encode(Publish(b"t", bytes(2_000)), MQTT_5)[:1_500])
+    while not client.transport.is_lost:
+        client.transport.receive(bytes(100))
+        mqtt.edge.advance(SILENCE_S / 2)
+    assert mqtt.edge.scheduler.now_s == pytest.approx(CLOSE_WAIT_S)
+    assert client.transport.was_aborted
 
 
 def send_too_much(address: tuple[str, int]) -> None:
