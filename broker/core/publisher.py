@@ -48,6 +48,7 @@ from fluffle.broker.core.route_lookup import (
     batches_by_key,
     batches_by_route,
     keep_in_histories,
+    keyed_origins,
     rest_on_absence,
     runs_in_order,
 )
@@ -369,10 +370,12 @@ class Publisher:
         *,
         is_certain: bool,
         annotations: bytes = b"",
+        keys: Sequence[bytes] = (),
     ) -> int:
         """Publish messages that came with the same key, and return the cost.
 
-        They have these annotations if there are any, and else those of the route.
+        They have these annotations if there are any, and else those of the route; and keys of
+        their own by which queues know them, if there are any.
 
         Nothing has been done if it raises.  AccessRefused for a routing key, PreconditionFailed as
         `_prepared`, UnconfirmedAbsence unless it `is_certain` that what is not here is nowhere,
@@ -391,7 +394,10 @@ class Publisher:
         if is_too_much and self.mode.is_immediate:
             raise LookupTooLong
         routed_batches = self._sorted(
-            route, facts, run, routes=routes, lifetimes_ms=lifetimes_ms, annotations=annotations
+            *(route, facts, run, routes),
+            lifetimes_ms=lifetimes_ms,
+            annotations=annotations,
+            keys=keys,
         )
         self._count_published(routed_batches, facts)
         self.mode.publish(self, routed_batches, persistent=facts.persistent)
@@ -409,6 +415,7 @@ class Publisher:
         *,
         is_certain: bool,
         annotations: bytes = b"",
+        keys: Sequence[bytes] = (),
     ) -> Steps[None]:
         """Publish as `publish_run` does, whatever it takes to find where messages go.
 
@@ -425,12 +432,10 @@ class Publisher:
         try:
             if len(routes) > 1:
                 routed_batches = self._sorted(
-                    route,
-                    facts,
-                    run,
-                    routes=routes,
+                    *(route, facts, run, routes),
                     lifetimes_ms=lifetimes_ms,
                     annotations=annotations,
+                    keys=keys,
                 )
                 yield from self._publish_sorted_in_steps(routed_batches, facts)
                 return
@@ -441,12 +446,10 @@ class Publisher:
                 these_ms = lifetimes_at(lifetimes_ms, range(start, start + len(some)))
                 routes = [self._there_now(routes[0])]
                 routed_batches = self._sorted(
-                    route,
-                    facts,
-                    span,
-                    routes=routes,
+                    *(route, facts, span, routes),
                     lifetimes_ms=these_ms,
                     annotations=annotations,
+                    keys=keys[start : start + len(some)],
                 )
                 yield from self._publish_sorted_in_steps(routed_batches, facts)
                 yield
@@ -494,10 +497,11 @@ class Publisher:
         route: CachedRoute,
         facts: PropertyFacts,
         run: Messages,
-        *,
         routes: Sequence[PublishRoute],
+        *,
         lifetimes_ms: Lifetimes,
         annotations: bytes,
+        keys: Sequence[bytes],
     ) -> list[RoutedBatch]:
         """Sort messages into batches by their queues; no `routes` if the cached one says it, no
         `annotations` if its origin has them."""
@@ -516,16 +520,17 @@ class Publisher:
                 blind_keys=facts.blind_keys,
                 annotations=annotations or origin.annotations,
             )
+        origins = keyed_origins(origin, keys) if keys else [origin] * len(contents)
         if route.needs is not None and route.needs.is_kept:
             keep_in_histories(origin, facts, contents, routes)
         if len(routes) > 1:
             routed_batches = batches_by_route(
-                origin, contents, routes, lifetimes_ms, mandatory=route.mandatory
+                origins, contents, routes, lifetimes_ms, mandatory=route.mandatory
             )
         else:
             routed = RoutedBatch(
                 routes[0].targets if routes else route.targets,
-                [origin] * len(contents),
+                origins,
                 contents,
                 content_bytes,
                 places=range(len(contents)),

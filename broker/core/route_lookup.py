@@ -17,7 +17,7 @@ from typing import NamedTuple, Protocol, TypeAlias, TypeVar
 
 from fluffle.broker.access.access import Rights
 from fluffle.broker.base.delayed_queues import is_delayed_queue
-from fluffle.broker.base.message import Origin
+from fluffle.broker.base.message import Origin, with_key
 from fluffle.broker.core.direct_reply_to import PREFIX, ReplyTargets
 from fluffle.broker.core.property_facts import PropertyFacts
 from fluffle.broker.queues.expiry_times import Lifetimes, lifetimes_at
@@ -373,15 +373,29 @@ def batches_by_key(
     return routed_batches
 
 
+def keyed_origins(origin: Origin, keys: Sequence[bytes]) -> list[Origin]:
+    """Return the origin of each message, with its key."""
+    return [
+        Origin(
+            origin.exchange,
+            origin.routing_key,
+            origin.past,
+            origin.blind_keys,
+            with_key(origin.annotations, key),
+        )
+        for key in keys
+    ]
+
+
 def batches_by_route(
-    origin: Origin,
+    origins: list[Origin],
     contents: list[bytes],
     routes: Sequence[PublishRoute],
     lifetimes_ms: Lifetimes,
     *,
     mandatory: bool,
 ) -> list[RoutedBatch]:
-    """Messages of one origin, of which each goes its own way; in every queue they are in order."""
+    """Messages of which each goes its own way; in every queue they are in order."""
     places: dict[object, list[int]] = {}
     kinds = {each.targets for each in routes}
     are_apart = len(set(chain.from_iterable(kinds))) == sum(map(len, kinds))
@@ -393,7 +407,7 @@ def batches_by_route(
         routed_batches.append(
             RoutedBatch(
                 routes[found[0]].targets,
-                [origin] * len(found),
+                [origins[place] for place in found],
                 taken,
                 sum(map(len, taken)),
                 places=found,

@@ -11,6 +11,7 @@ missing from what was written before: `decode` says what it was then.
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
+from types import NoneType
 from typing import Any, NamedTuple
 
 import msgpack
@@ -409,7 +410,7 @@ def _encode_client_packets(page: PacketPage) -> list[object]:
 
 def _decode_client_packets(_key: Key, fields: list[Any]) -> PacketPage:
     numbers, messages = fields
-    if any(type(each) is not int for each in (*numbers, *messages) if each is not None):
+    if not {*map(type, numbers), *map(type, messages)} <= {int, NoneType}:
         raise TypeError("packets have numbers")
     return dict(zip(numbers, messages, strict=True))
 

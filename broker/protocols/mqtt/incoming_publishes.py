@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING
 
 from fluffle.broker.base.client_session import INCOMING
 from fluffle.broker.base.errors import AccessRefused, BrokerError, PreconditionFailed
-from fluffle.broker.base.message import KEY_BYTES, with_key
+from fluffle.broker.base.message import KEY_BYTES
 from fluffle.broker.base.traffic import ClientDrop
 from fluffle.broker.core.confirms import Confirms
-from fluffle.broker.core.publisher import Publisher
+from fluffle.broker.core.publisher import EnqueueObserver, Publisher
 from fluffle.broker.core.route_lookup import (
     LOOKUP_STOPS_MAX,
     CachedRoute,
@@ -38,7 +38,6 @@ from fluffle.broker.protocols.mqtt.prepared_runs import (
     PreparedRun,
     PublishTerms,
     find_route,
-    one_of,
     part_of,
     prepared_run,
     retain,
@@ -67,7 +66,7 @@ UNANSWERED = "unanswered"
 class Unanswered:
     """Run of messages of QoS 1 or 2 that a client has sent, and that is not answered yet."""
 
-    __slots__ = ("code", "first", "kind", "packet_ids", "waits")
+    __slots__ = ("code", "first", "kind", "packet_ids", "refused", "waits")
 
     def __init__(
         self,
@@ -86,75 +85,125 @@ class Unanswered:
         """Reason code of the answer, unless a queue refuses it; None while that is not known."""
         self.waits = 0
         """Number of other events awaited: that it is retained, that its packets are noted."""
+        self.refused: Collection[int] = ()
+        """Packets that are refused, of what was not published under numbers of the client."""
 
 
-class NotedPublish:
-    """Message of QoS 2 whose packet is noted before it is published: the `PublishOutcomes` of its
-    publisher."""
+class NotedRun:
+    """Run of messages of QoS 2 whose packets are noted before they are published: the
+    `PublishOutcomes` of its publisher."""
 
     __slots__ = (
-        "_incoming", "_publisher", "_waits", "answer", "code", "number", "packet_id", "prepared",
+        "_incoming", "_known_count", "_observer", "_publisher", "_waits", "answer", "code", "keys",
+        "prepared", "refused",
     )  # fmt: skip
 
     def __init__(
-        self, incoming: IncomingPublishes, prepared: PreparedRun, number: int, publisher: Publisher
+        self,
+        incoming: IncomingPublishes,
+        prepared: PreparedRun,
+        keys: Sequence[bytes],
+        observer: EnqueueObserver | None,
     ) -> None:
-        (self.packet_id,) = prepared.packet_ids
+        """`keys`: by which queues know the messages.  `observer`: that of the client."""
         self._incoming = incoming
         self.prepared = prepared
-        self.number = number
-        """Number by which queues know the message."""
+        self.keys = keys
         self.answer = Unanswered(PacketType.PUBREC, prepared.packet_ids, code=None)
         self.code = ReasonCode.SUCCESS
-        """The answer, as far as it is known."""
-        self._publisher = publisher
-        """That of the client; then of this message."""
+        """The answer, as far as it is known, to all but those that queues refuse."""
+        self.refused: set[int] = set()
+        """Packets whose messages a queue refuses."""
+        self._observer = observer
+        self._publisher: Publisher | None = None
+        """Publisher of these messages, once they are published."""
+        self._known_count = 0
+        """How many of them are in queues, or refused."""
         self._waits = 1
-        """Count of events that it waits for: that it is in queues, that it is retained."""
+        """Count of events that it waits for: that they are in queues, that one is retained."""
 
-    def publish(self, session: Session, retained: RetainedStore | None) -> Steps[None]:
-        """Publish it, and retain it if it is to be."""
-        prepared, publisher = self.prepared, Publisher(session, self)
-        publisher.observer, self._publisher = self._publisher.observer, publisher
-        publisher.confirm()
-        client_id = str(session.rights.topic_variables["client_id"])
-        key = message_key(client_id, self.packet_id, self.number)
+    @property
+    def packet_ids(self) -> Sequence[int]:
+        return self.prepared.packet_ids
+
+    def publish(self, session: Session, retained: RetainedStore | None) -> None:
+        """Publish them, and retain the last if it is to be.  LookupTooLong."""
+        prepared, routes = self.prepared, session.route_cache
+        publisher = self._own_publisher(session)
+        routes.stops_left = LOOKUP_STOPS_MAX
+        try:
+            route = routes.current(prepared.topic_key)
+            if route is None:
+                route = routes.run_at_once(find_route(session, prepared))
+            publisher.publish_run(
+                *(route, prepared.facts, prepared.messages, prepared.lifetimes_ms),
+                annotations=prepared.annotations,
+                keys=self.keys,
+                is_certain=True,  # what was defined before their packets were noted is known here
+            )
+        except BrokerError as error:
+            self._refuse(publisher, error)
+        else:
+            self._published(session, retained, route)
+
+    def publish_in_steps(self, session: Session, retained: RetainedStore | None) -> Steps[None]:
+        """Publish them as `publish` does, whatever it takes to find where they go."""
+        prepared, publisher = self.prepared, self._own_publisher(session)
         try:
             route = yield from find_route(session, prepared)
             yield from publisher.publish_run_in_steps(
-                route,
-                prepared.facts,
-                prepared.messages,
-                prepared.lifetimes_ms,
-                annotations=with_key(prepared.annotations, key),  # mutant: MQ51
-                is_certain=True,  # what was defined before its packet was noted is known here
+                *(route, prepared.facts, prepared.messages, prepared.lifetimes_ms),
+                annotations=prepared.annotations,
+                keys=self.keys,
+                is_certain=True,
             )
         except BrokerError as error:
-            publisher.end()
-            self._incoming.noted_refused(self, error)
-            return
-        if prepared.retain and retained is not None:
+            self._refuse(publisher, error)
+        else:
+            self._published(session, retained, route)
+
+    def _own_publisher(self, session: Session) -> Publisher:
+        publisher = self._publisher
+        if publisher is None:
+            publisher = self._publisher = Publisher(session, self)
+            publisher.observer = self._observer
+            publisher.confirm()
+        return publisher
+
+    def _refuse(self, publisher: Publisher, error: BrokerError) -> None:
+        publisher.end()
+        self._incoming.noted_refused(self, error)
+
+    def _published(
+        self, session: Session, retained: RetainedStore | None, route: CachedRoute
+    ) -> None:
+        """Note that messages are on their way into queues; retain the last, if it is to be."""
+        if self.prepared.retain and retained is not None:
             self._waits += 1  # mutant: MQ61
             retain(
-                *(retained, session, prepared, route),
+                *(retained, session, self.prepared, route),
                 done=self._one_known,
                 failed=self._not_retained,
-                client_id=client_id,
-                key=key,
+                client_id=str(session.rights.topic_variables["client_id"]),
+                key=self.keys[-1],
             )
-        if publisher.mode.confirms is not None:
-            self.settle(publisher.mode.confirms)
+        confirms = self._own_publisher(session).mode.confirms
+        if confirms is not None:
+            self.settle(confirms)
 
     def returned(self, routed: RoutedBatch) -> None:
         """No message of MQTT is mandatory."""
         raise AssertionError(f"a message of MQTT was returned: {routed.origins[0]!r}")
 
     def settle(self, confirms: Confirms) -> None:
-        """Note that it is safe, or refused, or neither yet."""
+        """Note which of them are safe, or refused."""
         accepted, refused, _open_from = confirms.take()
-        if refused:
-            self.code = ReasonCode.QUOTA_EXCEEDED
-        if accepted or refused:
+        for first, last in refused:
+            self.refused.update(self.packet_ids[first - 1 : last])
+        known = sum(last - first + 1 for first, last in (*accepted, *refused))
+        self._known_count += known
+        if known and self._known_count == len(self.packet_ids):
+            assert self._publisher is not None, "they are published"
             self._publisher.end()
             self._one_known()
 
@@ -187,6 +236,7 @@ class IncomingPublishes:
         "_is_ended",
         "_known_below",
         "_known_runs",
+        "_long_runs",
         "_output",
         "_packets",
         "_read_control",
@@ -245,6 +295,8 @@ class IncomingPublishes:
         and sends again what was not answered when its connection ended."""
         self._begun: dict[int, int] = {}
         """Packets that are being noted, and whose messages are not published yet: their numbers."""
+        self._long_runs: deque[NotedRun] = deque()
+        """Runs that take long to route; while there are any, others wait behind them."""
         self._is_ended = False
 
     @property
@@ -548,7 +600,7 @@ class IncomingPublishes:
 
     def _answer_run(self, run: Unanswered, packet_ids: Sequence[int]) -> None:
         """Answer messages of a run, whose answers are known."""
-        refused: set[int] = set()
+        refused: Collection[int] = run.refused
         if run.first and self._refused:
             numbers = range(run.first, run.first + len(packet_ids))
             refused = {
@@ -623,64 +675,85 @@ class IncomingPublishes:
         assert packets is not None, "the session lasts"
         if prepared.repeated_ids:
             self._answer_repeated(prepared.repeated_ids, prepared.qos)
-        publishes: list[NotedPublish] = []
-        for index, packet_id in enumerate(prepared.packet_ids):
+        client_id, numbers, keys = self._state.client_id, dict[int, int](), list[bytes]()
+        for packet_id in prepared.packet_ids:
             before = incoming.get(packet_id)
             number = before.number if isinstance(before, BegunPacket) else packets.new_number()
-            one = NotedPublish(self, one_of(prepared, index), number, self._at_least_once)
+            numbers[packet_id] = number
+            keys.append(message_key(client_id, packet_id, number))  # mutant: MQ51
             incoming[packet_id] = self
-            self._begun[packet_id] = number
-            publishes.append(one)
-            self._expect(one.answer)
-        numbers = {each.packet_id: each.number for each in publishes}
-        packets.begin(numbers, partial(self._publish_noted, publishes))
-        return len(publishes)
+        self._begun.update(numbers)
+        run = NotedRun(self, prepared, keys, self._at_least_once.observer)
+        self._expect(run.answer)
+        packets.begin(numbers, partial(self._publish_noted, run))
+        return len(numbers)
 
-    def _publish_noted(self, publishes: Sequence[NotedPublish]) -> None:
+    def _publish_noted(self, run: NotedRun) -> None:
         """Publish messages whose packets are noted, unless their connection has ended: then the
         client sends them again."""
+        if not self._begun.keys() >= set(run.packet_ids):
+            return
+        for packet_id in run.packet_ids:
+            del self._begun[packet_id]
         session = self._session
-        for each in publishes:
-            if self._begun.pop(each.packet_id, None) is None:
-                continue
-            steps = each.publish(session, self._retained)
-            for _ in steps:
-                session.background_tasks.finish(steps)
-                break
+        if self._long_runs:
+            self._long_runs.append(run)
+            return
+        try:
+            run.publish(session, self._retained)
+        except LookupTooLong:
+            self._long_runs.append(run)
+            session.background_tasks.finish(self._publish_long())
 
-    def noted_refused(self, publish: NotedPublish, error: BrokerError) -> None:
-        """A message whose packet was noted first may not be published: answer it as refused, or as
-        if it were taken, or end the connection where neither will do."""
+    def _publish_long(self) -> Steps[None]:
+        """Publish runs that take long to route, and those that came behind them."""
+        while self._long_runs:
+            yield from self._long_runs[0].publish_in_steps(self._session, self._retained)
+            self._long_runs.popleft()
+
+    def noted_refused(self, run: NotedRun, error: BrokerError) -> None:
+        """Messages whose packets were noted first may not be published: answer them as refused, or
+        as if they were taken, or end the connection where neither will do."""
         is_v5 = self._terms.version == MQTT_5
         if not is_v5 and (self._terms.disconnects or not isinstance(error, AccessRefused)):
             assert self._packets is not None
             self._packets.refuse(error)
             return
         if not is_v5:
-            self._session.traffic.dropped[ClientDrop.NOT_AUTHORIZED] += 1
+            count = len(run.packet_ids)
+            self._session.traffic.dropped[ClientDrop.NOT_AUTHORIZED] += count
         else:
-            publish.code = code_of(error)
-        self.settle_noted(publish)
+            run.code = code_of(error)
+        self.settle_noted(run)
 
-    def settle_noted(self, publish: NotedPublish) -> None:
-        """Answer a message of which it is known what becomes of it.  The packet of a refused one is
-        forgotten before, for its identifier is that of another message then."""
-        told = partial(self._tell_noted, publish)
-        if publish.code.is_error and self._packets is not None:
-            self._packets.forget(INCOMING, (publish.packet_id,), told)
+    def settle_noted(self, run: NotedRun) -> None:
+        """Answer messages of which it is known what becomes of them.  The packets of refused ones
+        are forgotten before, for their identifiers are those of other messages then."""
+        refused = run.packet_ids if run.code.is_error else [*run.refused]
+        told = partial(self._tell_noted, run, frozenset(refused))
+        if refused and self._packets is not None:
+            self._packets.forget(INCOMING, refused, told)
         else:
             told()
 
-    def _tell_noted(self, publish: NotedPublish) -> None:
-        packet_id, code, incoming = publish.packet_id, publish.code, self._state.incoming
-        for answer in self._waiting.pop(packet_id, ()):
-            answer(code)
-        if incoming.get(packet_id) is self:
-            if code.is_error:
+    def _tell_noted(self, run: NotedRun, refused: frozenset[int]) -> None:
+        incoming = self._state.incoming
+        for packet_id in run.packet_ids:
+            is_refused = packet_id in refused
+            code = run.code
+            if is_refused and not code.is_error:
+                code = ReasonCode.QUOTA_EXCEEDED
+            for answer in self._waiting.pop(packet_id, ()):
+                answer(code)
+            if incoming.get(packet_id) is not self:
+                continue
+            if is_refused:
                 del incoming[packet_id]
             else:
                 incoming[packet_id] = None
-        publish.answer.code = code
+        run.answer.code = run.code
+        if not run.code.is_error:
+            run.answer.refused = refused
         self._answer()
 
     def tell(self, packet_id: int, answer: Callable[[ReasonCode], None]) -> None:

@@ -23,7 +23,7 @@ from fluffle.broker.definitions.late_subscribers import (
     RoutedMessage,
 )
 from fluffle.broker.protocols.mqtt.sys_topics import check_may_publish_to
-from fluffle.broker.queues.expiry_times import Lifetimes, lifetimes_at
+from fluffle.broker.queues.expiry_times import Lifetimes
 from fluffle.protocol.properties import body_size, build_contents
 from fluffle.protocol.steps import Steps
 
@@ -108,18 +108,6 @@ def prepared_run(
         run.retain,
         run.packet_ids,
         repeated_ids,
-    )
-
-
-def one_of(prepared: PreparedRun, index: int) -> PreparedRun:
-    """Return one message of a run as a run of its own; the run is retained with its last."""
-    content, count = prepared.messages.contents[index], len(prepared.packet_ids)
-    return prepared._replace(
-        messages=MessageRun([content], len(content), prepared.messages.outline),
-        lifetimes_ms=lifetimes_at(prepared.lifetimes_ms, range(index, index + 1)),
-        packet_ids=(prepared.packet_ids[index],),
-        repeated_ids=(),
-        retain=prepared.retain and index == count - 1,
     )
 
 

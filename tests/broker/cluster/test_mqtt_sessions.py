@@ -17,7 +17,7 @@ from fluffle.broker.config.config import Config, ListenAddress, MqttConfig
 from fluffle.broker.protocols.mqtt import channel, packet_handlers
 from fluffle.broker.protocols.mqtt.channel import TAGS
 from fluffle.broker.protocols.mqtt.connection import Connection
-from fluffle.broker.protocols.mqtt.incoming_publishes import NotedPublish
+from fluffle.broker.protocols.mqtt.incoming_publishes import NotedRun
 from fluffle.broker.protocols.mqtt.server import MqttServer
 from fluffle.broker.protocols.mqtt.topics import shared_queue
 from fluffle.broker.queues.arguments import DEFAULT_DELIVERY_LIMIT
@@ -290,7 +290,7 @@ async def test_a_message_of_qos_2_is_there_once_though_its_node_ends_before_pubr
         message = Publish(b"t", b"once", 2, packet_id=7)
         async with connected(three["a"], "p") as publisher:
             with monkeypatch.context() as patch:
-                patch.setattr(NotedPublish, "_one_known", lambda _publish: None)
+                patch.setattr(NotedRun, "_one_known", lambda _run: None)
                 publisher.send(message)
                 assert await subscriber.messages(1) == [(b"t", b"once", 2)]
                 await three["a"].kill()

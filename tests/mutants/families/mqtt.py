@@ -63,7 +63,11 @@ MQTT = [
     Mutant("MQ40", "a node does not say that it has a later client", Remove()),
     Mutant("MQ43", "a session that is begun anew is the one before", Swap("max(A, B)", "1")),
     # Where a session moves
-    Mutant("MQ51", "a message that is published once more has no key", Swap("with_key(A, B)", "A")),
+    Mutant(
+        "MQ51",
+        "a message that is published once more has another key",
+        Swap("message_key(A, B, C)", "packets.new_number().to_bytes(16)"),
+    ),
     Mutant("MQ52", "a packet whose message was in no queue is not released", Remove()),
     Mutant("MQ53", "identifiers of a session from elsewhere are free", Remove()),
     Mutant("MQ54", "a session that has moved is remembered where it was", Remove()),

@@ -1,0 +1,130 @@
+"""Runs of messages of QoS 2 in a cluster, whose packets are noted before they are published."""
+
+# tests: fluffle.broker.protocols.mqtt.incoming_publishes
+
+from __future__ import annotations
+
+from unittest.mock import patch
+
+import pytest
+
+from fluffle.broker.access.users import Permission
+from fluffle.broker.base.client_session import INCOMING
+from fluffle.broker.core.publisher import Publisher
+from fluffle.broker.core.route_lookup import LookupTooLong
+from fluffle.broker.protocols.mqtt.incoming_publishes import NotedRun
+from fluffle.protocol.methods import Queue, encode_method, make, pamqp_table
+from fluffle.protocol.mqtt.codes import PacketType, ReasonCode
+from fluffle.protocol.mqtt.events import Publishes
+from fluffle.protocol.mqtt.packets import Connack, Publish, Suback, Subscribe
+from fluffle.protocol.wire import FieldTable, to_table
+from tests.support.mqtt_edge import MqttClient
+from tests.support.mqtt_nodes import MqttNodes
+
+ONE, MANY = [b"0"], [b"1", b"2", b"3", b"4", b"5"]
+
+
+class Clients:
+    """A publisher and a subscriber, at two nodes."""
+
+    def __init__(self) -> None:
+        self.nodes = MqttNodes()
+        self.publisher, self.subscriber = self.nodes.begin("a", "p"), self.nodes.begin("b", "s")
+        self.nodes.settle()
+        self.publisher.expect(Connack)
+        self.subscriber.expect(Connack)
+        self.subscriber.send(Subscribe(1, [("t", 2)]))
+        self.nodes.settle()
+        self.subscriber.expect(Suback)
+
+    def publish(self, payloads: list[bytes]) -> None:
+        """Send messages in one read; the first packet is 10, and so on."""
+        packets = [Publish(b"t", each, 2, packet_id=10 + int(each)) for each in payloads]
+        self.publisher.send(*packets)
+
+    @property
+    def noted(self) -> list[int]:
+        """Packets of the publisher that are noted."""
+        return self.nodes.edge.vhost.client_sessions.numbers("p", INCOMING)
+
+
+def declare(nodes: MqttNodes, arguments: FieldTable) -> None:
+    """Declare a queue of AMQP that is bound to the topic."""
+    amqp = nodes.edge.connect()
+    queue = make(Queue.Declare, queue="q", arguments=pamqp_table(arguments))
+    bind = make(Queue.Bind, queue="q", exchange="amq.topic", routing_key="t")
+    amqp.send(encode_method(1, queue))
+    nodes.settle()
+    amqp.send(encode_method(1, bind))
+    nodes.settle()
+
+
+def payloads_of(client: MqttClient) -> list[bytes]:
+    runs = [run for run in client.packets() if isinstance(run, Publishes)]
+    return [payload for run in runs for payload in run.payloads]
+
+
+def recs(*codes: ReasonCode) -> list[tuple[PacketType, int, ReasonCode]]:
+    return [(PacketType.PUBREC, 11 + at, code) for at, code in enumerate(codes)]
+
+
+def test_messages_of_one_read_are_published_together() -> None:
+    clients, publish_run = Clients(), Publisher.publish_run
+    with patch.object(
+        Publisher, "publish_run", autospec=True, side_effect=publish_run
+    ) as published:
+        clients.publish(MANY)
+        clients.nodes.settle()
+    assert published.call_count == 1
+    assert payloads_of(clients.subscriber) == MANY
+    assert clients.publisher.acks() == recs(*[ReasonCode.SUCCESS] * 5)
+    assert clients.noted == [11, 12, 13, 14, 15]
+
+
+def test_a_run_that_takes_long_to_route_is_not_overtaken() -> None:
+    clients, publish, runs = Clients(), NotedRun.publish, list[NotedRun]()
+
+    def first_is_long(run: NotedRun, *rest: object) -> None:
+        runs.append(run)
+        if len(runs) == 1:
+            raise LookupTooLong
+        publish(run, *rest)  # type: ignore[arg-type]
+
+    with patch.object(NotedRun, "publish", first_is_long):
+        with clients.nodes.reading():
+            clients.publish(ONE)
+            clients.publish(MANY)
+        clients.nodes.settle()
+    assert payloads_of(clients.subscriber) == ONE + MANY
+    assert [packet_id for _, packet_id, _ in clients.publisher.acks()] == [10, 11, 12, 13, 14, 15]
+
+
+def test_what_a_queue_refuses_of_a_run_may_come_again() -> None:
+    """A queue of AMQP has room for two."""
+    clients = Clients()
+    nodes = clients.nodes
+    declare(nodes, to_table({"x-max-length": 2, "x-overflow": "reject-publish"}))
+    clients.publish(MANY)
+    nodes.settle()
+    refused = ReasonCode.QUOTA_EXCEEDED
+    assert clients.publisher.acks() == recs(*[ReasonCode.SUCCESS] * 2, *[refused] * 3)
+    assert clients.noted == [11, 12]
+    clients.publish(MANY)
+    nodes.settle()
+    assert clients.publisher.acks() == recs(*[ReasonCode.SUCCESS] * 2, *[refused] * 3)
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+def test_a_run_that_may_not_be_published_is_refused_as_a_whole(leaves: bool) -> None:
+    clients = Clients()
+    clients.publish(MANY)
+    edge = clients.nodes.edge
+    edge.editor.put_permission("guest", "/", Permission(".*", "^mqtt", ".*"))
+    edge.run()
+    if leaves:
+        clients.publisher.lose()
+    clients.nodes.settle()
+    assert payloads_of(clients.subscriber) == []
+    if not leaves:
+        assert clients.publisher.acks() == recs(*[ReasonCode.NOT_AUTHORIZED] * 5)
+        assert clients.noted == []
