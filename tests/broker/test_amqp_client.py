@@ -207,7 +207,7 @@ async def test_a_call_without_an_answer_is_a_timeout() -> None:
 
     options = ClientOptions(beat_s=0, timeout_s=0.01)
     async with peer(talk) as address:
-        client = AmqpConnection(await open_streams(address, options), options)
+        client = AmqpConnection(await open_streams(address, ClientOptions()), options)
         with pytest.raises(TimeoutError, match=r"no answer to Channel.Open") as failed:
             await client.call(make(Channel.Open))
         client.abort()
@@ -218,9 +218,12 @@ async def test_an_answer_that_does_not_come_is_waited_for_so_long() -> None:
     async def talk(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
         await reader.read()
 
+    options = ClientOptions(beat_s=0, timeout_s=0.01)
     async with peer(talk) as address:
+        client = AmqpConnection(await open_streams(address, ClientOptions()), options)
         with pytest.raises(ConnectionEnded, match="no answer to the login"):
-            await AmqpConnection.connect(address, ClientOptions(beat_s=0, timeout_s=0.01))
+            await client.log_in()
+        client.abort()
 
 
 async def test_nobody_listens() -> None:

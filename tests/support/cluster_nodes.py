@@ -274,9 +274,15 @@ async def until(is_so: Callable[[], bool]) -> None:
 async def start_cluster(
     directory: Path, count: int = 3, *, is_cuttable: bool = False, config: Config | None = None
 ) -> ClusterNodes:
-    """So many nodes, that take clients.  `config`: what is not as by default, for all."""
+    """So many nodes, that take clients of all protocols: each knows the version of the others.
+
+    `config`: what is not as by default, for all.
+    """
     nodes = await make_cluster(directory, count, is_cuttable=is_cuttable, config=config)
     await nodes.start()
+    await until(
+        lambda: all(each.knows for node in nodes for each in node.cluster.registered.values())
+    )
     return nodes
 
 

@@ -157,6 +157,7 @@ async def test_a_purge_that_comes_too_late_is_refused(
     monkeypatch.setattr(Conversion, "_settle", settle_and_purge)
     await converted(scene.nodes["b"])
     assert len(refused) == 1
+    await scene.nodes.agree()
     assert await bodies(scene.nodes["a"]) == BODIES[:100]
     purged = await scene.nodes["a"].ask("queues.purge", name="q", vhost="/")
     assert (purged, await bodies(scene.nodes["a"])) == ({"messages": 100}, [])
