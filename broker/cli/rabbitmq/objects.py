@@ -167,6 +167,7 @@ def verb(inventory: ListingVerb, banner: str, note: str = "", **options: str) ->
         options,
         check=lambda call: columns_of(inventory, call),
         note=note,
+        columns=(*inventory.default, *inventory.others),
     )
 
 

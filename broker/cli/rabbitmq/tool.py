@@ -491,6 +491,9 @@ def usage_of(tool: str, name: str, verb: Verb) -> str:
     )
     takes = " ".join(filter(None, (verb.takes, *options)))
     lines = [f"Usage\n\n{tool} [--node <node>] [--timeout <s>] [--quiet] {name} {takes}".rstrip()]
+    if verb.columns:
+        columns = ", ".join(sorted(verb.columns))
+        lines.append(f"Arguments and Options\n\n<column>\n\tmust be one of {columns}")
     if verb.note:
         lines.append(f"Otherwise than with RabbitMQ: {verb.note}")
     return "\n\n".join(lines)

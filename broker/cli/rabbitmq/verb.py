@@ -143,6 +143,8 @@ class Verb:
     """Raises `Failure` for what cannot be meant, before anything is said."""
     note: str = ""
     """Difference from RabbitMQ, or empty."""
+    columns: tuple[str, ...] = ()
+    """Columns of a list, of which its words name some."""
 
 
 def calls(control_verb: str, *names: str, in_vhost: bool = False) -> Callable[[Invocation], None]:

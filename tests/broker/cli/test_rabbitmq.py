@@ -412,6 +412,9 @@ def test_words_that_are_wrong(node: RunningNode) -> None:
     assert "add_user" in run("rabbitmqctl", "help").stdout
     assert "<username>" in run("rabbitmqctl", "help", "add_user").stdout
     assert "Usage" in run("rabbitmqctl", "add_user", "--help").stdout
+    for words in (("help", "list_mqtt_connections"), ("list_mqtt_connections", "nosuch")):
+        heard = run("rabbitmqctl", *words)
+        assert "must be one of clean_sess, client_id, conn_name," in heard.stdout + heard.stderr
     assert "Did you mean 'list_queues'?" in run("rabbitmqctl", "list_queue").stderr
     assert said(node, "-n", "a", "-q", "list_users", "--longnames").startswith("user\t")
 
