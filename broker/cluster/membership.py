@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection
+from dataclasses import KW_ONLY, dataclass, field
 
 from fluffle.broker.base.callbacks import call_listener
 from fluffle.broker.base.errors import NodeMustStop
@@ -38,33 +39,26 @@ class NodeRemoved(NodeMustStop):
     """This node is none of the cluster any more, and must end."""
 
 
+@dataclass(slots=True, eq=False)
 class MetadataMembership:
     """Membership of the metadata group as one node keeps it, as leader and as a node to be
     admitted.
     """
 
-    def __init__(
-        self,
-        host: RaftHost,
-        metadata: ReplicatedMetadata,
-        registry: NodeRegistry,
-        send: Callable[[NodeId, bytes], None],
-        on_fatal: Callable[[Exception], None],
-        *,
-        may_begin_as: Callable[[int], bool],
-    ) -> None:
-        """`send`: to the `receive` of another node; may be lost.  `on_fatal`: this one must end.
-        `may_begin_as`: see `StorageProgress`."""
-        self._host = host
-        self._metadata = metadata
-        self._registry = registry
-        self._send = send
-        self._on_fatal = on_fatal
-        self._leaving: dict[NodeId, list[Callable[[], None]]] = {}
-        """Callbacks for when a node has left."""
-        self._may_begin_as = may_begin_as
-        self._incarnation = 0
-        """Incarnation in which this node was last allowed to start."""
+    _host: RaftHost
+    _metadata: ReplicatedMetadata
+    _registry: NodeRegistry
+    _send: Callable[[NodeId, bytes], None]
+    """Sends to the `receive` of another node; it may be lost."""
+    _on_fatal: Callable[[Exception], None]
+    """Called when this node must end."""
+    _: KW_ONLY
+    may_begin_as: Callable[[int], bool]
+    """See `StorageProgress`."""
+    _leaving: dict[NodeId, list[Callable[[], None]]] = field(default_factory=dict, init=False)
+    """Callbacks for when a node has left."""
+    _incarnation: int = field(default=0, init=False)
+    """Incarnation in which this node was last allowed to start."""
 
     # As the leader
 
@@ -121,7 +115,7 @@ class MetadataMembership:
                 self._on_fatal(NodeRemoved(FORMER))
                 return
             self._host.delete(METADATA_GROUP)
-        if not self._may_begin_as(incarnation):
+        if not self.may_begin_as(incarnation):
             return  # it ends
         self._incarnation = incarnation
         self._host.create(METADATA_GROUP, incarnation, Configuration())

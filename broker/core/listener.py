@@ -10,6 +10,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Awaitable, Callable
+from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -47,32 +48,22 @@ class MakeConnection(Protocol):
     def __call__(self, forwarded: ForwardedConnection | None = None, /) -> asyncio.Protocol: ...
 
 
+@dataclass(slots=True, eq=False)
 class Listener:
     """The addresses on which one node accepts clients."""
 
-    __slots__ = (
-        "_accept", "_again", "_close_wait_s", "_connections", "_is_suspended", "_paths",
-        "_servers",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        connections: Connections,
-        accept: Accept = accept,
-        *,
-        close_wait_s: float = CLOSE_WAIT_S,
-    ) -> None:
-        """`connections`: of all addresses; `close_wait_s`: how long clients have to answer the
-        close of a node that stops."""
-        self._connections = connections
-        self._close_wait_s = close_wait_s
-        self._accept = accept
-        self._servers: list[ListeningServer] = []
-        self._paths: list[Path] = []
-        """Paths of unix sockets, which last until they are removed."""
-        self._again: list[Callable[[], Awaitable[object]]] = []
-        """Functions that accept clients again at the former addresses."""
-        self._is_suspended = False
+    _connections: Connections
+    """Connections of all addresses."""
+    _accept: Accept = accept
+    _: KW_ONLY
+    close_wait_s: float = CLOSE_WAIT_S
+    """How long clients have to answer the close of a node that stops."""
+    _servers: list[ListeningServer] = field(default_factory=list, init=False)
+    _paths: list[Path] = field(default_factory=list, init=False)
+    """Paths of unix sockets, which last until they are removed."""
+    _again: list[Callable[[], Awaitable[object]]] = field(default_factory=list, init=False)
+    """Functions that accept clients again at the former addresses."""
+    _is_suspended: bool = field(default=False, init=False)
 
     async def listen(
         self,
@@ -167,7 +158,7 @@ class Listener:
                 connection.finish()  # there is nothing more to say, and it may not hang up soon
             else:
                 connection.fail(forced_close(reason))
-        if not await self._connections.wait_empty(self._close_wait_s):
+        if not await self._connections.wait_empty(self.close_wait_s):
             for connection in self._connections:
                 connection.drop()
             await self._connections.wait_empty(CLOSE_WAIT_S)

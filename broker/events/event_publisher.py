@@ -14,7 +14,7 @@ import struct
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import KW_ONLY, asdict, dataclass
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from fluffle.broker.access.limits import UserLimits, VhostLimits
@@ -167,30 +167,24 @@ class EventSink(Protocol):
         """This has happened."""
 
 
+@dataclass(slots=True, eq=False)
 class PublishingMetadata:
     """A `Metadata` that announces what comes true of what is asked of it."""
 
-    def __init__(
-        self,
-        inner: Metadata,
-        announcer: EventSink,
-        find: Callable[[Name], object],
-        *,
-        actor: str,
-        settler: str = INTERNAL,
-    ) -> None:
-        """`find` gives the value of a fact, or None; `actor` asks for changes, `settler` for what
-        has to be."""
-        self._inner = inner
-        self._announcer = announcer
-        self._find = find
-        self._actor = actor
-        self._settler = settler
+    _inner: Metadata
+    _announcer: EventSink
+    _find: Callable[[Name], object]
+    """Returns the value of a fact, or None."""
+    _: KW_ONLY
+    actor: str
+    """Name of the asker for changes."""
+    settler: str = INTERNAL
+    """Name of the asker for what has to be."""
 
     def change(
         self, decide: Decide, done: Callable[[], None], failed: Callable[[BrokerError], None]
     ) -> None:
-        seen = DecidedChange(decide, self._find, self._actor)
+        seen = DecidedChange(decide, self._find, self.actor)
         self._inner.change(seen.decide, self._announcing(seen, done), failed)
 
     def ensure(
@@ -199,7 +193,7 @@ class PublishingMetadata:
         done: Callable[[], None] = ignore_done,
         late: OnLateError | None = None,
     ) -> None:
-        seen = DecidedChange(decide, self._find, self._settler)
+        seen = DecidedChange(decide, self._find, self.settler)
         self._inner.ensure(seen.decide, self._announcing(seen, done), late)
 
     def _announcing(self, seen: DecidedChange, done: Callable[[], None]) -> Callable[[], None]:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import KW_ONLY, dataclass, field
 from hashlib import blake2b
 from operator import attrgetter
 from typing import NamedTuple, TypeAlias
@@ -86,41 +87,26 @@ def _said(value: FieldValue) -> bytes | None:
 KEYED_CACHE = DeduplicationCache(KEYED_MAX, KEYED_TTL_MS, reads_headers=False)
 
 
+@dataclass(slots=True, eq=False)
 class DuplicateFilter:
     """Filter that drops messages whose keys one queue has had lately."""
 
-    __slots__ = (
-        "_enqueue", "_fleeting", "_is_passing", "_on_duplicates", "_record", "_time", "cache",
-        "window",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        cache: DeduplicationCache,
-        window: DeduplicationWindow,
-        enqueue: Enqueue,
-        *,
-        time: QueueClock,
-        on_duplicates: Callable[[int], None],
-        record: DeduplicationKeys | None,
-    ) -> None:
-        """`window`: what is known already; it is changed here alone from now on.
-
-        `on_duplicates` gets how many messages were dropped; `record` is None where the queue
-        ends with the process.
-        """
-        self.cache = cache
-        """How much it knows; it may be given another."""
-        self.window = window
-        self._enqueue = enqueue
-        self._time = time
-        self._on_duplicates = on_duplicates
-        self._record = record
-        self._fleeting: set[bytes] = set()
-        """Keys of messages that end with the process, where others do not: such a one vouches for
-        nothing that is to outlive it.  Some may not be known any more."""
-        self._is_passing = False
-        """True once the incoming messages have been checked."""
+    cache: DeduplicationCache
+    """How much it knows; it may be given another."""
+    window: DeduplicationWindow
+    """Keys that are known already; it is changed here alone from now on."""
+    _enqueue: Enqueue
+    _: KW_ONLY
+    time: QueueClock
+    on_duplicates: Callable[[int], None]
+    """Gets how many messages were dropped."""
+    record: DeduplicationKeys | None
+    """None where the queue ends with the process."""
+    _fleeting: set[bytes] = field(default_factory=set, init=False)
+    """Keys of messages that end with the process, where others do not: such a one vouches for
+    nothing that is to outlive it.  Some may not be known any more."""
+    _is_passing: bool = field(default=False, init=False)
+    """True once the incoming messages have been checked."""
 
     def sift(
         self,
@@ -139,7 +125,7 @@ class DuplicateFilter:
         names = [*map(self._name_of, origins, contents)]
         if not any(names):
             return None
-        now_ms = self._time.now_ms()
+        now_ms = self.time.now_ms()
         fresh, copies = self._sorted_out(names, now_ms, self._fleeting if persistent else NONE)
         result = self._put(
             fresh,
@@ -160,7 +146,7 @@ class DuplicateFilter:
         rejected = [place for place in fresh if is_refused[place]]
         rejected += [place for place, first in copies.items() if is_refused.get(first, False)]
         dropped = sorted(copies.keys() - rejected)
-        self._on_duplicates(len(dropped))
+        self.on_duplicates(len(dropped))
         if isinstance(result, PartialResult):
             result = result.accepted
         elif result is EnqueueResult.REJECTED:
@@ -224,7 +210,7 @@ class DuplicateFilter:
     def _vouched(self, persistent: bool) -> EnqueueResult:  # noqa: FBT001 - as of `sift`
         """Result for duplicates: RECORDED only where keys are stored, for the first copy may not be
         safe yet."""
-        is_recorded = persistent and self._record is not None
+        is_recorded = persistent and self.record is not None
         return EnqueueResult.RECORDED if is_recorded else EnqueueResult.ACCEPTED
 
     def _remember(
@@ -240,12 +226,12 @@ class DuplicateFilter:
         self.window.add(packed)
         self.window.keep(self.cache.size)
         self.window.drop_over(now_ms)
-        if self._record is None:
+        if self.record is None:
             return
         digests = {name.digest for name in names}
         if persistent:
             self._fleeting -= digests
-            self._record.remembered(packed, len(self.window))
+            self.record.remembered(packed, len(self.window))
             return
         self._fleeting |= digests
         if len(self._fleeting) > 2 * len(self.window):
@@ -259,8 +245,8 @@ class DuplicateFilter:
         """Nothing is known any more."""
         self.window.keep(0)
         self._fleeting.clear()
-        if self._record is not None:
-            self._record.remembered(b"", 0)
+        if self.record is not None:
+            self.record.remembered(b"", 0)
 
 
 def spans_of(places: Sequence[int]) -> list[tuple[int, int]]:

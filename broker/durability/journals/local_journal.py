@@ -21,6 +21,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from itertools import compress
 from re import finditer
 from struct import Struct, pack, unpack_from
@@ -288,55 +289,31 @@ def of_tag(tag: int) -> tuple[int, int]:
     return tag & COUNT_MAX, tag >> COUNT_BITS or NEVER_MS
 
 
+@dataclass(slots=True, eq=False)
 class LocalJournal:
     """The log of one queue on this node."""
 
-    __slots__ = (
-        "_entries",
-        "_fresh",
-        "_headless",
-        "_is_dropped",
-        "_key_logs",
-        "_level_logs",
-        "_log",
-        "_next_note",
-        "_notes",
-        "_recovered",
-        "_redelivered_below",
-        "_unreadable_notes",
-        "commits",
-        "groups",
-    )
-
-    def __init__(
-        self,
-        groups: tuple[int, ...],
-        log: GroupLogs,
-        commits: Commits,
-        level_logs: PriorityLogs,
-        key_logs: KeyLogs,
-        *,
-        redelivered_below: int,
-    ) -> None:
-        self.groups = groups
-        self._log = log
-        self._level_logs = level_logs
-        self._key_logs = key_logs
-        self.commits = commits
-        self._entries = JournalEntries()
-        self._fresh: list[UnwrittenBatch] = []
-        """Batches that the next commit writes, in order."""
-        self._notes: dict[int, int] = {}
-        """Where the second log says what is settled of a batch."""
-        self._next_note = 1
-        self._recovered: dict[int, int] = {}
-        """Bits of settled messages of batches that have not been read yet."""
-        self._unreadable_notes: list[int] = []
-        """Where the second log is damaged."""
-        self._headless: dict[int, Stored] = {}
-        """Batches that are damaged where it says how many messages are in them."""
-        self._redelivered_below = redelivered_below
-        self._is_dropped = False
+    groups: tuple[int, ...]
+    _log: GroupLogs
+    commits: Commits
+    _level_logs: PriorityLogs
+    _key_logs: KeyLogs
+    _: KW_ONLY
+    redelivered_below: int
+    """Sequence number below which messages count as redelivered."""
+    _entries: JournalEntries = field(default_factory=JournalEntries, init=False)
+    _fresh: list[UnwrittenBatch] = field(default_factory=list, init=False)
+    """Batches that the next commit writes, in order."""
+    _notes: dict[int, int] = field(default_factory=dict, init=False)
+    """Where the second log says what is settled of a batch."""
+    _next_note: int = field(default=1, init=False)
+    _recovered: dict[int, int] = field(default_factory=dict, init=False)
+    """Bits of settled messages of batches that have not been read yet."""
+    _unreadable_notes: list[int] = field(default_factory=list, init=False)
+    """Where the second log is damaged."""
+    _headless: dict[int, Stored] = field(default_factory=dict, init=False)
+    """Batches that are damaged where it says how many messages are in them."""
+    _is_dropped: bool = field(default=False, init=False)
 
     # Coming back
 
@@ -375,7 +352,7 @@ class LocalJournal:
                 recovery.stored.append(last)
         if last is not None:
             recovery.next_sequence = max(recovery.next_sequence, last.stop)
-        recovery.redelivered_below = min(self._redelivered_below, recovery.next_sequence)
+        recovery.redelivered_below = min(self.redelivered_below, recovery.next_sequence)
         return recovery
 
     def _known(self, group: int) -> Iterator[EntryHead]:

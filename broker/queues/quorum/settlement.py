@@ -18,6 +18,7 @@ those that must arrive in a quorum queue (`DeadLetterDedup`).
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import KW_ONLY, dataclass
 from functools import partial
 
 from fluffle.broker.base.message import Origin
@@ -64,29 +65,18 @@ HOW = {
 """Outcomes after which a message comes back."""
 
 
+@dataclass(slots=True, eq=False)
 class Settlement:
     """Settlement of the deliveries of one leadership."""
 
-    __slots__ = ("_builder", "_contents", "_dead_letter", "_effects", "_outbox", "_queue", "_time")
-
-    def __init__(
-        self,
-        queue: Queue,
-        contents: LogJournal,
-        builder: EntryBuilder,
-        effects: EffectBuffer,
-        *,
-        dead_letter: RepublishDeadLetters,
-        time: QueueTime,
-        outbox: DeadLetterOutbox,
-    ) -> None:
-        self._queue = queue
-        self._contents = contents
-        self._builder = builder
-        self._effects = effects
-        self._dead_letter = dead_letter
-        self._time = time
-        self._outbox = outbox
+    _queue: Queue
+    _contents: LogJournal
+    _builder: EntryBuilder
+    _effects: EffectBuffer
+    _: KW_ONLY
+    dead_letter: RepublishDeadLetters
+    time: QueueTime
+    outbox: DeadLetterOutbox
 
     def settle(self, holder: Key, parts: Iterable[DeliveryPart], outcome: Outcome) -> None:
         """Parts of hand-outs of one holder have ended: on record, and in the engine."""
@@ -134,7 +124,7 @@ class Settlement:
         if settings.delayed_retry is DelayedRetry.DISABLED or outcome is Outcome.UNSENT:
             return 0
         wait_ms = delay_ms(settings, counts, is_failure=outcome in FAILED)
-        return self._time.now_ms() + wait_ms if wait_ms else 0
+        return self.time.now_ms() + wait_ms if wait_ms else 0
 
     def _delay(self, part: DeliveryPart, counts: Counts, ready_at_ms: int) -> None:
         """A client may be gone before what it was to be handed is in the image."""
@@ -178,11 +168,11 @@ class Settlement:
             self._builder.say(Dropped(reason, holder, counts.acquired, [run]))
             self._count_unwanted(DEATH_REASONS[reason], len(run))
             return
-        time_ms = self._time.now_ms()
+        time_ms = self.time.now_ms()
         self._builder.say(DeadLettering(reason, time_ms, holder, counts.acquired, [run]))
         dead = Dead(reason, time_ms, counts, run, *messages)
-        if self._outbox.is_wanted:
-            self._outbox.under_decision += len(run)
+        if self.outbox.is_wanted:
+            self.outbox.under_decision += len(run)
             dead = Dead(reason, time_ms, counts, run, [], [], must_arrive=True)
         self._effects.keep(partial(_alone, dead))  # mutant: LE20 R14a
 
@@ -192,7 +182,7 @@ class Settlement:
     def _unwanted(self, reason: DeathReason, count: int) -> list[Dead]:
         """Count messages that died without a dead letter exchange; they are gone once applied."""
         died = DeadMessages(reason, [], [], queue_type=QueueType.QUORUM, unwanted=count)
-        self._dead_letter(self._queue.name, self._queue.settings, died)
+        self.dead_letter(self._queue.name, self._queue.settings, died)
         return []
 
     def _is_kept(self) -> bool:
@@ -205,16 +195,16 @@ class Settlement:
         for run, (ready_at_ms, counts) in state.delayed:
             # mutant: C2
             self._queue.delays.add(run, counts, ready_at_ms, self._contents.expiries_of(run))
-        must_arrive = self._outbox.is_wanted
+        must_arrive = self.outbox.is_wanted
         for run, (reason, time_ms, counts) in state.pending:
             dead = Dead(reason, time_ms, counts, run, [], [], must_arrive)
-            self._outbox.under_decision += len(run) * must_arrive
+            self.outbox.under_decision += len(run) * must_arrive
             self._effects.keep_known(partial(_alone, dead))  # mutant: R14b
 
     def hand_on(self, dead: Dead) -> None:
         """Messages are dead by what is applied: they are republished, and that is said."""
         if dead.must_arrive:
-            self._outbox.take(dead)
+            self.outbox.take(dead)
             return
         if self._is_kept():
             origins, contents = dead.origins, dead.contents
@@ -225,7 +215,7 @@ class Settlement:
                     return  # the host has heard that it is damaged
             reason, counts = DEATH_REASONS[dead.reason], counts_along(dead)
             died = DeadMessages(reason, origins, contents, dead.time_ms, counts, QueueType.QUORUM)
-            self._dead_letter(self._queue.name, self._queue.settings, died)  # mutant: R14c
+            self.dead_letter(self._queue.name, self._queue.settings, died)  # mutant: R14c
         self._builder.say(DeadLettered([dead.run]))  # mutant: LE22
 
 
