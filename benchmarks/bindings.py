@@ -46,7 +46,7 @@ def measure(count: int) -> list[Measurement]:
     """`count` bindings with distinct keys; every key that is routed matches one of them."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 4, 500)  # as in the daemon
+    gc.set_threshold(10_000, 4, 2_500)  # as in the daemon
     rss_before = rss_bytes([os.getpid()])
     topology = Topology("/")
     topology.put_exchange(ExchangeSpec(EXCHANGE, "topic"))

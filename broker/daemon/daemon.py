@@ -55,9 +55,9 @@ def notify(state: str, environment: Mapping[str, str]) -> bool:
     return True
 
 
-GC_THRESHOLDS = (50_000, 4, 500)
+GC_THRESHOLDS = (10_000, 4, 2_500)
 """Full collections become rare: what piles up in a broker are bytes, which the collector skips.
-Others look at 250,000 objects at most, for some tens of milliseconds."""
+Others look at 50,000 objects at most, for some ten milliseconds."""
 
 SWITCH_INTERVAL_S = 0.0005
 """A storage thread that wants the interpreter back waits for so long, not for the default 5 ms."""
