@@ -334,6 +334,11 @@ class Group:
         )  # fmt: skip
 
     @property
+    def config(self) -> Configuration:
+        """Return the active configuration, committed or not."""
+        return self._state.configs.active
+
+    @property
     def configs(self) -> list[Configuration]:
         """Return the configurations that may be in force: the last known committed one, and all
         behind it."""

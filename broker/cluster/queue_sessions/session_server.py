@@ -58,8 +58,8 @@ class SessionServer:
     """All sessions of one led queue."""
 
     __slots__ = (
-        "_aside", "_group", "_led", "_nodes", "_opened_sessions", "_own", "_state", "_with_backlog",
-        "_with_output", "excesses",
+        "_aside", "_group", "_leader_epoch", "_led", "_nodes", "_opened_sessions", "_own", "_state",
+        "_with_backlog", "_with_output", "excesses",
     )  # fmt: skip
 
     def __init__(
@@ -73,6 +73,7 @@ class SessionServer:
         self._group = group
         self._state = state
         self._own = own
+        self._leader_epoch = own.leader_epoch
         self._led = leadership
         self._opened_sessions: dict[Key, OpenedSession] = EMPTY_DICT
         self._with_output: dict[Key, OpenedSession] = {}
@@ -189,7 +190,7 @@ class SessionServer:
             return
         if known is None or known.boot != frame.sender or frame.opening < known.opening:
             return
-        if (frame.term, frame.leadership) != self._own.leader_epoch:
+        if (frame.term, frame.leadership) != self._leader_epoch:
             self._aside.append((node, not_leading(frame, self._own)))
             return
         if frame.opening > known.opening:
@@ -226,7 +227,7 @@ class SessionServer:
     def _is_over_limit(self, opened: OpenedSession) -> bool:
         """True if a client node is not listened to, because of what it leaves here."""
         is_beyond = len(opened.unknown) >= ANSWERS_MAX
-        is_beyond = is_beyond or self._led.holders.count_of(opened.key) >= HOLDERS_MAX
+        is_beyond = is_beyond or self._led.holders.counts.get(opened.key, 0) >= HOLDERS_MAX
         if is_beyond and not opened.first_ignored:
             self.excesses.append(opened.node)
         return is_beyond or opened.send_queue.is_overfull

@@ -15,7 +15,6 @@ from typing import Protocol
 
 from fluffle.broker.base.callbacks import call_listener
 from fluffle.broker.base.clock import Clock, EventLoop
-from fluffle.broker.cluster.links.handshake import COUNTS_SINCE
 from fluffle.broker.cluster.ports import FrameKind, Links, TrafficClass
 from fluffle.broker.cluster.queue_sessions.codec import encode
 from fluffle.broker.cluster.queue_sessions.events import Event
@@ -92,6 +91,8 @@ class SessionTransport:
         self.boots: dict[NodeId, SessionBoot] = {cluster.node: cluster.boot}
         """The nodes to which there is a link, and this one: each in the life in which it is
         there."""
+        self.uncounted: set[NodeId] = set()
+        """Those of them that speak a version of links without delivery counts."""
         self.turn = turn
         self.loop = loop
         self.clock = clock
@@ -116,7 +117,7 @@ class SessionTransport:
     def send(self, node: NodeId, frame: Frame) -> None:
         """Send a frame to a node to which there is a link; it may be lost."""
         if node != self.node:
-            if isinstance(frame, ClientFrame) and self.cluster.speaks(node) < COUNTS_SINCE:
+            if node in self.uncounted and isinstance(frame, ClientFrame):
                 frame = without_counts(frame)
             self._links.send(node, FrameKind.SESSION, encode(frame), traffic=TrafficClass.NORMAL)
         elif isinstance(frame, ClientFrame):

@@ -88,6 +88,8 @@ class LocalLeaders:
         self._link_news: PendingNews[QueueId, tuple[NodeId, SessionBoot | None]] = PendingNews()
         """Links that queues have not looked at yet, each with the life of the node it is to; None:
         there is none any more."""
+        self.link_changes = 0
+        """How often a link has come or gone: what its node says it reads may be another version."""
         self._timed: dict[QueueId, None] = {}
         """Queues with silent client nodes, whose timeout runs."""
         self._is_ticking = False
@@ -164,6 +166,7 @@ class LocalLeaders:
 
     def _note_link(self, node: NodeId, boot: SessionBoot | None) -> None:
         """Have all led here look at a link: some in each turn, first those with replies."""
+        self.link_changes += 1
         self._link_news.add((queue for queue, _sessions in self._sessions()), (node, boot))
         self._transport.turn.touch_consensus()
 

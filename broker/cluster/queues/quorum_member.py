@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from typing import NamedTuple, Protocol
 
 from fluffle.broker.base.clock import Clock
+from fluffle.broker.base.empty_dict import EMPTY_DICT
 from fluffle.broker.base.traffic import Traffic
 from fluffle.broker.cluster.hosted_group import EntryOutcome, HostedGroup
 from fluffle.broker.cluster.queue_sessions.session_server import SessionServer
@@ -35,8 +36,8 @@ from fluffle.broker.queues.quorum.messages import Effect, Leader
 from fluffle.broker.queues.quorum.proposals import KnownQueues
 from fluffle.broker.queues.settings import QueueSettings, SettingsFrom
 from fluffle.broker.runtime.timers import QueueTiming
+from fluffle.raft.config import Configuration, NodeId
 from fluffle.raft.config import Member as Voter
-from fluffle.raft.config import NodeId
 from fluffle.raft.group import Position
 from fluffle.raft.log import Entry, GroupId, SnapshotMeta
 from fluffle.raft.log_store import DamagedLog
@@ -104,12 +105,25 @@ class LocalMembers(Protocol):
 class GroupLog:
     """The log of one quorum queue on this node: a `QueueLog`."""
 
-    __slots__ = ("_group", "_members", "_owner", "_proposed_after", "is_closed")
+    __slots__ = (
+        "_group",
+        "_hosted",
+        "_members",
+        "_owner",
+        "_proposed_after",
+        "_readers",
+        "_readers_as_of",
+        "is_closed",
+    )
 
     def __init__(self, owner: QuorumQueueMember, members: LocalMembers) -> None:
         self._owner = owner
         self._group = owner.group
         self._members = members
+        self._hosted: HostedGroup | None = None
+        self._readers: Mapping[str, int] = EMPTY_DICT
+        self._readers_as_of: tuple[Configuration | None, int] = None, 0
+        """Configuration and count of link changes by which these are known."""
         self.is_closed = False
         """True if it did not take an entry when it was last asked."""
         self._proposed_after = -1
@@ -117,11 +131,14 @@ class GroupLog:
 
     @property
     def hosted(self) -> HostedGroup:
-        return self._members.host.group(self._group)
+        """The group, which the host makes once it has its machine."""
+        if self._hosted is None:
+            self._hosted = self._members.host.group(self._group)
+        return self._hosted
 
     def propose(self, payload: bytes, on_outcome: Callable[[bool], None]) -> None:
         self._proposed_after = self._members.host.durable
-        hosted = self.hosted
+        hosted = self._hosted or self.hosted
 
         def decided(outcome: EntryOutcome) -> None:
             if hosted.is_gone:  # it was deleted here, and has no leader any more
@@ -139,7 +156,8 @@ class GroupLog:
             self._members.leaders.hold(self._group)
             self._members.host.is_disk_awaited = True
             return False
-        self.is_closed = not self.hosted.raft.takes(ENTRY_BYTES_MIN + 2 * content_bytes)
+        hosted = self._hosted or self.hosted
+        self.is_closed = not hosted.raft.takes(ENTRY_BYTES_MIN + 2 * content_bytes)
         if self.is_closed:
             self._members.leaders.touch_later(self._group)
         return not self.is_closed
@@ -172,12 +190,18 @@ class GroupLog:
         if self._group in self._members.host:
             self.hosted.raft.damaged(index)
 
-    def readers(self) -> dict[str, int]:
+    def readers(self) -> Mapping[str, int]:
         """A node that comes as another member has announced nothing as that."""
-        return {
-            f"{member.node} {member.incarnation}": self._members.cluster.reads_of(member.node)
-            for member in self.hosted.status.config.members
-        }
+        config = (self._hosted or self.hosted).raft.config
+        as_of = config, self._members.leaders.link_changes
+        if as_of != self._readers_as_of:
+            reads_of = self._members.cluster.reads_of
+            self._readers_as_of = as_of
+            self._readers = {
+                f"{member.node} {member.incarnation}": reads_of(member.node)
+                for member in config.members
+            }
+        return self._readers
 
 
 class QuorumLeaderHost:

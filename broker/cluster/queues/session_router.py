@@ -9,6 +9,7 @@ What stays on this node is passed on as it is; only what leaves it becomes bytes
 
 from __future__ import annotations
 
+from fluffle.broker.cluster.links.handshake import COUNTS_SINCE
 from fluffle.broker.cluster.links.identity import Boot as LinkBoot
 from fluffle.broker.cluster.queue_sessions.codec import decode
 from fluffle.broker.cluster.queues.leader_routes import LeaderRoute, LeaderRoutes, SessionTransport
@@ -99,6 +100,10 @@ class SessionRouter:
                 self.routes.unlinked(node)
             return
         transport.boots[node] = boot
+        if transport.cluster.speaks(node) < COUNTS_SINCE:
+            transport.uncounted.add(node)
+        else:
+            transport.uncounted.discard(node)
         self.leaders.linked(node, boot)
         for frame in self._early.pop(node, ()):
             self.leaders.receive(node, frame)

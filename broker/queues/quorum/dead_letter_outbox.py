@@ -109,6 +109,7 @@ class DeadLetterOutbox:
         "_under_way_bytes",
         "_waiting_count",
         "confirm_timeout_ms",
+        "is_idle",
         "under_decision",
         "waiting",
     )  # fmt: skip
@@ -142,6 +143,9 @@ class DeadLetterOutbox:
         self.confirm_timeout_ms = confirm_timeout_ms
         self.under_decision = 0
         """Messages that have died, and it is not on record yet."""
+        self.is_idle = True
+        """True if nothing waits or is under way, and nothing is remembered: `post` has nothing to
+        do."""
         self.waiting: deque[Dead] = NOTHING_WAITS
         self._waiting_count = 0
         self._under_way: dict[int, UnconfirmedDeadLetter] = EMPTY_DICT
@@ -168,6 +172,7 @@ class DeadLetterOutbox:
             return
         if self.waiting is NOTHING_WAITS:
             self.waiting = deque()
+        self.is_idle = False
         self.waiting.append(dead)  # mutant: OU4
         self._waiting_count += len(dead.run)
 
@@ -202,6 +207,7 @@ class DeadLetterOutbox:
         """Send those that there is room for, and those that are due again."""
         if not (self.waiting or self._under_way):
             self._arrived.clear()
+            self.is_idle = True
             return
         now_ms = self._time.now_ms()
         try:

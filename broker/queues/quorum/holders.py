@@ -302,14 +302,14 @@ class HolderState:
 class Holders:
     """All of a queue, by key; in the order in which they were attached."""
 
-    __slots__ = ("_counts", "_getters", "_held", "_leaving", "_notifications", "_queue", "_room")
+    __slots__ = ("_getters", "_held", "_leaving", "_notifications", "_queue", "_room", "counts")
 
     def __init__(self, queue: Queue, notifications: HolderNotifications, room: Room) -> None:
         self._held: dict[Key, HolderState] = EMPTY_DICT
         self._getters: dict[tuple[Key, int], Key] = EMPTY_DICT
         """Holders of what `basic.get` fetched, by session and channel."""
-        self._counts: dict[Key, int] = EMPTY_DICT
-        """How many a session has."""
+        self.counts: dict[Key, int] = EMPTY_DICT
+        """How many a session has, if any."""
         self._queue = queue
         self._notifications = notifications
         self._room = room
@@ -321,10 +321,6 @@ class Holders:
 
     def get(self, key: Key) -> HolderState | None:
         return self._held.get(key)
-
-    def count_of(self, session: Key) -> int:
-        """How many there are of a session."""
-        return self._counts.get(session, 0)
 
     def of_session(self, session: Key) -> Iterator[Key]:
         return (key for key, held in list(self._held.items()) if held.session == session)
@@ -375,9 +371,9 @@ class Holders:
                 timeout_ms=timeout_of(attached.arguments),
             )
         if self._held is EMPTY_DICT:
-            self._held, self._getters, self._counts = {}, {}, {}
+            self._held, self._getters, self.counts = {}, {}, {}
         held = self._held[attached.key] = HolderState(attached, holder)
-        self._counts[held.session] = self.count_of(held.session) + 1
+        self.counts[held.session] = self.counts.get(held.session, 0) + 1
         if isinstance(holder, RemoteGetter) and not is_detached:
             self._getters[held.session, attached.channel] = attached.key
         held.is_detached = is_detached
@@ -407,9 +403,9 @@ class Holders:
         held = self._held.get(key)
         if held is not None and held.is_detached and not held.delivery_batches:  # mutant: LE4
             del self._held[key]
-            self._counts[held.session] -= 1
-            if not self._counts[held.session]:
-                del self._counts[held.session]
+            self.counts[held.session] -= 1
+            if not self.counts[held.session]:
+                del self.counts[held.session]
 
 
 class DeliveryResender:

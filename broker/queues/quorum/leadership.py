@@ -524,7 +524,8 @@ class Leadership:
             self._handed(delivery_batches)
         if known := self._effects.take_known():
             self._release(known)
-        self.outbox.post()
+        if not self.outbox.is_idle:
+            self.outbox.post()
         self._logged_keys.say()
         if self._builder:
             self._end_entry()
