@@ -56,6 +56,11 @@ def content_bytes_of(message: m.FromClient) -> int:
     return sum(map(len, message.contents)) if isinstance(message, m.Publish) else 0
 
 
+def number_count_of(operation: Operation) -> int:
+    """How many numbers an operation takes: one for each message, or one."""
+    return len(operation.contents) if type(operation) is m.Publish else 1
+
+
 class KnownOutcome(NamedTuple):
     """Numbers of an operation whose outcome has just become known."""
 
@@ -105,7 +110,7 @@ class PendingOperations:
         if self.operations is NONE:
             self.operations = deque()
         self.operations.append(operation)
-        self.next += operation.count
+        self.next += number_count_of(operation)
         self.content_bytes += content_bytes_of(operation)
 
     def find(self, number: int) -> Operation | None:
@@ -113,7 +118,7 @@ class PendingOperations:
         if number in self._known:
             return None
         for operation in self.operations:
-            if operation.number <= number < operation.number + operation.count:
+            if operation.number <= number < operation.number + number_count_of(operation):
                 return operation
         return None
 
@@ -130,7 +135,7 @@ class PendingOperations:
 
     def from_number(self, number: int) -> list[Operation]:
         """All from the one on that takes a number."""
-        return [each for each in self.operations if each.number + each.count > number]
+        return [each for each in self.operations if each.number + number_count_of(each) > number]
 
     def of_kinds(self, first: int, count: int, kinds: tuple[type, ...]) -> list[KnownOutcome]:
         """Numbers have an outcome, if they are of operations of these kinds: which had none."""
@@ -139,7 +144,7 @@ class PendingOperations:
         while operations and count and self._known is NOTHING_KNOWN:
             # Mostly they are the first ones, and all that one takes have the same.
             operation = operations[0]
-            length = operation.count
+            length = number_count_of(operation)
             if operation.number != first or count < length or not isinstance(operation, kinds):
                 break
             found.append(KnownOutcome(operation, first, length))
@@ -155,9 +160,12 @@ class PendingOperations:
             if start >= first + count:
                 break
             if isinstance(operation, kinds):
-                low, high = max(start, first), min(start + operation.count, first + count)
+                low, high = (
+                    max(start, first),
+                    min(start + number_count_of(operation), first + count),
+                )
                 new = self._known.gaps(low, high)
-                found += [KnownOutcome(operation, one, stop - one) for one, stop in new]
+                found += [KnownOutcome(operation, low, high - low) for low, high in new]
         for _operation, start, length in found:
             self._known = self._known.plus(Ranges.of((start, start + length)))
         self._forget()
@@ -173,7 +181,7 @@ class PendingOperations:
         operations = self.operations
         while operations:
             start = operations[0].number
-            stop = start + operations[0].count
+            stop = start + number_count_of(operations[0])
             if self._known.gaps(start, stop):
                 break
             self._drop_first()

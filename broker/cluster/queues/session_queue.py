@@ -135,7 +135,8 @@ class PublishReceipts:
                 origins[start:stop],
                 contents[start:stop],
                 persistent=persistent,
-                expiration_ms=lifetimes_in(expiration_ms, slice(start, stop)),  # mutant: BA16 BA17
+                expiration_ms=expiration_ms
+                and lifetimes_in(expiration_ms, slice(start, stop)),  # mutant: BA16 BA17
                 posted=posted.part(start, stop) if posted is not None else None,
                 counts=counts,  # mutant: BA20
             )

@@ -20,7 +20,7 @@ An `Effect` of the leader is a message for one of its sessions: what it decides 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, NamedTuple, NewType, TypeAlias
+from typing import NamedTuple, NewType, TypeAlias
 
 from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.delivery_counts import NEW, Counts
@@ -82,16 +82,11 @@ class Publish:
     counts: Counts = NEW
     """Delivery counts that each message brings along."""
 
-    @property
-    def count(self) -> int:
-        return len(self.contents)
-
 
 @dataclass(slots=True)
 class Settle:
     """Hand-outs end: settled, or given back."""
 
-    count: ClassVar[int] = 1
     number: int
     outcome: Outcome
     tokens: list[Token]
@@ -102,7 +97,6 @@ class Settle:
 class Attach:
     """A consumer; the answer is its key, or `IN_EXCLUSIVE_USE`."""
 
-    count: ClassVar[int] = 1
     number: int
     channel: int
     tag: str
@@ -117,7 +111,6 @@ class Attach:
 class Detach:
     """A consumer or getter gets nothing more; with an outcome, all that it holds comes back."""
 
-    count: ClassVar[int] = 1
     number: int
     holder: Key
     outcome: Outcome | None
@@ -127,7 +120,6 @@ class Detach:
 class Get:
     """The next message for a channel, if there is one; it is answered by a `GetAnswer`."""
 
-    count: ClassVar[int] = 1
     number: int
     channel: int
     no_ack: bool
@@ -137,7 +129,6 @@ class Get:
 class Purge:
     """The answer is how many messages waited."""
 
-    count: ClassVar[int] = 1
     number: int
 
 
@@ -302,7 +293,7 @@ FromClient: TypeAlias = (
     Open | Publish | Settle | Attach | Detach | Get | Purge | Credit | NeverArrived | Forget
 )
 Operation: TypeAlias = Publish | Settle | Attach | Detach | Get | Purge
-"""Operation with a number: it takes `number` and as many after it as its `count`."""
+"""Operation with a number; a `Publish` takes as many after it as it has messages."""
 FromLeader: TypeAlias = (
     DoneReply
     | RejectedReply
