@@ -92,7 +92,7 @@ class SessionTransport:
         """The nodes to which there is a link, and this one: each in the life in which it is
         there."""
         self.uncounted: set[NodeId] = set()
-        """Those of them that speak a version of links without delivery counts."""
+        """Linked nodes that speak a version of links without delivery counts."""
         self.turn = turn
         self.loop = loop
         self.clock = clock
