@@ -390,7 +390,7 @@ class ClusterService:
         formation = Formation(self.name, config.peers, address, promise, local)
         switch = self.running.switch
         switch.takers[FrameKind.FORMATION] = formation.receive
-        switch.may_hear = formation.may_hear
+        switch.strangers = formation.strangers
         switch.link_listeners.insert(0, formation.link_changed)
         self.links.on_met = self._on_met
         return formation

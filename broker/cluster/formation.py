@@ -33,7 +33,6 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 from fluffle.broker.base.logs import event
 from fluffle.broker.cluster.codec import BadFrame, pack, unpack
 from fluffle.broker.cluster.links.identity import MARK_LETTERS, mark_of
-from fluffle.broker.cluster.ports import FrameKind
 from fluffle.broker.config.config import ListenAddress
 from fluffle.broker.durability.definitions.node_identity import StoreOwner
 from fluffle.raft.config import Configuration, NodeId
@@ -146,6 +145,8 @@ class Formation:
     """The marks that were asked for in vain."""
     _met: dict[NodeId, str] = field(default_factory=dict, init=False)
     """The mark that each has sent last, from where frames come."""
+    strangers: set[NodeId] = field(default_factory=set, init=False)
+    """Nodes of another cluster, as far as both are of one: only their frames of formation count."""
 
     def start(self) -> None:
         """Go on with what was promised in an earlier life."""
@@ -168,14 +169,18 @@ class Formation:
         """The nodes that found a cluster with this one; none if it founds none."""
         return self.promise.founders
 
-    def may_hear(self, node: NodeId, kind: FrameKind) -> bool:
-        """True if a frame from there is one of the same cluster, as far as both are of one."""
-        ours, theirs = self.promise.mark, self._met.get(node, "")
-        return kind is FrameKind.FORMATION or ours == theirs or not (ours and theirs)  # mutant: FO6
-
     def met(self, node: NodeId, mark: str) -> None:
         """A node has dialled this one, and has said hello with this mark."""
         self._met[node] = mark
+        self._find_strangers()
+
+    def _find_strangers(self) -> None:
+        """Tell nodes of another cluster apart by their marks, which have changed, or by ours."""
+        ours = self.promise.mark
+        self.strangers.clear()
+        for node, theirs in self._met.items():
+            if ours and theirs and ours != theirs:  # mutant: FO6
+                self.strangers.add(node)
 
     def link_changed(self, node: NodeId, is_up: bool) -> None:  # noqa: FBT001 - as `OnLink` has it
         """Send a node over a new link what this one is, before anything else goes over it."""
@@ -245,6 +250,7 @@ class Formation:
         self, node: NodeId, standing: FormationState, members: Founders, *, joins: bool
     ) -> None:
         self._met[node] = standing.mark
+        self._find_strangers()
         self.standings[node] = standing
         if self._name in members:
             for other, address in members.items():
@@ -322,6 +328,7 @@ class Formation:
         def done() -> None:
             self._is_keeping = False
             self.promise = promise
+            self._find_strangers()
             event(
                 logger, logging.INFO,
                 "founding_promised" if promise.founders else "join_accepted",

@@ -10,7 +10,7 @@ group holds the definitions of the cluster; all others are those of queues.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple, Protocol
@@ -45,11 +45,6 @@ OnPayload = Callable[[NodeId, bytes], None]
 logger = logging.getLogger(__name__)
 
 
-def accept_all(_node: NodeId, _kind: FrameKind) -> bool:
-    """Where there is one cluster."""
-    return True
-
-
 class FrameDispatch:
     """Takes the two hooks of a node's links, and passes on.
 
@@ -65,15 +60,15 @@ class FrameDispatch:
         """Called in this order."""
         self.accept_listeners: list[Callable[[NodeId], None]] = []
         """Called with a node that has dialled this one, before its first frame."""
-        self.may_hear: Callable[[NodeId, FrameKind], bool] = accept_all
-        """Filter of frames by sender and kind: two nodes that help to found different clusters have
-        nothing to say to each other's groups."""
+        self.strangers: Collection[NodeId] = ()
+        """Nodes that help to found another cluster, as they change: they have nothing to say to the
+        groups of this one, and are heard in frames of formation alone."""
         links.on_frame = self._on_frame
         links.on_link = self._on_link
 
     def _on_frame(self, node: NodeId, kind: FrameKind, payload: bytes) -> None:
         taker = self.takers.get(kind)
-        if not self.may_hear(node, kind):
+        if node in self.strangers and kind is not FrameKind.FORMATION:
             return
         if taker is None:
             self._refused(node, f"nobody takes frames of kind {kind:d}")

@@ -37,7 +37,7 @@ FORMATION = [
     Mutant(
         "FO6",
         "heeds votes of those who found another cluster",
-        Swap("A is B or C or D", "True or C or A"),
+        Swap("A and B and A != B", "False and A and B"),
     ),
     Mutant(
         "FO7",

@@ -290,7 +290,8 @@ class FormationCluster:
 
         def arrive() -> None:
             is_there = self.processes.get(node) is there and node in sender.links
-            if is_there and there.formation.may_hear(sender.name, kind):
+            is_heard = kind is FrameKind.FORMATION or sender.name not in there.formation.strangers
+            if is_there and is_heard:
                 receive(there)
 
         self.clockwork.at(at_us, arrive)
