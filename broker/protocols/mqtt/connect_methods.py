@@ -435,6 +435,8 @@ class ConnectRequest:
         is_kept = bool(expiry_s) or is_present
         if is_kept and not server.is_own(key):
             session.end()
+            if kept is not None:
+                server.wills.replaced(key, kept, is_present=is_present)  # mutant: MQ63
             self._refuse(ReasonCode.SERVER_UNAVAILABLE, "taken over before it was answered")
             return
         state = server.opened(key, kept, is_present=is_present)

@@ -233,15 +233,10 @@ class MqttServer:
         """Return the state of a session for its client, who has come back to it or makes it.
         `kept`: what was kept of it before."""
         state = self.states.find(key)
-        pending, was_ended = None, False
         if state is not None and not is_present:
             self.end_state(state)
         elif kept is not None:  # whichever node has kept it
-            pending, was_ended = decode_record(key, kept.record), bool(kept.ended_at_ms)
-        # a connection that was not on record as ended ends with this, and so does its session with
-        # a clean start; what is to be published at once else, has been by who put the end on record
-        if pending is not None and not (is_present if pending.will.delay_s else was_ended):
-            self.wills.publish(pending)
+            self.wills.replaced(key, kept, is_present=is_present)
         if is_present and kept is not None:
             return self.restored(key, kept)
         return self.states.open(key)

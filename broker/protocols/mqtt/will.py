@@ -139,6 +139,20 @@ class Wills:
         if pending is not None:
             self.publish(pending)
 
+    def replaced(self, key: SessionKey, kept: ClientSession, *, is_present: bool) -> None:
+        """Publish the will of a session in whose place a client of this node has come, by the
+        record that is replaced: no other has it any more.
+
+        A connection that was not on record as ended ends with this, and so does its session with a
+        clean start; what is to be published at once else, has been by who put the end on record.
+        """
+        pending = decode_record(key, kept.record)
+        if pending is None:
+            return
+        is_over = is_present if pending.will.delay_s else bool(kept.ended_at_ms)
+        if not is_over:
+            self.publish(pending)
+
     def publish(self, pending: PendingWill) -> None:
         """Publish a will now, as far as its user may."""
         services, (vhost_name, client_id) = self._services, pending.key

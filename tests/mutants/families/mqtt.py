@@ -90,5 +90,6 @@ MQTT = [
     ),
     Mutant("MQ60", "a session whose client was connected is not adopted", Remove()),
     Mutant("MQ61", "PUBREC does not wait for what is retained", Remove()),
+    Mutant("MQ63", "what a connection that is overtaken has replaced is not published", Remove()),
     Mutant("MQ62", "PUBACK does not wait for what is retained", Remove()),
 ]

@@ -125,6 +125,7 @@ SEEN_BY: dict[str, Callable[[], None]] = {
     "MQ59": adopt,
     "MQ60": adopt,
     "MQ61": partial(test_session_moves.test_a_message_is_answered_once_it_is_retained, qos=2),
+    "MQ63": test_session_moves.overtake_before_it_is_answered,
     "MQ62": partial(test_session_moves.test_a_message_is_answered_once_it_is_retained, qos=1),
 }
 """The test of what walks seldom do: in those a node is killed when all is durable."""

@@ -3,6 +3,7 @@ move between any two steps: definitions and messages come true one after the oth
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from fluffle.protocol.mqtt.codes import PacketType, ReasonCode
 from fluffle.protocol.mqtt.events import Acks, Publishes
-from fluffle.protocol.mqtt.packets import Connack, Disconnect, Suback, Subscribe
+from fluffle.protocol.mqtt.packets import Connack, Disconnect, Suback, Subscribe, Will
 from tests.suite.seeds import seeds
 from tests.support.mqtt_edge import MqttClient
 from tests.support.mqtt_nodes import MqttNodes
@@ -112,6 +113,34 @@ def test_who_comes_elsewhere_while_it_subscribes_is_let_in() -> None:
     nodes.settle()
     assert line.expect(Connack).code is ReasonCode.SUCCESS
     assert queue.name not in nodes.edge.vhost.queues
+
+
+def overtake_before_it_is_answered() -> None:
+    """A client comes to another node, and to a third before the second has heard that the session
+    is its own: the will of the first connection is on no record any more."""
+    nodes, late = MqttNodes(), list[Callable[[], None]]()
+    watcher = nodes.begin("a", "watcher")
+    nodes.settle()
+    watcher.send(Subscribe(1, [("w", 1)]))
+    nodes.settle()
+    nodes.begin("a", "c", will=Will(b"w", b"first", 1))
+    nodes.settle()
+    watcher.packets()
+    nodes.nodes["b"].metadata.hear = late.append
+    overtaken = nodes.begin("b", "c", will=Will(b"w", b"second", 1))
+    nodes.settle()
+    nodes.begin("a", "c")
+    nodes.settle()
+    for hear in late:
+        hear()
+    nodes.settle()
+    assert overtaken.expect(Connack).code is ReasonCode.SERVER_UNAVAILABLE
+    came = [payload for _, payload, _ in watcher.messages()]
+    assert sorted(came) == [b"first", b"second"]
+
+
+def test_the_will_of_a_connection_comes_though_who_ends_it_is_overtaken() -> None:
+    overtake_before_it_is_answered()
 
 
 def test_who_publishes_to_a_session_that_is_gone_is_not_kept_waiting() -> None:
