@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 
+from tests.simulation.mqtt.mqtt_cluster import MqttCluster
 from tests.simulation.options import jobs_of_one, parsed
 from tests.simulation.output_text import line_of
 from tests.simulation.queues.queue_cluster import QueueCluster
@@ -15,6 +16,7 @@ from tests.simulation.seeds import Failure, Job, Summary, attempt, outcomes, shr
 from tests.simulation.virtual_time import SECOND_US
 
 RUNS_A_LINE = 50
+SUBJECT_OPTIONS: dict[object, str] = {QueueCluster: " --queues", MqttCluster: " --mqtt"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,8 +59,7 @@ def show(failure: Failure) -> None:
 def command_of(job: Job) -> str:
     """Command that runs this job again."""
     command = f"python -m tests.simulation --seed {job.seed} --nodes {job.nodes}"
-    if job.subject is QueueCluster:
-        command += " --queues"
+    command += SUBJECT_OPTIONS.get(job.subject, "")
     if job.seconds != Job.SECONDS:
         command += f" --seconds {job.seconds}"
     if job.without:

@@ -62,7 +62,7 @@ class Peer:
             return
         packet = self.inbox.pop(0)
         if isinstance(packet, Connack):
-            assert not packet.code
+            assert not packet.code, f"{self.name} is answered {packet}"
             self.is_let_in = True
             self.let_in(present=packet.session_present)
         elif isinstance(packet, Publishes):

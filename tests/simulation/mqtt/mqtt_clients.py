@@ -1,281 +1,53 @@
 """Clients of MQTT of a simulated cluster, and what they must be sent.
 
-Publishers and subscribers have sessions that last.  They come to any node, leave it with or without
-a word, and send again what was not answered.  Their node is killed between any two of their steps.
+Publishers and subscribers come to any node, leave it with or without a word, and send again what
+was not answered.  Their node is killed between any two of their steps.
 
 - A session that was there is present.
 - A message that was acknowledged comes to all subscribers; none comes that nobody has published.
 - From QoS 2 to QoS 2 each comes once.
 - Where nothing fails, messages of a publisher come in order.
 - A retained message is the last that was acknowledged of its topic, or a later one.
+- Once all is well, each client is connected to one node.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
 
-from fluffle.protocol.mqtt.codes import MQTT_5, PacketType
-from fluffle.protocol.mqtt.events import Publishes
-from fluffle.protocol.mqtt.packets import Ack, Connect, Disconnect, Publish, Suback, Subscribe
+from fluffle.broker.protocols.mqtt.topics import is_shared, subscription_queue
+from fluffle.protocol.mqtt.codes import MQTT_5
+from fluffle.protocol.mqtt.packets import Connect, Will
 from fluffle.protocol.mqtt.properties import Properties, PropertyId
-from tests.simulation.facts import Violation
+from tests.simulation.mqtt.mqtt_groups import Group
+from tests.simulation.mqtt.mqtt_local_queues import (
+    CleanSubscriber,
+    PublisherOfQos0,
+    SubscriberOfQos0,
+)
+from tests.simulation.mqtt.mqtt_members import (
+    Member,
+    RetainedReader,
+    SimulatedPublisher,
+    SimulatedSubscriber,
+)
 from tests.simulation.mqtt.mqtt_node import Line, MqttNode
+from tests.simulation.mqtt.mqtt_wills import ClientWithWill, WillSubscriber
 from tests.simulation.virtual_time import SECOND_US
-from tests.support.mqtt_peers import MovingPeer, Publisher
 
 if TYPE_CHECKING:
+    from fluffle.broker.metadata.state import MetadataState
     from tests.simulation.mqtt.mqtt_cluster import MqttCluster
     from tests.simulation.workload import Workload
 
 LOOK_S = 0.03
 """Mean time between two steps of a client."""
-RETAINED_TOPICS = 3
-MESSAGES = 1_000
-"""Messages of a publisher, if a run is long."""
 LONG_PATIENCE_US = 20 * SECOND_US
 """How long clients wait when all is well again: networks may be slow."""
 AT_REST_US = 2 * SECOND_US
 """Behind the last acknowledgement; who asks later is sent the last retained messages."""
-TOUCH = b"touch/0"
-"""Content of messages that are for no client: their queue is to have something new."""
-
-
-class Member(MovingPeer, ABC):
-    """Client that goes on by itself."""
-
-    node: Clients
-    line: Line | None
-    connects = 0
-    """How often it has sent CONNECT."""
-    heard_us = 0
-
-    @property
-    @abstractmethod
-    def is_done(self) -> bool:
-        """True if nothing is left to do once nothing new is published."""
-
-    def look(self) -> None:
-        """Take the next step."""
-        clients, line = self.node, self.line
-        if line is None:
-            if clients.some_nodes():
-                self.connects += 1
-                self.heard_us = clients.now_us
-                self.connect()
-        elif self.has_mail and clients.chance.random() < clients.reads_share:
-            self.heard_us = clients.now_us
-            if isinstance(self.inbox[0], Disconnect):
-                self.lose()  # for whatever reason: it comes again, and its session is there
-            else:
-                self.act()
-            clients.strike(line.node)
-        elif line.is_cut:
-            self.lose()
-        elif clients.chance.random() < clients.leaves_share or self._is_out_of_patience():
-            self.leave()
-        elif self.is_let_in:
-            self.go_on()
-
-    def _is_out_of_patience(self) -> bool:
-        return self.node.now_us - self.heard_us > self.node.patience_us and not (
-            self.is_let_in and self.is_done
-        )
-
-    def leave(self) -> None:
-        """Hang up, or come elsewhere without that."""
-        if self.line is not None and self.node.chance.random() < 0.5:
-            self.line.lose()
-        self.lose()
-
-    def go_on(self) -> None:
-        """Do something of its own."""
-
-
-class SimulatedPublisher(Member, Publisher):
-    """Publisher of numbered messages, of which it remembers what it was answered."""
-
-    messages_max = MESSAGES
-
-    def __init__(self, clients: Clients, name: str, qos: int, *, retain: bool = False) -> None:
-        Publisher.__init__(self, clients, qos, name)
-        self.retain = retain
-        self.acknowledged: set[int] = set()
-        self.sent_on: dict[int, tuple[int, ...]] = {}
-        """Connections of all clients when a message was sent first, by number."""
-
-    @property
-    def is_done(self) -> bool:
-        return not self.published and not self.released and not self.node.wants_more(self)
-
-    def topic_of(self, number: int) -> bytes:
-        return b"kept/%d" % (number % RETAINED_TOPICS) if self.retain else self.name.encode()
-
-    def packet(self, packet_id: int, payload: bytes, *, dup: bool = False) -> Publish:
-        topic = self.topic_of(number_of(payload))
-        return Publish(topic, payload, self.qos, self.retain, dup, packet_id)
-
-    def payload_of(self, number: int) -> bytes:
-        return b"%s/%d" % (self.name.encode(), number)
-
-    def go_on(self) -> None:
-        clients = self.node
-        is_wanted = not clients.is_over or clients.wants_more(self)
-        if (
-            self.can_publish
-            and clients.may_publish
-            and is_wanted
-            and (clients.chance.random() < clients.rate)
-        ):
-            self.sent_on[self.next_number] = clients.connects()
-            self.publish()
-
-    def answered(self, kind: PacketType, packet_id: int) -> None:
-        payload = self.published.get(packet_id)
-        super().answered(kind, packet_id)
-        if payload is not None and packet_id not in self.published:
-            self.acknowledged.add(number_of(payload))
-            self.node.acknowledged_us = self.node.now_us
-
-    def refused(self, packet: Ack) -> None:
-        """The message may have come to some; the identifier is free."""
-        self.published.pop(packet.packet_id, None)
-
-
-class SimulatedSubscriber(Member):
-    """Subscriber to all publishers, or to what one of them retains."""
-
-    def __init__(self, clients: Clients, name: str, topic_filter: str, qos: int) -> None:
-        super().__init__(clients, name)
-        self.topic_filter = topic_filter
-        self.qos = qos
-        self.was_present = False
-        self.is_subscribed = False
-        self.is_asking = False
-        self.held: set[int] = set()
-        self.taken: dict[str, set[int]] = {}
-        """Numbers by publisher."""
-        self.again = 0
-        """Messages that have come again."""
-        self.late = 0
-        """Messages that have come behind later ones."""
-
-    def let_in(self, *, present: bool) -> None:
-        if self.was_present and not present:
-            raise Violation(f"mqtt: the session of {self.name} is lost")
-        self.was_present, self.is_asking = True, False
-
-    def go_on(self) -> None:
-        if not self.is_subscribed and not self.is_asking:
-            self.ask()
-
-    def ask(self) -> None:
-        self.is_asking = True
-        self.send(Subscribe(1, [(self.topic_filter, self.qos)]))
-
-    def took(self, packet: object) -> None:
-        assert isinstance(packet, Suback), packet
-        self.is_asking = False
-        self.is_subscribed = self.is_subscribed or not packet.codes[0].is_error
-
-    @property
-    def is_done(self) -> bool:
-        return self.is_subscribed and not self.held and not self.lacking()
-
-    def lacking(self) -> list[str]:
-        """Return the names of some acknowledged messages that have not come."""
-        return [
-            f"{each.name}/{number}"
-            for each in self.node.publishers
-            for number in sorted(each.acknowledged - self.taken.get(each.name, set()))[:3]
-        ]
-
-    def came(self, packet: Publishes) -> None:
-        for packet_id, payload in zip(packet.packet_ids, packet.payloads, strict=True):
-            is_new = packet_id not in self.held
-            if packet.qos == 2:
-                self.held.add(packet_id)
-            self.send(Ack(PacketType.PUBREC if packet.qos == 2 else PacketType.PUBACK, packet_id))
-            if is_new and payload != TOUCH:
-                self.take(packet, payload)
-
-    def take(self, packet: Publishes, payload: bytes) -> None:
-        """Check a message that is no repetition of one that is held."""
-        name, number = payload.partition(b"/")[0].decode(), number_of(payload)
-        found = [each for each in self.node.publishers if each.name == name]
-        if not found or number >= found[0].next_number:
-            raise Violation(f"mqtt: {self.name} is sent {payload!r}, which nobody has sent")
-        taken = self.taken.setdefault(name, set())
-        if number in taken:
-            self.again += 1
-            if packet.qos == 2:
-                raise Violation(f"mqtt: {self.name} is sent {payload!r} of QoS 2 twice")
-            return
-        if packet.qos != min(self.qos, found[0].qos):
-            raise Violation(f"mqtt: {self.name} is sent {payload!r} as of QoS {packet.qos}")
-        if taken and number < max(taken):
-            self.late += 1
-            if self.node.is_calm:
-                raise Violation(f"mqtt: {self.name} is sent {payload!r} late")
-        taken.add(number)
-
-    def answered(self, kind: PacketType, packet_id: int) -> None:
-        assert kind is PacketType.PUBREL
-        self.held.discard(packet_id)
-        self.send(Ack(PacketType.PUBCOMP, packet_id))
-
-
-class RetainedReader(SimulatedSubscriber):
-    """Client that subscribes anew again and again, and is sent what is retained."""
-
-    def __init__(self, clients: Clients, of: SimulatedPublisher) -> None:
-        super().__init__(clients, "reader", "kept/#", clients.chance.choice((1, 2)))
-        self._of = of
-        self.asked_us = 0
-        self.found: dict[bytes, int] = {}
-        """Numbers of what it was sent since it has asked, by topic."""
-
-    def floors(self) -> dict[bytes, int]:
-        """Return the last numbers that were acknowledged, by topic."""
-        return {self._of.topic_of(number): number for number in sorted(self._of.acknowledged)}
-
-    def lacking(self) -> list[str]:
-        """Return the topics whose last message it is not sent."""
-        if self.asked_us < self.node.rests_at_us:
-            return ["what is retained"]
-        return [f"{topic!r}" for topic in self.floors().keys() - self.found.keys()]
-
-    def let_in(self, *, present: bool) -> None:
-        super().let_in(present=present)
-        self.asked_us = -1  # what was not sent over the connection before is not sent
-
-    def go_on(self) -> None:
-        clients = self.node
-        is_due = self.asked_us < clients.rests_at_us <= clients.now_us
-        if not self.is_asking and (is_due if clients.is_over else clients.chance.random() < 0.02):
-            self.ask()
-
-    def ask(self) -> None:
-        self.found.clear()
-        self.asked_us = self.node.now_us
-        super().ask()
-
-    def take(self, packet: Publishes, payload: bytes) -> None:
-        if not packet.retain or packet.dup or self.is_asking:
-            return  # what was sent before it has asked may be old
-        number, topic = number_of(payload), bytes(packet.topic)
-        if number >= self._of.next_number or self._of.topic_of(number) != topic:
-            raise Violation(f"mqtt: {payload!r} is retained, which nobody has sent to {topic!r}")
-        floor = self.floors().get(topic, 0)
-        if self.asked_us >= self.node.rests_at_us and number < floor:
-            raise Violation(f"mqtt: {topic!r} has {number}, though {floor} was acknowledged")
-        self.found[topic] = number
-
-
-def number_of(payload: bytes) -> int:
-    return int(payload.rpartition(b"/")[2])
 
 
 class Clients:
@@ -284,6 +56,8 @@ class Clients:
     def __init__(self, mqtt_cluster: MqttCluster, chance: Random) -> None:
         self._mqtt_cluster = mqtt_cluster
         self.chance = chance
+        self.other_chance = mqtt_cluster.cluster.clockwork.chance("other mqtt")
+        """Chance of clients that came to be later: without them all is as it was."""
         self.rate = chance.choice((0.05, 0.3, 1.0))
         """How often a publisher publishes that may, in a step."""
         self.reads_share = chance.choice((1.0, 1.0, 0.3))
@@ -305,7 +79,30 @@ class Clients:
         self.members: list[Member] = [
             *self.publishers, self.retaining, *self.subscribers, self.reader,
         ]  # fmt: skip
+        self.group: Group | None = None
+        self.will_clients: list[ClientWithWill] = []
+        self.qos0_subscribers: list[SubscriberOfQos0] = []
+        self.served_of_qos0 = 0
+        """Number of the first message of QoS 0 that is published when all is well again."""
         self._workload: Workload
+
+    def add_others(self, share: float) -> None:
+        """Have other clients, of each kind with this probability."""
+        chance = self.other_chance
+        if chance.random() < share:
+            self.group = Group(self)
+            self.members += self.group.members
+        if chance.random() < share:
+            watcher = WillSubscriber(self)
+            self.will_clients = watcher.others
+            self.members += watcher, *watcher.others
+        if chance.random() < share:
+            self.qos0_subscribers.append(SubscriberOfQos0(self))
+            publisher = PublisherOfQos0(self)
+            self.publishers.append(publisher)
+            self.members += publisher, *self.qos0_subscribers
+        if chance.random() < share:
+            self.members += (CleanSubscriber(self, chance.choice((1, 2))),)
 
     def be_calm(self) -> None:
         """Have nothing fail."""
@@ -332,6 +129,34 @@ class Clients:
         """True if a publisher has yet to be served when all is well again."""
         return self.is_over and len(publisher.acknowledged) <= self._served.get(publisher.name, 0)
 
+    def wants_message(self) -> bool:
+        """True if a publisher is to publish in this step."""
+        return self.may_publish and self.chance.random() < self.rate
+
+    @property
+    def has_no_death(self) -> bool:
+        """True if no process has ended, nor was taken to have."""
+        cluster = self._mqtt_cluster
+        return self.is_calm or not (cluster.deaths or cluster.is_impatient)
+
+    def disk_of(self, node: str) -> int:
+        """Return which disk a node has."""
+        return self._mqtt_cluster.cluster.machines[node].disk.file.inode
+
+    def defined(self, definitions: MetadataState) -> None:
+        """Definitions have changed."""
+        for each in self.will_clients:
+            each.defined(definitions)
+
+    def queue_given_up(self, queue: str) -> None:
+        """A queue is lost with the disks of a majority: what it has is, too."""
+        for each in self.members:
+            is_its = queue == subscription_queue(each.name, 1)
+            if isinstance(each, SimulatedSubscriber) and is_its:
+                each.may_be_lost = True
+        if self.group is not None and is_shared(queue):
+            self.group.is_lost = True
+
     def connects(self) -> tuple[int, ...]:
         return tuple(each.connects for each in self.members)
 
@@ -346,7 +171,15 @@ class Clients:
             and not machines[each.process.node].is_paused
         ]
 
-    def begin(self, client_id: str, *, clean_start: bool, expiry_s: int, receive_max: int) -> Line:
+    def begin(
+        self,
+        client_id: str,
+        *,
+        clean_start: bool,
+        expiry_s: int,
+        receive_max: int,
+        will: Will | None = None,
+    ) -> Line:
         """A client that has sent CONNECT to some node."""
         line = Line(self.chance.choice(self.some_nodes()), self._delay_s)
         properties = Properties()
@@ -355,7 +188,7 @@ class Clients:
         line.send(
             Connect(
                 MQTT_5, client_id, clean_start, 0,
-                user="guest", password=b"guest", properties=properties,
+                user="guest", password=b"guest", will=will, properties=properties,
             )
         )  # fmt: skip
         return line
@@ -379,6 +212,7 @@ class Clients:
             self.is_over = True
             for each in (*self.publishers, self.retaining):
                 self._served[each.name] = len(each.acknowledged)
+            self.served_of_qos0 = self.publishers[-1].next_number
         if not self.has_ended:
             member.look()
             self._look_later(member)
@@ -401,6 +235,15 @@ class Clients:
             if not (self.is_over and member.is_let_in and member.is_done):
                 lacking = getattr(member, "lacking", list[str])()
                 return f"{member.name} is not done: {lacking or 'it waits for answers'}"
+        return self._connected_twice()
+
+    def _connected_twice(self) -> str | None:
+        """Return what is wrong with where clients are connected."""
+        servers = [each.mqtt.server for each in self.some_nodes() if each.mqtt is not None]
+        for member in self.members:
+            count = sum(("/", member.name) in server.connected for server in servers)
+            if count != 1:
+                return f"{member.name} is connected to {count} nodes"
         return None
 
     def end(self) -> None:
@@ -412,7 +255,15 @@ class Clients:
         late = sum(each.late for each in self.subscribers)
         retained = len(self.retaining.acknowledged)
         connects = sum(self.connects())
-        return (
+        text = (
             f"{acknowledged} acknowledged, {again} again, {late} late, {retained} retained, "
             f"{connects} connects"
         )
+        if self.group is not None:
+            taken = sum(len(each) for each in self.group.taken.values())
+            text += f", {taken} to the group, {self.group.again} of them again"
+        if self.will_clients:
+            fates = [fate for each in self.will_clients for fate in each.fates.values()]
+            must, never = sum(each.must for each in fates), sum(each.never for each in fates)
+            text += f", {must} of {len(fates)} wills must come, {never} must not"
+        return text

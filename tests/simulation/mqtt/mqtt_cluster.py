@@ -15,13 +15,15 @@ from fluffle.broker.queues.quorum.entry_codec import VERSION
 from fluffle.broker.queues.quorum.messages import SessionBoot
 from fluffle.protocol.properties import Properties, build_content, encode_properties
 from fluffle.raft.config import Configuration, NodeId
-from fluffle.raft.log import GroupId
+from fluffle.raft.log import Entry, GroupId
 from tests.simulation.cluster import Cluster
 from tests.simulation.facts import GroupFacts, Replica
-from tests.simulation.mqtt.mqtt_clients import TOUCH, Clients
+from tests.simulation.mqtt.mqtt_clients import Clients
+from tests.simulation.mqtt.mqtt_members import TOUCH
 from tests.simulation.mqtt.mqtt_node import MqttNode
 from tests.simulation.process import Process
 from tests.simulation.profile import Profile
+from tests.simulation.queues.connections import is_quorum
 from tests.simulation.queues.queue_cluster import QueueCluster
 from tests.simulation.queues.queue_node import QueueNode
 from tests.simulation.queues.rolling_upgrade import HURTS
@@ -35,22 +37,40 @@ class MqttCluster(QueueCluster):
     """Application of a run about sessions of MQTT."""
 
     clients: Clients
+    others_share = 0.6
+    """Probability of each kind of clients that came to be later."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.deaths = 0
+        """How many processes have ended."""
 
     def shape(self, chance: Random, profile: Profile) -> None:
         super().shape(chance, profile)
         rates = profile.workload.rates
         profile.workload.rates = {kind: rates[kind] for kind in KINDS}
-        # a session is lost with the disks of a majority before the others have its queue
-        profile.fault_rates.update(dict.fromkeys(HURTS, 0.0))
 
     def join(self, cluster: Cluster) -> None:
         super().join(cluster)
         self.installed_versions.stay()
         self.installed_versions.reads.update(dict.fromkeys(cluster.names, VERSION))
         self.clients = Clients(self, cluster.clockwork.chance("mqtt"))
+        self.clients.add_others(self.others_share)
 
     def made_node(self, process: Process, links: Links, boot: SessionBoot) -> MqttNode:
         return MqttNode(process, links, boot, self)
+
+    def _died(self, node: NodeId) -> None:
+        super()._died(node)
+        self.deaths += 1
+
+    def _define(self, entry: Entry) -> None:
+        super()._define(entry)
+        self.clients.defined(self.definitions)
+
+    def _give_up(self, definition: QueueDefinition) -> None:
+        self.clients.queue_given_up(definition.spec.name)
+        super()._give_up(definition)
 
     def _defined(self, definition: QueueDefinition) -> None:
         registry = self.cluster.registry
@@ -90,7 +110,9 @@ class MqttCluster(QueueCluster):
         vhost, led = queue_node.defining.vhost, queue_node.router.leaders.queues
         definitions = [each.definition for each in (vhost.queues.values() if vhost else ())]
         return [
-            each for each in definitions if each.id in led and led[each.id].sessions is not None
+            each
+            for each in definitions
+            if is_quorum(each) and each.id in led and led[each.id].sessions is not None
         ]
 
     def unfinished(self) -> str | None:
@@ -107,8 +129,20 @@ class MqttCluster(QueueCluster):
         self.clients.end()
 
 
+class FirstMqttCluster(MqttCluster):
+    """Application of a run without lost disks, and with the first kinds of clients alone."""
+
+    others_share = 0.0
+
+    def shape(self, chance: Random, profile: Profile) -> None:
+        super().shape(chance, profile)
+        profile.fault_rates.update(dict.fromkeys(HURTS, 0.0))
+
+
 class CalmMqttCluster(MqttCluster):
     """Application of a run in which nothing fails."""
+
+    others_share = 1.0
 
     def shape(self, chance: Random, profile: Profile) -> None:
         super().shape(chance, profile)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from functools import cached_property
 from itertools import count
 from typing import TYPE_CHECKING, cast
 
@@ -12,33 +13,43 @@ from fluffle.broker.access import access as users
 from fluffle.broker.access.passwords import hashed
 from fluffle.broker.access.users import EVERYTHING, User
 from fluffle.broker.alarms.alarms import Alarms, watermarks_of
+from fluffle.broker.cluster.client_ids import SharedClients
+from fluffle.broker.cluster.ports import FrameKind, TrafficClass
+from fluffle.broker.cluster.queues.classic_queues import ClassicQueues, ClassicQueuesEnvironment
+from fluffle.broker.cluster.queues.pending_replies import Deletions
 from fluffle.broker.config.config import Config, Limits
 from fluffle.broker.core.connections import Connections, ForcedCloses
 from fluffle.broker.core.direct_reply_to import ReplyTargets
 from fluffle.broker.core.services import Services, server_properties
+from fluffle.broker.definitions.ended_queues import ended_before, remove_ended
 from fluffle.broker.definitions.retained import RetainedLimits, RetainedStore
+from fluffle.broker.durability.durability import Durability
+from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.metadata.change import Change
-from fluffle.broker.queues.journal import QueueDefinition
-from fluffle.broker.queues.queue_api import QueueHandle
+from fluffle.broker.queues.arguments import QueueSpec, QueueType
+from fluffle.broker.queues.journal import Owner, QueueDefinition
+from fluffle.broker.queues.queue_api import FactoryByType, QueueHandle
 from fluffle.broker.queues.settings import QueueSettings
-from fluffle.protocol.mqtt.codes import MQTT_5
+from fluffle.broker.runtime.turn import Turn
+from fluffle.protocol.mqtt.codes import MQTT_5, PacketType
 from fluffle.protocol.mqtt.packets import Packet, encode
 from fluffle.raft.config import NodeId
 from tests.simulation.facts import Violation
 from tests.simulation.process import Process
-from tests.simulation.queues.connections import is_quorum
-from tests.simulation.queues.node_fakes import CancelledFlag
+from tests.simulation.queues.node_fakes import CancelledFlag, SimulatedSender
 from tests.simulation.queues.node_registration import VHOST, NodeRegistration
 from tests.simulation.queues.queue_node import QueueNode
 from tests.support.edge import Edge
 from tests.support.fakes import Scheduler
 from tests.support.mqtt_edge import MqttClient, MqttEdge
 from tests.support.runtime import fake_runtime
+from tests.support.store import open_store
 
 if TYPE_CHECKING:
     from fluffle.broker.cluster.ports import Links
     from fluffle.broker.queues.dead_letters import DeadMessages
     from fluffle.broker.queues.quorum.messages import SessionBoot
+    from fluffle.broker.runtime.runtime import Runtime
     from tests.simulation.mqtt.mqtt_cluster import MqttCluster
 
 GUEST = User("guest", hashed(b"guest"), ())
@@ -94,7 +105,50 @@ class MqttNode(QueueNode):
         """Its server, once there is one."""
         self.mqtt_cluster = mqtt_cluster
         super().__init__(process, links, boot, mqtt_cluster)
-        self.scheduler = NodeLoop(self)
+        names = mqtt_cluster.cluster.names
+        sender = SimulatedSender(links, FrameKind.CLIENTS, TrafficClass.URGENT, names)
+        self.shared_clients = SharedClients(process.node, sender, self)
+        self._factories = FactoryByType(
+            {
+                QueueType.CLASSIC: lambda: self._classic_queues,
+                QueueType.MQTT_QOS0: lambda: self._classic_queues,
+                QueueType.QUORUM: lambda: self.queues,
+            }
+        )
+
+    @cached_property
+    def scheduler(self) -> NodeLoop:
+        return NodeLoop(self)
+
+    @cached_property
+    def _turn(self) -> Turn:
+        return Turn(self.scheduler.call_soon)
+
+    @cached_property
+    def _durability(self) -> Durability:
+        """Storage of queues that are at this node alone, of which nothing outlives the process."""
+        return Durability(open_store(), self._turn)
+
+    @cached_property
+    def _runtime(self) -> Runtime:
+        commits, scheduler = self._durability.commits, cast(Scheduler, self.scheduler)
+        return fake_runtime(scheduler, clock=self.clock, turn=self._turn, commits=commits)
+
+    @cached_property
+    def _classic_queues(self) -> ClassicQueues:
+        """Queues of QoS 0 that are here, and those of sessions that end with their connections."""
+        queues = ClassicQueues(
+            self.process.node,
+            self.process.boot,
+            LocalQueues(self._turn, self._durability.journals),
+            self._durability.journals_by_id,
+            draw_bits=self.mqtt_cluster.clients.other_chance.getrandbits,
+        )
+        queues.environment = ClassicQueuesEnvironment(
+            self.router, self.call_later, self._durability.commits, self.applied_barrier,
+            self.catalogue.vhosts, Deletions(self.metadata.reads, self.catalogue.vhosts),
+        )  # fmt: skip
+        return queues
 
     def _made_registration(self) -> NodeRegistration:
         names = self._queue_cluster.cluster.names
@@ -105,6 +159,10 @@ class MqttNode(QueueNode):
 
     def _begin(self) -> None:
         super()._begin()
+        is_ended = ended_before(self.process.node, self.process.boot)
+        remove_ended(self.catalogue, self.applied_barrier, is_ended, self._open_soon)
+
+    def _open_soon(self) -> None:
         self.call_later(0.0, self._open)
 
     def _open(self) -> None:
@@ -112,12 +170,14 @@ class MqttNode(QueueNode):
         self.services_of_clients = self._made_services()
         mqtt = MqttEdge(edge=cast(Edge, ServicesOfClients(self)), durable_queue_type="quorum")
         self.catalogue.node_loss_listeners.append(mqtt.server.adoption.node_lost)
+        unkept = mqtt.server.unkept
+        self.shared_clients.here, unkept.announce = unkept, self.shared_clients.came
         mqtt.server.restore()
         self.mqtt = mqtt
 
     def _made_services(self) -> Services:
         scheduler = cast(Scheduler, self.scheduler)
-        runtime = fake_runtime(scheduler, clock=self.clock)
+        runtime = self._runtime
         numbers, boot = count(1), self.boot
         return Services(
             runtime=runtime,
@@ -144,15 +204,32 @@ class MqttNode(QueueNode):
             read_barrier=self.metadata.reads,
         )
 
+    def receive(self, node: NodeId, kind: FrameKind, payload: bytes) -> None:
+        if kind is FrameKind.CLIENTS:
+            self.shared_clients.receive(node, payload)
+        else:
+            super().receive(node, kind, payload)
+
+    def link_changed(self, node: NodeId, is_up: bool) -> None:
+        super().link_changed(node, is_up)
+        self.shared_clients.link_changed(node, is_up)
+
     # Queues are those of clients, which are no models
 
+    def define(self, spec: QueueSpec, owner: Owner | None, vhost: str) -> QueueDefinition:
+        return self._factories.define(spec, owner, vhost)
+
     def make(self, definition: QueueDefinition, vhost: str) -> QueueHandle:
-        if not is_quorum(definition):
-            raise Violation(f"mqtt: {definition} is a queue of one node")
-        return self.queues.make(definition, vhost)
+        return self._factories.make(definition, vhost)
+
+    def redefine(self, queue: QueueHandle, definition: QueueDefinition) -> None:
+        self._factories.redefine(queue, definition)
+
+    def renew_settings(self, queue: QueueHandle, vhost: str) -> None:
+        self._factories.renew_settings(queue, vhost)
 
     def end(self, queue: QueueHandle) -> None:
-        self.queues.end(queue)
+        self._factories.end(queue)
 
     def _overhear(self, node: NodeId, payload: bytes) -> None:
         del node, payload
@@ -190,6 +267,8 @@ class Line(MqttClient):
         self.node = node
         self._delay_s = delay_s
         self._under_way: deque[bytes | None] = deque()
+        self.has_taken_leave = False
+        """True if a DISCONNECT has taken the will of the connection away."""
 
     def send(self, *packets: Packet | bytes) -> None:
         octets = (each if isinstance(each, bytes) else encode(each, MQTT_5) for each in packets)
@@ -210,7 +289,11 @@ class Line(MqttClient):
         if octets is None:
             self.transport.lose()
         else:
+            had_will = self.connection.will is not None
             self.transport.receive(octets)
+            is_leave = octets[0] >> 4 == PacketType.DISCONNECT
+            if is_leave and had_will and self.connection.will is None:
+                self.has_taken_leave = True
 
     @property
     def is_cut(self) -> bool:

@@ -6,8 +6,10 @@ import pytest
 
 from fluffle.protocol.mqtt.events import Publishes
 from tests.simulation.facts import Violation
-from tests.simulation.mqtt.mqtt_clients import Clients, RetainedReader, SimulatedSubscriber
-from tests.simulation.mqtt.mqtt_cluster import CalmMqttCluster, MqttCluster
+from tests.simulation.mqtt.mqtt_clients import Clients
+from tests.simulation.mqtt.mqtt_cluster import CalmMqttCluster, FirstMqttCluster, MqttCluster
+from tests.simulation.mqtt.mqtt_members import RetainedReader, SimulatedSubscriber
+from tests.simulation.mqtt.mqtt_wills import Fate
 from tests.simulation.run import Run
 from tests.suite.seeds import regressions_of, seeds
 
@@ -46,7 +48,7 @@ def test_a_seed_that_failed_once(seed: int) -> None:
     test = "simulation/mqtt/test_mqtt_cluster.py::test_a_seed_that_failed_once"
     [once] = [one for one in regressions_of(test) if one.seed == seed]
     for nodes in once.nodes:
-        Run(seed, nodes, seconds=15, subject=MqttCluster).go()
+        Run(seed, nodes, seconds=15, subject=FirstMqttCluster).go()
 
 
 @seeds(2)
@@ -54,7 +56,8 @@ def test_where_nothing_fails_all_comes_once_and_in_order(seed: int) -> None:
     run = Run(seed, 3, seconds=6, subject=CalmMqttCluster)
     run.go()
     clients = clients_of(run)
-    assert all(len(each.acknowledged) > 3 for each in (*clients.publishers, clients.retaining))
+    publishers = [*(each for each in clients.publishers if each.qos), clients.retaining]
+    assert all(len(each.acknowledged) > 3 for each in publishers)
     assert not any(each.again or each.late for each in clients.subscribers)
 
 
@@ -68,7 +71,7 @@ def begun() -> tuple[Clients, SimulatedSubscriber, RetainedReader]:
     them were acknowledged."""
     clients = clients_of(Run(1, 3, subject=CalmMqttCluster))
     clients.be_calm()
-    for each in (*clients.publishers, clients.retaining):
+    for each in (*(each for each in clients.publishers if each.qos), clients.retaining):
         each.next_number = 5
         each.acknowledged.update(range(3))
     return clients, clients.subscribers[1], clients.reader
@@ -95,6 +98,34 @@ def test_it_is_noticed_what_does_not_come() -> None:
     _, subscriber, _ = begun()
     subscriber.take(sent(b"p1/1", 1), b"p1/1")
     assert subscriber.lacking() == ["p1/0", "p1/2", "p2/0", "p2/1", "p2/2"]
+
+
+def test_it_is_noticed_if_a_will_comes_that_must_not_or_none_that_must() -> None:
+    clients, _, _ = begun()
+    [watcher] = {each.watcher for each in clients.will_clients}
+    fate = clients.will_clients[0].fates[1] = Fate(1, delay_s=0, expiry_s=9, clean_start=False)
+    fate.must = True
+    assert len(watcher.lacking()) == 1
+    watcher.take(sent(b"w1/1", 1), b"w1/1")
+    assert not watcher.lacking()
+    fate.never = True
+    with pytest.raises(Violation):
+        watcher.take(sent(b"w1/1", 1), b"w1/1")
+    with pytest.raises(Violation):
+        watcher.take(sent(b"w1/2", 1), b"w1/2")
+
+
+def test_it_is_noticed_if_a_message_comes_to_two_members_of_a_group_or_to_none() -> None:
+    clients, _, _ = begun()
+    group = clients.group
+    assert group is not None
+    group.first_due = {}
+    first, second, _ = group.members
+    first.take(sent(b"p2/1", 1), b"p2/1")
+    assert "p2/1" not in group.lacking()
+    assert "p2/2" in group.lacking()
+    with pytest.raises(Violation):
+        second.take(sent(b"p2/1", 2), b"p2/1")
 
 
 def test_it_is_noticed_if_an_older_message_is_retained() -> None:
