@@ -1,7 +1,7 @@
 """Errors that clients cause, one class a reply code, and errors that end a node.
 
-The first have RabbitMQ's texts; they are raised anywhere below the protocols, and turned into a
-close frame in one place, `amqp091/connection`.
+The first have RabbitMQ's texts.  They are raised anywhere below the protocols, each of which turns
+them into its own answers in one place: `amqp091/connection`, `mqtt/reasons`, `http/server`.
 """
 
 from typing import ClassVar

@@ -90,7 +90,16 @@ WEB_MQTT_TLS = ListenerKind(
 )
 
 LISTENER_KINDS = (AMQP, AMQP_TLS, MQTT, MQTT_TLS, WEB_MQTT, WEB_MQTT_TLS)
-"""In the order in which they are opened."""
+"""In the order in which they are opened.
+
+A new protocol needs, beside its kinds here and its packages `protocol/NAME` and `protocols/NAME`:
+
+- `CONNECTIONS_OF` in `composition/listeners`: what accepts its connections;
+- its options: a part of `Config`, a file beside `mqtt_options`, and keys of rabbitmq.conf;
+- what else names protocols: `CLIENT_PLUGINS` (`admin/nodes`), `PROTOCOLS` (`cli/rabbitmq/nodes`),
+  `PROTOCOL_NAMES` (`cli/rabbitmq/checks`), `SAME_PROTOCOL` (`http/endpoints/health`);
+- the contracts of `pyproject.toml`: layers, and that protocols do not know each other.
+"""
 
 
 class ClientListener(NamedTuple):

@@ -245,7 +245,7 @@ class ReadHolds:
         on_blocked: Callable[[str], None],
     ) -> None:
         """Set the callback for alarms: `on_blocked` gets the reason while one holds the connection,
-        and None when that ends."""
+        and an empty text when that ends."""
         self._read_control = read_control
         self._deadlines = deadlines
         self._alarms = alarms
@@ -336,11 +336,13 @@ class ReadHolds:
 
 
 TURN_COST_MAX = 2048
-EVENT_COST = 16
-COST_BYTES = 512
 """Most work that all connections with a backlog may do in one turn, so that a flood holds up the
-others for some milliseconds only: a run of messages costs 1, and 1 for each queue it is put into;
-another event costs 1, and 1 for each `COST_BYTES` of messages that it asks for."""
+others for some milliseconds only.  A run of messages costs 1, and 1 for each queue that it is put
+into."""
+EVENT_COST = 16
+"""Cost of any other event."""
+COST_BYTES = 512
+"""Bytes of messages that such an event asks for, for each of which it costs 1 more."""
 
 SHORT_READ_BYTES = 64
 """A read that is no longer may be all that a publisher sends before TCP acknowledges it: three

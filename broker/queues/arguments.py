@@ -276,7 +276,9 @@ class ArgumentRule(NamedTuple):
 # `settings.SETTING_RULES`, with its default as a field of `QueueSettings`; its place in
 # `COMPARED[QUORUM]`; where the queue goes by it, `Queue._go_by`; the key of policies in
 # `validation.POLICY_KEYS`, and in `OPERATOR_POLICY_KEYS` if operators may set it; which of two
-# values counts, in `policies.MERGED`; its badge in the page views/queues.js.
+# values counts, in `policies.MERGED`; its badge in the page views/queues.js, if lists should show
+# it; its row in docs/compatibility.md.  How a setting is written in the log of a quorum queue
+# follows from the type of its field (`quorum/entry_codec.SETTING_TYPES`).
 ARGUMENTS: Mapping[str, ArgumentRule] = {
     "x-expires": ArgumentRule(positive_duration, _QUEUES),
     "x-message-ttl": ArgumentRule(duration, _QUEUES),

@@ -3,7 +3,8 @@
 Handlers stand in `endpoints/<subject>.py`, each below its endpoint: a decorator of the module's
 `routes`, which `endpoints/__init__.py` joins to one table.  Requests are found in it, and the
 OpenAPI document is made of it.  A handler that asks each node for its part does so by a verb, which
-has to be in `admin.all_nodes.OF_A_NODE`.
+has to be in `admin.all_nodes.OF_A_NODE`; one that looks for what is defined has the first part of
+its path in `server.OF_DEFINITIONS`.  docs/management.md lists all of them.
 
 Paths are RabbitMQ's, below `/api/`; `{name}` is one segment, percent-decoded after the path was
 split, so that a name may have any letter in it, a slash too.

@@ -319,12 +319,12 @@ ALWAYS = {
 }
 OF_DEFINITIONS = frozenset(
     {
-        "bindings", "definitions", "exchanges", "global-parameters", "mqtt", "operator-policies",
-        "parameters", "permissions", "policies", "queues", "topic-permissions", "user-limits",
-        "users", "vhost-limits", "vhosts",
+        "bindings", "definitions", "exchanges", "fluffle", "global-parameters", "mqtt",
+        "operator-policies", "parameters", "permissions", "policies", "queues", "topic-permissions",
+        "user-limits", "users", "vhost-limits", "vhosts",
     }
 )  # fmt: skip
-"""The first parts of paths where it is asked for what is defined, on whichever node."""
+"""The first parts of the paths of endpoints that look for what is defined, on whichever node."""
 ANONYMOUS = User("")
 """User of requests without credentials, where none are needed."""
 

@@ -351,6 +351,33 @@ async def test_that_something_has_failed_here_is_logged() -> None:
 
 
 @pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("GET", "queues/%2F/late", None),
+        ("GET", "bindings/%2F/e/amq.fanout/q/late", None),
+        ("POST", "fluffle/queues/%2F/late/peek", {}),
+        ("POST", "fluffle/explain/%2F", {"exchange": "", "routing_key": "late"}),
+    ],
+)
+async def test_what_is_not_there_is_looked_for_again_once_all_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, path: str, body: object
+) -> None:
+    async with management(tmp_path) as api:
+        virtual_hosts = api.node._services.vhosts
+        vhost = virtual_hosts.pop("/")
+
+        async def learn(_read_barrier: object) -> None:
+            monkeypatch.undo()
+            virtual_hosts["/"] = vhost
+            assert (await api.ask("PUT", "queues/%2F/late", json={"durable": True}))[0] == 201
+
+        monkeypatch.setattr(server, "knowledge_of", learn)
+        monkeypatch.setattr(type(LOCAL_READ_BARRIER), "is_complete", False)
+        status, found = await api.ask(method, path, json=body)
+        assert status == 200, found
+
+
+@pytest.mark.parametrize(
     ("change", "answered"),
     [
         (("PUT", "user-limits/late/max-channels", {"value": 5}), 404),
