@@ -53,7 +53,6 @@ from fluffle.broker.core.route_lookup import (
     runs_in_order,
 )
 from fluffle.broker.core.session import Session
-from fluffle.broker.definitions.late_subscribers import KnownRoute
 from fluffle.broker.metadata.metadata import UnconfirmedAbsence
 from fluffle.broker.queues.expiry_times import Lifetimes, lifetimes_at
 from fluffle.broker.queues.publish_target import (
@@ -541,10 +540,8 @@ class Publisher:
         if facts.retains:  # all have one topic, which keeps its last message
             session, last = self.session, len(contents) - 1
             (holding,) = (each for each in routed_batches if each.places[-1] == last)
-            is_alone = session.read_barrier.is_complete
             holding.keeper = session.retained.target(
-                *(session.vhost, origin.exchange, session.user.name, session.traffic.dropped),
-                route=None if is_alone else KnownRoute(holding.targets, route.epoch),
+                session.vhost.name, origin.exchange, session.user.name, session.traffic.dropped
             )
         return routed_batches
 

@@ -7,8 +7,7 @@
 A change goes with the next commit of the node; one is on its way at a time, and the next one grows
 meanwhile.  So what is retained is so in the order of publishing, and a topic that is published to
 all the time costs no more than one message a change.  A topic has one message, so the log of the
-metadata is as large as what has been retained since its last snapshot.  Those that subscribe while
-a message is on its way are in `late_subscribers`.
+metadata is as large as what has been retained since its last snapshot.
 
 `stored_at_ms` and expiries are in common time: a message is gone for all at once, when its time has
 come; the node that orders the changes then removes it.
@@ -18,7 +17,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -28,11 +27,6 @@ from fluffle.broker.base.callbacks import call_listener
 from fluffle.broker.base.errors import BrokerError, NotFound, PreconditionFailed
 from fluffle.broker.base.message import NEVER_EXPIRES_MS, RetainedMessage
 from fluffle.broker.base.traffic import ClientDrop
-from fluffle.broker.definitions.late_subscribers import (
-    KnownRoute,
-    LateSubscribers,
-    RoutedMessage,
-)
 from fluffle.broker.metadata.change import NOTHING, Change, CountLimit, Fact, Kind
 from fluffle.broker.metadata.metadata import Decide
 from fluffle.broker.metadata.nodes import RETAINS, check_supported
@@ -55,7 +49,6 @@ if TYPE_CHECKING:
     from fluffle.broker.runtime.runtime import Runtime
     from fluffle.broker.vhosts.retained import RetainedTopics
     from fluffle.broker.vhosts.vhost import VirtualHost
-    from fluffle.protocol.steps import Steps
 
 TOPICS_AT_ONCE = 256
 CHANGE_BYTES_MAX = 1 << 18
@@ -91,8 +84,7 @@ class RetainRequest:
     """The newest message of one topic that waits to be retained, or None to have it removed."""
 
     __slots__ = (
-        "client_id", "error", "late", "message", "session", "size_bytes", "topic", "vhost",
-        "waiters",
+        "client_id", "error", "message", "session", "size_bytes", "topic", "vhost", "waiters",
     )  # fmt: skip
 
     def __init__(self, vhost: str, topic: str) -> None:
@@ -106,8 +98,6 @@ class RetainRequest:
         """Why it was left out of the last change that was decided."""
         self.client_id, self.session = "", ("", 0)
         """Client that published it, and the node and number of its session, if that is kept."""
-        self.late: LateSubscribers | None = None
-        """Subscribers that it was not routed to; None where there can be none."""
 
     def is_overtaken(self, vhost: VirtualHost) -> bool:
         """True if the client has been at another node since, where it publishes again what was not
@@ -153,7 +143,7 @@ class RetainedStore:
         """Exchanges whose messages are retained if they ask for it."""
         self._waiting: dict[tuple[str, str], RetainRequest] = {}
         """Waiting requests by virtual host and topic."""
-        self._in_flight: dict[tuple[str, str], RetainRequest] = {}
+        self._in_flight: list[RetainRequest] = []
         self._waiting_bytes = 0
         """Size of all that waits or is on its way."""
         self.full_targets: list[RetainTarget] = []
@@ -174,12 +164,11 @@ class RetainedStore:
         failed: Failed,
         *,
         client_id: str = "",
-        late: LateSubscribers | None = None,
     ) -> None:
         """Retain a message as the last of its topic, or none; `done` once that is durable.
 
         `client_id`: the client that publishes it.  Should its session move before, it is left
-        out.  `late`: those that are still to be sent it, in a cluster.
+        out.
         """
         request = self._waiting.get((vhost, topic))
         if request is None:
@@ -189,7 +178,7 @@ class RetainedStore:
             size_bytes -= len(request.message.content)
         request.size_bytes += size_bytes
         self._waiting_bytes += size_bytes
-        request.message, request.late = message, late
+        request.message = message
         request.waiters.append((done, failed))
         found = self._catalogue.vhosts.get(vhost)
         kept = None if found is None else found.client_sessions.by_client.get(client_id)
@@ -200,36 +189,14 @@ class RetainedStore:
         self._runtime.commits.add_writer(self)
 
     def target(
-        self,
-        vhost: VirtualHost,
-        exchange: str,
-        user: str,
-        dropped: Counter[ClientDrop],
-        *,
-        route: KnownRoute | None,
+        self, vhost: str, exchange: str, user: str, dropped: Counter[ClientDrop]
     ) -> RetainTarget | None:
         """Return where messages are retained that a user publishes to an exchange; None if they
-        are not.  Those that cannot be are counted in `dropped`.  `route`: where they go besides,
-        in a cluster."""
+        are not.  Those that cannot be are counted in `dropped`."""
         make_topic = self.exchanges.get(exchange)
         if make_topic is None:
             return None
-        return RetainTarget(self, vhost, user, make_topic, dropped, route)
-
-    def reach_late(self, vhost: str, topic: str) -> None:
-        """Have a message of a topic that is on its way reach all who have subscribed so far: this
-        node is about to publish another."""
-        newer = None
-        for requests in (self._waiting, self._in_flight):
-            request = requests.get((vhost, topic))
-            if request is not None and request.late is not None:
-                self._go_on(request.late.reach(newer))  # mutant: RT8
-                newer = request.late
-
-    @property
-    def is_idle(self) -> bool:
-        """True if nothing is on its way."""
-        return not self._waiting and not self._in_flight
+        return RetainTarget(self, vhost, user, make_topic, dropped)
 
     @property
     def is_full(self) -> bool:
@@ -249,17 +216,15 @@ class RetainedStore:
         """Have what waits retained: a commit begins."""
         self._send()
 
-    def unapplied(self, vhost: str, readers: Collection[str]) -> dict[str, RetainedMessage]:
-        """Return what waits or is under way in a virtual host, and is no removal; it is for the
-        client of these queues."""
+    def unapplied(self, vhost: str) -> dict[str, RetainedMessage]:
+        """Return what waits or is under way in a virtual host, and is no removal."""
         self._send()
-        found: dict[str, RetainedMessage] = {}
-        for each in (*self._in_flight.values(), *self._waiting.values()):
-            if each.vhost == vhost and each.message is not None:
-                found[each.topic] = each.message
-                if each.late is not None:  # mutant: RT10
-                    each.late.readers.update(readers)
-        return found
+        requests = (*self._in_flight, *self._waiting.values())
+        return {
+            each.topic: each.message
+            for each in requests
+            if each.vhost == vhost and each.message is not None
+        }
 
     def _send(self) -> None:
         """Have metadata changed, again and again if that is done at once."""
@@ -269,8 +234,7 @@ class RetainedStore:
         try:
             while self._waiting and not self._in_flight:  # mutant: RT1
                 self._in_flight = requests = self._taken()
-                decide = partial(set_retained, self._catalogue, self._limits, requests.values())
-                self._change(decide)
+                self._change(partial(set_retained, self._catalogue, self._limits, requests))
         finally:
             self._is_sending = False
 
@@ -280,61 +244,29 @@ class RetainedStore:
         except BrokerError as error:
             self._failed(error)
 
-    def _taken(self) -> dict[tuple[str, str], RetainRequest]:
+    def _taken(self) -> list[RetainRequest]:
         """Take those that have waited longest."""
-        requests: dict[tuple[str, str], RetainRequest] = {}
+        requests: list[RetainRequest] = []
         size_bytes = 0
         for key in tuple(islice(self._waiting, TOPICS_AT_ONCE)):
             message = self._waiting[key].message
             size_bytes += len(message.content) if message is not None else 0
             if requests and size_bytes > CHANGE_BYTES_MAX:
                 break
-            requests[key] = self._waiting.pop(key)
+            requests.append(self._waiting.pop(key))
         return requests
 
     def _done(self) -> None:
-        requests = self._taken_back()
-        late = [each for each in requests if each.late is not None and not each.late.is_settled]
-        if late:  # mutant: RT9
-            self._settle_late([each for each in late if each.error is None])
-            requests = [each for each in requests if each not in late or each.error is not None]
-        self._answer_when_safe(requests)
+        requests, self._in_flight = self._in_flight, []
+        self._waiting_bytes -= sum(request.size_bytes for request in requests)
+        when_safe(self._runtime.commits, partial(self._answer, requests))
         self._send()
 
-    def _taken_back(self) -> list[RetainRequest]:
-        """Take those that were on their way."""
-        requests, self._in_flight = [*self._in_flight.values()], {}
-        self._waiting_bytes -= sum(request.size_bytes for request in requests)
-        return requests
-
-    def _answer_when_safe(self, requests: list[RetainRequest]) -> None:
-        when_safe(self._runtime.commits, partial(self._answer, requests))
-
-    def _settle_late(self, requests: Iterable[RetainRequest]) -> None:
-        """Have messages that are retained now reach late subscribers, each before it is answered.
-
-        What this node has applied so far is what was agreed on before they were retained.
-        """
-        turn = self._runtime.turn
-        ends_turn = turn.begin()
-        for request in requests:
-            assert request.late is not None
-            newer = self._waiting.get((request.vhost, request.topic))
-            answer = partial(self._answer_when_safe, [request])
-            self._go_on(request.late.settle(newer.late if newer is not None else None, answer))
-        if ends_turn:
-            turn.end()
-
-    def _go_on(self, steps: Steps[None]) -> None:
-        """Do a step now, and what is left in the background."""
-        for _ in steps:
-            self._runtime.background_tasks.finish(steps)
-            break
-
     def _failed(self, error: BrokerError) -> None:
-        requests = self._taken_back()
+        requests, self._in_flight = self._in_flight, []
         for request in requests:
             request.error = request.error or error
+        self._waiting_bytes -= sum(request.size_bytes for request in requests)
         self._answer(requests)
         self._send()
 
@@ -367,12 +299,10 @@ class RetainTarget:
     name = "retained messages"
 
     _store: RetainedStore
-    _vhost: VirtualHost
+    _vhost: str
     _user: str
     _make_topic: MakeTopic
     _dropped: Counter[ClientDrop]
-    _route: KnownRoute | None
-    """Where messages go besides, in a cluster."""
     blocked_publishers: list[BlockedPublisher] = field(default_factory=list)
 
     @property
@@ -392,13 +322,13 @@ class RetainTarget:
         expiration_ms: Lifetimes = None,
     ) -> EnqueueResult | PublishReceipt:
         """Retain the last of messages of one topic; an empty one removes what there was."""
-        del content_bytes  # all are kept on disk
+        del content_bytes, persistent  # all are kept on disk
         store, origin, content = self._store, origins[-1], contents[-1]
         topic, message = self._make_topic(origin.routing_key), None
         if topic is None:
             return EnqueueResult.ACCEPTED
-        lifetime_ms = expiration_ms[-1] if isinstance(expiration_ms, list) else expiration_ms
         if body_size(content):
+            lifetime_ms = expiration_ms[-1] if isinstance(expiration_ms, list) else expiration_ms
             now_ms, expires_at_ms = store.now_ms(), NEVER_EXPIRES_MS
             if lifetime_ms is not None:
                 expires_at_ms = now_ms + max(1, lifetime_ms)
@@ -407,12 +337,7 @@ class RetainTarget:
             )
         receipt = PublishReceipt(len(contents))
         done = partial(receipt.known, 0, receipt.count, is_accepted=True)
-        late = None
-        if self._route is not None:
-            routed = RoutedMessage(topic, origin, content, persistent, lifetime_ms)
-            late = LateSubscribers(self._vhost, routed, self._route)
-        failed = partial(self._refused, receipt)
-        store.put(self._vhost.name, topic, message, done, failed, late=late)
+        store.put(self._vhost, topic, message, done, partial(self._refused, receipt))
         if store.is_full:
             store.full_targets.append(self)
         return receipt
@@ -431,8 +356,8 @@ class PendingInVhost:
         self._store = store
         self._vhost = vhost
 
-    def flush(self, readers: Collection[str]) -> dict[str, RetainedMessage]:
-        return self._store.unapplied(self._vhost, readers)
+    def flush(self) -> dict[str, RetainedMessage]:
+        return self._store.unapplied(self._vhost)
 
 
 def answer_all(requests: Iterable[RetainRequest]) -> None:
@@ -460,7 +385,6 @@ def set_retained(
             request.error = NotFound(f"there is no vhost '{request.vhost}'")
             continue
         if request.is_overtaken(vhost):  # mutant: RT6
-            request.late = None
             continue
         if request.is_of_kept_session:  # mutant: RT7
             rests_on.append(session_name(vhost.name, request.client_id))

@@ -18,7 +18,7 @@ Pure: `definitions/retained` decides and has it committed.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from heapq import heapify, heappop, heappush
 from typing import Protocol
 
@@ -90,16 +90,14 @@ class TopicNode:
 class PendingTopics(Protocol):
     """Messages that are about to be retained in one virtual host."""
 
-    def flush(self, readers: Collection[str]) -> Mapping[str, RetainedMessage]:
-        """Have them retained at once, if that can be; return those of which it cannot, and that the
-        client of these queues reads so."""
+    def flush(self) -> Mapping[str, RetainedMessage]:
+        """Have them retained at once, if that can be; return those of which it cannot."""
 
 
 class NoPendingTopics:
     """Nothing that is about to be retained."""
 
-    def flush(self, readers: Collection[str]) -> Mapping[str, RetainedMessage]:
-        del readers
+    def flush(self) -> Mapping[str, RetainedMessage]:
         return {}
 
 
@@ -160,13 +158,13 @@ class RetainedTopics:
             above.drop(node)
             node = above
 
-    def cursor(self, topic_filter: str, readers: Collection[str] = ()) -> RetainedCursor:
-        """Return a cursor at the first match of a filter, for the client of these queues.
+    def cursor(self, topic_filter: str) -> RetainedCursor:
+        """Return a cursor at the first match of a filter.
 
         It also finds what this node is about to retain: whoever subscribes now is too late to get
         that as it is published.
         """
-        later = self.pending.flush(readers)  # mutant: RT4
+        later = self.pending.flush()  # mutant: RT4
         cursor = RetainedCursor(self._root, topic_filter)
         if later:
             cursor.then(RetainedTopics(later).cursor(topic_filter))

@@ -180,13 +180,9 @@ class NotedRun:
         """Note that messages are on their way into queues; retain the last, if it is to be."""
         if self.prepared.retain and retained is not None:
             self._waits += 1  # mutant: MQ61
-            retain(
-                *(retained, session, self.prepared, route),
-                done=self._one_known,
-                failed=self._not_retained,
-                client_id=str(session.rights.topic_variables["client_id"]),
-                key=self.keys[-1],
-            )
+            client_id = str(session.rights.topic_variables["client_id"])
+            done, failed = self._one_known, self._not_retained
+            retain(retained, session, self.prepared, done, failed, client_id=client_id)
         confirms = self._own_publisher(session).mode.confirms
         if confirms is not None:
             self.settle(confirms)
@@ -500,12 +496,9 @@ class IncomingPublishes:
             if unanswered is not None:
                 unanswered.waits += 1  # mutant: MQ62
             stored = partial(self._stored, unanswered)
-            retain(
-                *(self._retained, self._session, prepared, route),
-                done=partial(stored, None),
-                failed=stored,
-                client_id=self._state.client_id,
-            )
+            done = partial(stored, None)
+            client_id = self._state.client_id
+            retain(self._retained, self._session, prepared, done, stored, client_id=client_id)
 
     def _stored(self, unanswered: Unanswered | None, error: BrokerError | None) -> None:
         """A message is retained, or cannot be, or its packet is noted."""

@@ -11,16 +11,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from fluffle.broker.base.errors import BrokerError
-from fluffle.broker.base.message import NEVER_EXPIRES_MS, RetainedMessage, with_key
+from fluffle.broker.base.message import NEVER_EXPIRES_MS, RetainedMessage
 from fluffle.broker.core.property_facts import PropertyFacts, read_lifetimes, remember_facts
 from fluffle.broker.core.publisher import MessageRun
 from fluffle.broker.core.route_lookup import (
     CachedRoute,
-)
-from fluffle.broker.definitions.late_subscribers import (
-    KnownRoute,
-    LateSubscribers,
-    RoutedMessage,
 )
 from fluffle.broker.protocols.mqtt.sys_topics import check_may_publish_to
 from fluffle.broker.queues.expiry_times import Lifetimes
@@ -117,37 +112,33 @@ def find_route(session: Session, prepared: PreparedRun) -> Steps[CachedRoute]:
     if route is not None:
         return route
     check_may_publish_to(prepared.topic)
-    route = yield from session.route_cache.search(
-        prepared.topic_key,
-        prepared.exchange,
-        prepared.routing_key,
-        mandatory=False,
-        topic=prepared.topic,
+    return (
+        yield from session.route_cache.search(
+            prepared.topic_key,
+            prepared.exchange,
+            prepared.routing_key,
+            mandatory=False,
+            topic=prepared.topic,
+        )
     )
-    if not (prepared.retain or session.retained.is_idle):  # else it is the newer one itself
-        session.retained.reach_late(session.vhost.name, prepared.topic)
-    return route
 
 
 def retain(
     store: RetainedStore,
     session: Session,
     prepared: PreparedRun,
-    route: CachedRoute,
-    *,
     done: Callable[[], None],
     failed: Callable[[BrokerError], None],
+    *,
     client_id: str = "",
-    key: bytes = b"",
 ) -> None:
-    """Keep the last of messages of one topic that were published with RETAIN along a route; an
-    empty one removes what there was.  One of the two is called, once that is durable or refused.
-    `client_id`: the client that publishes them; none if they are a will.  `key`: that of the
-    message, if it has one."""
+    """Keep the last of messages of one topic that were published with RETAIN; an empty one removes
+    what there was.  One of the two is called, once that is durable or refused.  `client_id`: the
+    client that publishes them; none if they are a will."""
     content, lifetimes_ms = prepared.messages.contents[-1], prepared.lifetimes_ms  # mutant: MQ8
-    lifetime_ms = lifetimes_ms[-1] if isinstance(lifetimes_ms, list) else lifetimes_ms
-    message, vhost, late = None, session.vhost, None
+    message = None
     if body_size(content):
+        lifetime_ms = lifetimes_ms[-1] if isinstance(lifetimes_ms, list) else lifetimes_ms
         now_ms = store.now_ms()
         message = RetainedMessage(
             content,
@@ -156,14 +147,6 @@ def retain(
             now_ms,
             NEVER_EXPIRES_MS if lifetime_ms is None else now_ms + max(1, lifetime_ms),
         )
-    if not session.read_barrier.is_complete:
-        annotations = with_key(prepared.annotations, key) if key else prepared.annotations
-        origin = vhost.origin(
-            route.origin.exchange, route.origin.routing_key, annotations=annotations
-        )
-        persistent = prepared.facts.persistent
-        routed = RoutedMessage(prepared.topic, origin, content, persistent, lifetime_ms)
-        late = LateSubscribers(vhost, routed, KnownRoute(route.targets, route.epoch))
-    store.put(*(vhost.name, prepared.topic, message, done, failed), client_id=client_id, late=late)
+    store.put(session.vhost.name, prepared.topic, message, done, failed, client_id=client_id)
     if store.is_full:
         session.client.on_behind(store, 1)

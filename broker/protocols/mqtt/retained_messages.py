@@ -26,7 +26,6 @@ from fluffle.protocol.properties import body_of, raw_properties
 if TYPE_CHECKING:
     from fluffle.broker.protocols.mqtt.conversion import MessageConverter
     from fluffle.broker.protocols.mqtt.sys_topics import SysTopics
-    from fluffle.broker.vhosts.retained import RetainedCursor
 
 MESSAGES_AT_ONCE = 64
 """Most retained messages sent in one turn, which takes a millisecond or two."""
@@ -40,9 +39,6 @@ class SubscribedChannel(WatchingChannel, Protocol):
 
     converter: MessageConverter
     prefetch: int
-
-    def queue_name(self, qos: int) -> str:
-        """Name of the queue of its subscriptions of a QoS."""
 
 
 class RetainedSender:
@@ -86,7 +82,8 @@ class RetainedSender:
             return  # an acknowledgement makes room, and calls this
         topic_filter, cursor = next(iter(pending.items()))
         if cursor is None:
-            cursor = pending[topic_filter] = self._cursor(topic_filter)
+            source = self._sys if is_reserved(topic_filter) else channel.session.vhost.retained
+            cursor = pending[topic_filter] = source.cursor(topic_filter)
         subscription = channel.state.subscriptions[topic_filter]
         for topic, message in cursor.take(room, self._now_ms()):
             self._send(topic, message, subscription)
@@ -94,13 +91,6 @@ class RetainedSender:
             del pending[topic_filter]
         if any(all_pending):
             self.go_on_later()
-
-    def _cursor(self, topic_filter: str) -> RetainedCursor:
-        channel = self._channel
-        if is_reserved(topic_filter):
-            return self._sys.cursor(topic_filter)
-        readers = [channel.queue_name(qos) for qos in (0, 1)]
-        return channel.session.vhost.retained.cursor(topic_filter, readers)
 
     def go_on_later(self) -> None:
         """Send some in a turn of its own, if there are any."""

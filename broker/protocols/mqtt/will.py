@@ -263,12 +263,7 @@ def publish_will(
             is_certain=True,
         )
         if prepared.retain and retained is not None:
-            retain(
-                *(retained, session, prepared, route),
-                done=ignore_done,
-                failed=ignore_error,
-                key=message_key,
-            )
+            retain(retained, session, prepared, ignore_done, ignore_error)
     except BrokerError as error:
         event(
             logger,

@@ -19,7 +19,6 @@ from fluffle.broker.metadata.state import MetadataState
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import ExchangeSpec
 from fluffle.broker.vhosts import queue_changes as queues
-from tests.broker.definitions import test_late_subscribers as late
 from tests.broker.definitions import test_retained
 from tests.broker.vhosts import test_retained as test_topics
 from tests.mutants.mutant import Mutant
@@ -248,10 +247,6 @@ SEEN_BY: dict[str, Callable[[], object]] = {
         ("RT6", "RT7"),
         test_retained.test_a_message_of_a_client_that_moves_takes_no_later_ones_place,
     ),
-    "RT8": late.test_a_later_message_does_not_overtake_one_for_late_subscribers,
-    "RT9": late.test_who_subscribes_elsewhere_before_a_message_is_retained_gets_it,
-    "RT10": late.test_who_has_read_a_message_before_it_is_retained_gets_it_once,
-    "RT11": late.test_a_message_is_not_sent_behind_a_newer_one,
 }
 
 
