@@ -14,10 +14,11 @@ message is published once more, and a queue that has it knows it by the key.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from hashlib import blake2b
 from itertools import groupby
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from fluffle.broker.base.client_session import INCOMING
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
 
 
 UNANSWERED = "unanswered"
+NONE_REFUSED: Mapping[int, ReasonCode] = MappingProxyType({})
 """Reason for not reading a client: one that does not know its Receive Maximum waits for answers."""
 
 
@@ -85,8 +87,9 @@ class Unanswered:
         """Reason code of the answer, unless a queue refuses it; None while that is not known."""
         self.waits = 0
         """Number of other events awaited: that it is retained, that its packets are noted."""
-        self.refused: Collection[int] = ()
-        """Packets that are refused, of what was not published under numbers of the client."""
+        self.refused: Mapping[int, ReasonCode] = NONE_REFUSED
+        """Reason codes of packets that are refused, of what was not published under numbers of the
+        client."""
 
 
 class NotedRun:
@@ -110,10 +113,8 @@ class NotedRun:
         self.prepared = prepared
         self.keys = keys
         self.answer = Unanswered(PacketType.PUBREC, prepared.packet_ids, code=None)
-        self.code = ReasonCode.SUCCESS
-        """The answer, as far as it is known, to all but those that queues refuse."""
-        self.refused: set[int] = set()
-        """Packets whose messages a queue refuses."""
+        self.refused: dict[int, ReasonCode] = {}
+        """Reason codes of the packets that are refused; all others are taken."""
         self._observer = observer
         self._publisher: Publisher | None = None
         """Publisher of these messages, once they are published."""
@@ -195,7 +196,8 @@ class NotedRun:
         """Note which of them are safe, or refused."""
         accepted, refused, _open_from = confirms.take()
         for first, last in refused:
-            self.refused.update(self.packet_ids[first - 1 : last])
+            packet_ids = self.packet_ids[first - 1 : last]
+            self.refused.update(dict.fromkeys(packet_ids, ReasonCode.QUOTA_EXCEEDED))
         known = sum(last - first + 1 for first, last in (*accepted, *refused))
         self._known_count += known
         if known and self._known_count == len(self.packet_ids):
@@ -206,7 +208,9 @@ class NotedRun:
     settle_later = settle
 
     def _not_retained(self, error: BrokerError) -> None:
-        self.code = self._incoming.code_of_unretained(error) or self.code
+        code = self._incoming.code_of_unretained(error)
+        if code is not None:
+            self.refused[self.packet_ids[-1]] = code
         self._one_known()
 
     def _one_known(self) -> None:
@@ -593,11 +597,11 @@ class IncomingPublishes:
 
     def _answer_run(self, run: Unanswered, packet_ids: Sequence[int]) -> None:
         """Answer messages of a run, whose answers are known."""
-        refused: Collection[int] = run.refused
+        refused = run.refused
         if run.first and self._refused:
             numbers = range(run.first, run.first + len(packet_ids))
             refused = {
-                packet_id
+                packet_id: ReasonCode.QUOTA_EXCEEDED
                 for number, packet_id in zip(numbers, packet_ids, strict=True)
                 if number in self._refused
             }
@@ -612,9 +616,7 @@ class IncomingPublishes:
         if not refused:
             self._add_same(run.kind, packet_ids, code)
             return
-        codes = [
-            ReasonCode.QUOTA_EXCEEDED if packet_id in refused else code for packet_id in packet_ids
-        ]
+        codes = [refused.get(packet_id, code) for packet_id in packet_ids]
         self._add_acks(run.kind, packet_ids, codes)
 
     def _add_acks(
@@ -716,37 +718,31 @@ class IncomingPublishes:
             count = len(run.packet_ids)
             self._session.traffic.dropped[ClientDrop.NOT_AUTHORIZED] += count
         else:
-            run.code = code_of(error)
+            run.refused.update(dict.fromkeys(run.packet_ids, code_of(error)))
         self.settle_noted(run)
 
     def settle_noted(self, run: NotedRun) -> None:
         """Answer messages of which it is known what becomes of them.  The packets of refused ones
         are forgotten before, for their identifiers are those of other messages then."""
-        refused = run.packet_ids if run.code.is_error else [*run.refused]
-        told = partial(self._tell_noted, run, frozenset(refused))
-        if refused and self._packets is not None:
-            self._packets.forget(INCOMING, refused, told)
+        answer = partial(self._answer_noted, run)
+        if run.refused and self._packets is not None:
+            self._packets.forget(INCOMING, [*run.refused], answer)
         else:
-            told()
+            answer()
 
-    def _tell_noted(self, run: NotedRun, refused: frozenset[int]) -> None:
+    def _answer_noted(self, run: NotedRun) -> None:
         incoming = self._state.incoming
         for packet_id in run.packet_ids:
-            is_refused = packet_id in refused
-            code = run.code
-            if is_refused and not code.is_error:
-                code = ReasonCode.QUOTA_EXCEEDED
+            code = run.refused.get(packet_id, ReasonCode.SUCCESS)
             for answer in self._waiting.pop(packet_id, ()):
                 answer(code)
             if incoming.get(packet_id) is not self:
                 continue
-            if is_refused:
+            if code.is_error:
                 del incoming[packet_id]
             else:
                 incoming[packet_id] = None
-        run.answer.code = run.code
-        if not run.code.is_error:
-            run.answer.refused = refused
+        run.answer.code, run.answer.refused = ReasonCode.SUCCESS, run.refused
         self._answer()
 
     def tell(self, packet_id: int, answer: Callable[[ReasonCode], None]) -> None:

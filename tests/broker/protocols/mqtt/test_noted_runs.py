@@ -114,6 +114,24 @@ def test_what_a_queue_refuses_of_a_run_may_come_again() -> None:
     assert clients.publisher.acks() == recs(*[ReasonCode.SUCCESS] * 2, *[refused] * 3)
 
 
+def test_only_the_message_that_is_not_retained_is_refused() -> None:
+    """Of a run the last is retained; the others are in their queues, and were not to be kept."""
+    clients = Clients()
+    retained = clients.nodes.edge.services.retained
+    assert retained is not None
+    retained._limits = retained._limits._replace(messages_max=0)
+    with clients.nodes.reading():
+        clients.publisher.send(
+            *[Publish(b"t", each, 2, retain=True, packet_id=10 + int(each)) for each in MANY[:3]]
+        )
+    clients.nodes.settle()
+    assert payloads_of(clients.subscriber) == MANY[:3]
+    assert clients.publisher.acks() == recs(
+        ReasonCode.SUCCESS, ReasonCode.SUCCESS, ReasonCode.QUOTA_EXCEEDED
+    )
+    assert clients.noted == [11, 12]
+
+
 @pytest.mark.parametrize("leaves", [False, True])
 def test_a_run_that_may_not_be_published_is_refused_as_a_whole(leaves: bool) -> None:
     clients = Clients()
