@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 from fluffle.broker.access.access import LoginAnswer, LoginRefused, PasswordChecksOverloaded
@@ -155,7 +155,7 @@ class Login:
 
     _client: LoginClient
     _mechanism: str
-    _credentials: Credentials
+    _credentials: Credentials = field(repr=False)
     _answer: LoginAnswer
     """Called with the outcome if the client still waits for it, once it has been counted, logged
     and observed; it raises nothing but bugs."""

@@ -272,9 +272,8 @@ class ConnectRequest:
         client, server = self._client, self._server
         logged_in = client.handshake.user
         assert logged_in is not None, "it has logged in"
-        user = server.services.access.users.get(logged_in.name)
-        if user is None or server.services.vhosts.get(vhost.name) is not vhost:
-            self._refuse(ReasonCode.NOT_AUTHORIZED, "user or virtual host is deleted")
+        user = self._defined_user(logged_in.name, vhost)
+        if user is None:
             return
         session = Session(user=user, vhost=vhost, services=server.services, client=client)
         session.rights.topic_variables["client_id"] = self._client_id
@@ -288,6 +287,15 @@ class ConnectRequest:
         self._find(session)
         self._check(session, self._may_resume(session), then)
 
+    def _defined_user(self, name: str, vhost: VirtualHost) -> User | None:
+        """Return the user; None, and the client is refused, if that or the virtual host is gone."""
+        services = self._server.services
+        user = services.access.users.get(name)
+        if user is not None and services.vhosts.get(vhost.name) is vhost:
+            return user
+        self._refuse(ReasonCode.NOT_AUTHORIZED, "user or virtual host is deleted")
+        return None
+
     def _check(self, session: Session, steps: Steps[None], then: Callable[[Session], None]) -> None:
         """Go on with `then` once all steps are done: a session may have thousands of filters."""
         if self._client.is_over:
@@ -300,6 +308,9 @@ class ConnectRequest:
                 return
         except BrokerError as refused:
             self._not_opened(session, refused)
+            return
+        if self._defined_user(session.user.name, session.vhost) is None:  # by now
+            session.end()
             return
         self._is_checked = self._is_present
         then(session)

@@ -169,6 +169,24 @@ def test_who_leaves_while_the_filters_of_a_session_are_looked_at_is_forgotten() 
     assert mqtt.server.connected[("/", "c")] is first.connection
 
 
+def test_a_user_who_is_deleted_while_his_filters_are_looked_at_is_refused() -> None:
+    mqtt = MqttEdge()
+    mqtt.edge.editor.put_permission("alice", "/", Permission(".*", ".*", ".*"))
+    connect = Connect(MQTT_5, "c", clean_start=False, user="alice", password=b"wonder")
+    connect.properties.values[PropertyId.SESSION_EXPIRY_INTERVAL] = 60
+    first = mqtt.accept()
+    first.send(connect)
+    first.expect(Connack)
+    first.subscribe(*(f"a/{number}" for number in range(2 * CHECKED_AT_ONCE)))
+    first.lose()
+    again = mqtt.accept()
+    again.transport.receive(encode(connect, MQTT_5))
+    mqtt.edge.editor.delete_user("alice")
+    mqtt.edge.run()
+    assert again.expect(Connack).code is ReasonCode.NOT_AUTHORIZED
+    assert again.transport.is_lost
+
+
 def test_who_only_may_connect_twice_in_two_virtual_hosts_is_not_asked_here() -> None:
     mqtt = MqttEdge()
     mqtt.connect("c")
