@@ -115,7 +115,7 @@ def test_what_a_queue_refuses_of_a_run_may_come_again() -> None:
 
 
 def test_only_the_message_that_is_not_retained_is_refused() -> None:
-    """Of a run the last is retained; the others are in their queues, and were not to be kept."""
+    """The last message of a run is retained; the others are in their queues, and that is all."""
     clients = Clients()
     retained = clients.nodes.edge.services.retained
     assert retained is not None
