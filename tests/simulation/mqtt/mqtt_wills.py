@@ -114,11 +114,10 @@ class ClientWithWill(Member):
         fate, before = self._fate, self._before
         assert fate is not None
         fate.is_accepted, self._before = True, fate
-        is_next = before is not None and before.number == fate.number - 1
         if fate.clean_start and present:
             raise Violation(f"mqtt: {self.name} has a session present that it has ended")
-        if before is None or not is_next:
-            return  # nobody knows what has become of those between
+        if before is None or not all(each.is_accepted for each in self.fates.values()):
+            return  # a CONNECT that was given up may be acted on at any time, even now
         if before.expiry_s == LONG_S and not present and not fate.clean_start:
             raise Violation(f"mqtt: the session of {self.name} is lost")
         if before.waits:
