@@ -1,7 +1,7 @@
 """Members of a shared subscription of MQTT.
 
 - Each acknowledged message comes to a member.
-- One of QoS 2 comes to one member once, as long as no node ends, nor the session of the member.
+- One of QoS 2 comes to one member once, as long as no node ends, nor the member's connection.
 - Where nothing fails, each message comes to one member.
 """
 
@@ -68,8 +68,9 @@ class Group:
         if before is delivery:
             return
         self.again += 1
-        is_session_over = before.member == "g3" and before != delivery
-        is_once = packet.qos == before.qos == 2 and not is_session_over
+        holders = {each.name: each for each in self.members}
+        has_stayed = holders[before.member].connects == before.connects
+        is_once = packet.qos == before.qos == 2 and has_stayed
         if self._clients.is_calm or (is_once and self._clients.has_no_death):
             raise Violation(f"mqtt: {payload!r} comes to {before}, and to {delivery}")
 
