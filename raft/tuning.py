@@ -25,7 +25,8 @@ class Tuning:
     """The next in rank waits so long for the one before to win: a round trip and two commits."""
     election_timeout_ms: int = 400
     """A candidate that has not won by then tries again; a transfer that has not succeeded is off;
-    a leader that has lost its quorum for so long steps down."""
+    a leader that has lost its quorum for so long steps down.  A follower does not wait for this:
+    once its leader's node is suspected (`suspect_after_ms`), it waits for its rank."""
     retry_ms: int = 200
     """A follower that owes an answer is asked again after this; grows to `retry_ms_max`."""
     retry_ms_max: int = 2_000

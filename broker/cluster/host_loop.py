@@ -153,7 +153,7 @@ class RunningHost:
         self._multi = multi = MultiRaft(
             identity.node, identity.boot, tuning or Tuning(), identity.chance, clock.ping_times_ms
         )
-        log = RaftLog(store, flush=turn.touch_record)
+        log = RaftLog(store, flush=turn.touch_commit)
         ports = RaftHostEnvironment(log, links, schedule, owner, clock, on_fatal)
         self.host = RaftHost(multi, ports, settings or HostLimits())
         schedule.host = self.host

@@ -48,43 +48,45 @@ def optional(address: ListenAddress | None) -> tuple[ListenAddress, ...]:
     return () if address is None else (address,)
 
 
-AMQP = ListenerKind("amqp", "amqp", "amqp", "listen", amqp_addresses)
+AMQP = ListenerKind(
+    "amqp", shown="amqp", protocol="amqp", option="listen", addresses=amqp_addresses
+)
 AMQP_TLS = ListenerKind(
     "amqps",
-    "amqp/ssl",
-    "amqp",
-    "tls-listen",
-    lambda config: Addresses(optional(config.tls_listen), config.proxy_protocol),
+    shown="amqp/ssl",
+    protocol="amqp",
+    option="tls-listen",
+    addresses=lambda config: Addresses(optional(config.tls_listen), config.proxy_protocol),
     is_encrypted=True,
 )
 MQTT = ListenerKind(
     "mqtt",
-    "mqtt",
-    "mqtt",
-    "mqtt",
-    lambda config: Addresses(config.mqtt.listen, config.mqtt.proxy_protocol),
+    shown="mqtt",
+    protocol="mqtt",
+    option="mqtt",
+    addresses=lambda config: Addresses(config.mqtt.listen, config.mqtt.proxy_protocol),
 )
 MQTT_TLS = ListenerKind(
     "mqtts",
-    "mqtt/ssl",
-    "mqtt",
-    "mqtt-tls",
-    lambda config: Addresses(config.mqtt.tls_listen, config.mqtt.proxy_protocol),
+    shown="mqtt/ssl",
+    protocol="mqtt",
+    option="mqtt-tls",
+    addresses=lambda config: Addresses(config.mqtt.tls_listen, config.mqtt.proxy_protocol),
     is_encrypted=True,
 )
 WEB_MQTT = ListenerKind(
     "mqtt-ws",
-    "http/web-mqtt",
-    "web-mqtt",
-    "mqtt-ws",
-    lambda config: Addresses(config.mqtt.ws_listen, config.mqtt.ws_proxy_protocol),
+    shown="http/web-mqtt",
+    protocol="web-mqtt",
+    option="mqtt-ws",
+    addresses=lambda config: Addresses(config.mqtt.ws_listen, config.mqtt.ws_proxy_protocol),
 )
 WEB_MQTT_TLS = ListenerKind(
     "mqtt-wss",
-    "https/web-mqtt",
-    "web-mqtt",
-    "mqtt-ws-tls",
-    lambda config: Addresses(config.mqtt.ws_tls_listen, config.mqtt.ws_proxy_protocol),
+    shown="https/web-mqtt",
+    protocol="web-mqtt",
+    option="mqtt-ws-tls",
+    addresses=lambda config: Addresses(config.mqtt.ws_tls_listen, config.mqtt.ws_proxy_protocol),
     is_encrypted=True,
     verifies=False,
 )

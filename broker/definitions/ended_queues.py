@@ -1,4 +1,5 @@
-"""Queues that have ended with the process that they were on: still defined, they have to go.
+"""Queues and sessions that have ended with the process that they were on: still defined, queues
+have to go, and the sessions of a lost node are reported (`node_loss_listeners`).
 
 A node removes what its own earlier lives have left before it takes clients.  For a node that is
 dead the one does it that leads, once all the others have said that they do not see it either: that
@@ -130,7 +131,7 @@ class WatchedCluster(Protocol):
 
 
 class EndedQueues:
-    """Looks after what nodes leave that are dead, or none of the cluster any more."""
+    """Looks after queues and sessions of nodes that are dead, or none of the cluster any more."""
 
     def __init__(
         self,

@@ -300,7 +300,7 @@ class EnqueueFilter:
         sifts: list[Guard] = [self._sieve.sift] if self._sieve is not None else []
         if self._enqueue is not None and sieve is None:
             sifts.append(self._sift_keyed)
-        bounds: list[Guard] = [bound.refuse] if bound is not None and bound.refuses else []
+        bounds: list[Guard] = [bound.admit] if bound is not None and bound.refuses else []
         return (*sifts, *bounds)
 
     def _sift_keyed(

@@ -194,7 +194,7 @@ class LengthLimit:
         byte_count = self._ready_list.byte_count
         return self._is_passed() or (byte_count is not None and byte_count.sum.is_unsure)
 
-    def refuse(
+    def admit(
         self,
         origins: list[Origin],
         contents: list[bytes],

@@ -84,7 +84,7 @@ class Commits:
         """When the commit that runs began."""
         self.done = CommitProgress()
         self._turn = turn
-        turn.record = self.flush
+        turn.begin_commit = self.flush
         self.ticket = 1
         """Ticket of the commit that collects."""
         self.durable = 0
@@ -141,7 +141,7 @@ class Commits:
     def add_writer(self, writer: CommitWriter) -> None:
         """Have `writer` write when the next commit begins."""
         self._writers[writer] = None
-        self._turn.touch_record()
+        self._turn.touch_commit()
 
     def remove_writer(self, writer: CommitWriter) -> None:
         """Remove a writer, which has nothing left to write."""
@@ -167,16 +167,16 @@ class Commits:
 
     def touch(self) -> None:
         """Ask for a commit: changes were added to what `batch` returned."""
-        self._turn.touch_record()
+        self._turn.touch_commit()
 
     def delete(self, group: int, first: int, stop: int) -> None:
         """Delete entries of a log: see `Batch.delete`."""
         self.batch().delete(group, first, stop)
-        self._turn.touch_record()
+        self._turn.touch_commit()
 
     def _define(self) -> None:
         self.defined = self.ticket
-        self._turn.touch_record()
+        self._turn.touch_commit()
 
     def batch(self) -> Batch:
         """Batch for the next commit, to be added to; get it again each time."""
@@ -208,7 +208,7 @@ class Commits:
             self._running_waiters[waiter] = None
         else:
             self._waiters[waiter] = None
-            self._turn.touch_record()
+            self._turn.touch_commit()
 
     def when_caught_up(self, act: Callable[[], None]) -> None:
         """Call `act` when the disk is no longer behind."""
@@ -286,7 +286,7 @@ class Commits:
 
         Connections may end later; what they then tell is not written.
         """
-        self._turn.record = do_nothing
+        self._turn.begin_commit = do_nothing
         self.flush()
         self._store.close()
 

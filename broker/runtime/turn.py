@@ -1,12 +1,12 @@
 """Turn of the event loop: everything that came in has been taken, now everything goes out.
 
 Queues that changed are pumped once, their runs delivered, the Raft groups of the node have their
-turn, what must last is recorded, and each connection with something to say writes once.  No timer
-makes a batch: while one turn writes, the next one's input grows.
+turn, a commit of what must last begins, and each connection with something to say writes once.  No
+timer makes a batch: while one turn writes, the next one's input grows.
 
 What fails here is a bug: it is logged and left alone until it is touched again, and the others
 have their turn.  A broken assertion is more: what the node believes is wrong, and it must end.  So
-must one that cannot record: it would go on taking messages and never answer for one.
+must one that cannot commit: it would go on taking messages and never answer for one.
 
 Input shares the loop's time: each connection that has more to do than `Shares` gives it waits for
 the others.
@@ -59,16 +59,16 @@ class Turn:
         self._on_fatal = on_fatal
         self._queues: dict[DeliverySource, None] = {}
         self._outputs: dict[Flushable, None] = {}
-        self._records = False
-        """True if there may be something to record."""
+        self._is_commit_due = False
+        """True if there may be changes to commit."""
         self._is_consensus_due = False
         self._scheduled = False
         self.watchers: set[Callable[[], None]] = set()
         """Functions called after each batch of input and each turn; none in a daemon."""
         self.consensus: Callable[[], None] = do_nothing
         """Has the Raft groups take their turn: what queues have just proposed is in it, and what it
-        writes goes with the commit that `record` begins."""
-        self.record: Callable[[], None] = do_nothing
+        writes goes with the commit that `begin_commit` begins."""
+        self.begin_commit: Callable[[], None] = do_nothing
         """Function that begins to make this turn's changes to journals durable."""
 
     @property
@@ -82,9 +82,9 @@ class Turn:
         if not self._scheduled:
             self._schedule()
 
-    def touch_record(self) -> None:
-        """Ask for a record step in this turn: there may be changes."""
-        self._records = True
+    def touch_commit(self) -> None:
+        """Have a commit begin in this turn: there may be changes."""
+        self._is_commit_due = True
         if not self._scheduled:
             self._schedule()
 
@@ -119,7 +119,7 @@ class Turn:
         once is faster (benchmarks/compare, c16) by a quarter than another round of the loop.  But
         what goes through a log waits for the rest if there probably is more to be read.
         """
-        if not (self._queues or self._outputs or self._records or self._is_consensus_due):
+        if not (self._queues or self._outputs or self._is_commit_due or self._is_consensus_due):
             self._scheduled = False
             if self.watchers:
                 self._call_watchers()
@@ -149,7 +149,7 @@ class Turn:
         self.call_soon(self.run)
 
     def run(self) -> None:
-        """Pump, deliver, record, write.  What is touched meanwhile waits for the next turn."""
+        """Pump, deliver, commit, write.  What is touched meanwhile waits for the next turn."""
         queues, self._queues = self._queues, {}
         for queue in queues:
             try:
@@ -163,11 +163,11 @@ class Turn:
         if self._is_consensus_due:
             self._is_consensus_due = False
             self._do(self.consensus)
-        if self._records:
-            self._records = False
-            self._do(self.record)
+        if self._is_commit_due:
+            self._is_commit_due = False
+            self._do(self.begin_commit)
         self._scheduled = False
-        if self._queues or self._records or self._is_consensus_due:
+        if self._queues or self._is_commit_due or self._is_consensus_due:
             self._schedule()
         self._flush()
         if self.watchers:
@@ -208,7 +208,7 @@ class Turn:
 
 
 def do_nothing() -> None:
-    """Do nothing: a node without a store records nothing."""
+    """Do nothing: a node without a store commits nothing."""
 
 
 class Shares:

@@ -62,7 +62,7 @@ def on_done(session: SessionClient, message: m.DoneReply) -> list[Event]:
     return events
 
 
-def on_not_taken(session: SessionClient, message: m.RejectedReply) -> list[Event]:
+def on_rejected(session: SessionClient, message: m.RejectedReply) -> list[Event]:
     """Events for refused operations.  A refused settlement that was believed done is reported; a
     detachment stands for a purge that was given up."""
     events: list[Event] = []
@@ -300,7 +300,7 @@ def _resolve_gets(session: SessionClient, next_number: int, getters: dict[int, K
 
 REPLY_HANDLERS: Mapping[type[m.FromLeader], Callable[[SessionClient, Any], list[Event]]] = {
     m.DoneReply: on_done,
-    m.RejectedReply: on_not_taken,
+    m.RejectedReply: on_rejected,
     m.AnswerReply: on_answer,
     m.ExpectedReply: on_expected,
     m.Deliver: on_deliver,

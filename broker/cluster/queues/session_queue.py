@@ -550,7 +550,7 @@ class SessionQueue:
     def _on_confirmed(self, event: happened.PublishConfirmed) -> None:
         self._receipts.known(event.first, event.count, is_accepted=True)
 
-    def _on_refused(self, event: happened.PublishRejected) -> None:
+    def _on_rejected(self, event: happened.PublishRejected) -> None:
         self._receipts.known(event.first, event.count, is_accepted=False)  # mutant: F4
 
     def _on_undecided(self, event: happened.PublishUndecided) -> None:
@@ -694,7 +694,7 @@ def ignore_event(_queue: SessionQueue, _event: Event) -> None:
 
 EVENT_HANDLERS: Mapping[type[Event], Callable[[SessionQueue, Any], None]] = {
     happened.PublishConfirmed: SessionQueue._on_confirmed,
-    happened.PublishRejected: SessionQueue._on_refused,
+    happened.PublishRejected: SessionQueue._on_rejected,
     happened.PublishUndecided: SessionQueue._on_undecided,
     happened.SettlementsDone: ignore_event,
     happened.Attached: SessionQueue._on_attached,

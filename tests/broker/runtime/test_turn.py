@@ -213,8 +213,8 @@ def test_what_cannot_be_recorded_ends_the_node() -> None:
     def record() -> None:
         raise failure
 
-    turn.record = record
-    turn.touch_record()
+    turn.begin_commit = record
+    turn.touch_commit()
     loop.go_on()
     assert fatal == [failure]
 
@@ -225,10 +225,10 @@ def test_what_is_to_be_recorded_while_something_is_gets_another_turn(broker: Bro
     def record() -> None:
         recorded.append("once more")
         if len(recorded) == 1:
-            broker.turn.touch_record()
+            broker.turn.touch_commit()
 
-    broker.turn.record = record
-    broker.turn.touch_record()
+    broker.turn.begin_commit = record
+    broker.turn.touch_commit()
     assert (broker.loop.go_on(), broker.loop.go_on(), broker.loop.go_on()) == (1, 1, 0)
     assert len(recorded) == 2
 
@@ -238,13 +238,13 @@ def test_consensus_has_its_turn_before_what_it_writes_is_recorded(broker: Broker
 
     def consensus() -> None:
         done.append("consensus")
-        broker.turn.touch_record()
+        broker.turn.touch_commit()
         if len(done) < 3:
             broker.turn.touch_consensus()
 
     broker.turn.consensus = consensus
-    broker.turn.record = lambda: done.append("record")
-    broker.turn.touch_record()
+    broker.turn.begin_commit = lambda: done.append("record")
+    broker.turn.touch_commit()
     broker.turn.touch_consensus()
     assert (broker.loop.go_on(), broker.loop.go_on(), broker.loop.go_on()) == (1, 1, 0)
     assert done == ["consensus", "record"] * 2
@@ -279,8 +279,8 @@ def test_what_goes_through_a_log_waits_for_the_rest_of_a_large_batch(broker: Bro
 
 def test_what_goes_through_none_does_not_wait(broker: Broker) -> None:
     turns: list[str] = []
-    broker.turn.record = lambda: turns.append("turn")
+    broker.turn.begin_commit = lambda: turns.append("turn")
     assert broker.turn.begin()
-    broker.turn.touch_record()
+    broker.turn.touch_commit()
     broker.turn.end(LARGE_READ_BYTES)
     assert (broker.loop.go_on(), turns) == (0, ["turn"])

@@ -245,7 +245,7 @@ async def test_a_node_that_never_rests_is_waited_for_no_longer_than_that(
 ) -> None:
     monkeypatch.setattr(local_client, "ANSWER_TIMEOUT_S", 0.01)
     async with Broker() as broker:
-        busy = [broker.node.turn.touch_record]
+        busy = [broker.node.turn.touch_commit]
 
         def again() -> None:
             for touch in busy:

@@ -9,7 +9,7 @@ import pytest
 from fluffle.broker.base.errors import NotFound
 from fluffle.broker.base.traffic import AMQP_091
 from fluffle.broker.cluster.queue_sessions import session_client as streams
-from fluffle.broker.cluster.queue_sessions.replies import on_not_taken
+from fluffle.broker.cluster.queue_sessions.replies import on_rejected
 from fluffle.broker.cluster.queues import pending_replies, session_consumers
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.queue_api import QueueCounts
@@ -119,7 +119,7 @@ def test_a_purge_that_is_refused_can_be_repeated(harness: QueueHarness) -> None:
     harness.far.cut()
     harness.client.send(encode_method(1, Queue.Purge(queue="q")))
     refused = m.RejectedReply(harness.far.session.pending.next - 1, 1)
-    harness.queue.on_events(on_not_taken(harness.far.session, refused))
+    harness.queue.on_events(on_rejected(harness.far.session, refused))
     harness.node.run()
     harness.client.expect_channel_closed(
         406, "queue 'q' in vhost '/' is becoming a quorum queue; purge it again"

@@ -443,7 +443,7 @@ class LeaderHarness:
             if operation.is_refusal:
                 self.rejected.update(self.seen[sequence] for sequence, _ordinal in operation.ends)
 
-    def on_not_taken(self, edge: SessionClients, session: int, message: m.RejectedReply) -> None:
+    def on_rejected(self, edge: SessionClients, session: int, message: m.RejectedReply) -> None:
         """Publishes, or a settlement that came too late to count."""
         told = range(message.first, message.first + message.count)
         for number, operation in edge.pending.items():
@@ -501,7 +501,7 @@ class LeaderHarness:
         dict[type[m.FromLeader], Callable[[LeaderHarness, SessionClients, int, Any], None]]
     ] = {
         m.DoneReply: on_done,
-        m.RejectedReply: on_not_taken,
+        m.RejectedReply: on_rejected,
         m.AnswerReply: on_answer,
         m.Deliver: on_delivery,
         m.GetAnswer: on_got,
