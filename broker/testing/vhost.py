@@ -538,7 +538,7 @@ def tally_here(parts: NodeContext, queue: QueueHandle) -> QueueCounts | None:
     from fluffle.broker.cluster.queues.quorum_member import QuorumQueueMember  # noqa: PLC0415  slow to import
 
     assert isinstance(hosted.machine, QuorumQueueMember)
-    return QueueCounts(*hosted.machine.counts) if hosted.machine.member.leadership else None
+    return QueueCounts(*hosted.machine.counts) if hosted.machine.replica.leadership else None
 
 
 def some(what: str, items: Sequence[str]) -> Iterator[str]:

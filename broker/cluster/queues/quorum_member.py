@@ -142,8 +142,8 @@ class GroupLog:
 
         def decided(outcome: EntryOutcome) -> None:
             if hosted.is_gone:  # it was deleted here, and has no leader any more
-                member = self._owner.member
-                member.followed(member.leader_epoch[0], None)
+                replica = self._owner.replica
+                replica.followed(replica.leader_epoch[0], None)
             act = partial(on_outcome, isinstance(outcome, Position))
             self._members.leaders.guard.run(self._group, act)
 
@@ -259,7 +259,7 @@ class QuorumLeaderHost:
 
     def queue_expired(self) -> None:
         """If another leads by now, it knows better who uses the queue."""
-        led, definition = self._member.member.leadership, self._member.definition
+        led, definition = self._member.replica.leadership, self._member.definition
         assert led is not None
         assert definition is not None
         vhost = self._member.vhost
@@ -277,7 +277,7 @@ class QuorumLeaderHost:
         self._members.services.dead_letter(self._member.vhost, queue, settings, dead)
 
     def _hasten_dead(self) -> None:
-        if (led := self._member.member.leadership) is not None:
+        if (led := self._member.replica.leadership) is not None:
             led.outbox.hasten()
 
     def dropped_duplicates(self, count: int) -> None:
@@ -289,7 +289,7 @@ class QuorumQueueMember:
 
     __slots__ = (
         "_follows", "_led", "_log", "_members", "_sessions", "_waits_in_term", "definition",
-        "group", "member", "vhost",
+        "group", "replica", "vhost",
     )  # fmt: skip
 
     def __init__(self, group: GroupId, members: LocalMembers) -> None:
@@ -307,7 +307,7 @@ class QuorumQueueMember:
         self._led: Leadership | None = None
         """Leadership that these belong to."""
         reads = members.cluster.reads_of(members.cluster.node)
-        self.member = QueueReplica(QuorumLeaderHost(self, self._log, members), reads=reads)
+        self.replica = QueueReplica(QuorumLeaderHost(self, self._log, members), reads=reads)
 
     def define(self, definition: QueueDefinition, vhost: str) -> None:
         """Set the definition of the queue, of which only the members may change."""
@@ -336,17 +336,17 @@ class QuorumQueueMember:
     def known(self) -> KnownLeader:
         if self.sessions is None:
             return self._follows
-        return KnownLeader(*self.member.leader_epoch, self._members.cluster.node)
+        return KnownLeader(*self.replica.leader_epoch, self._members.cluster.node)
 
     @property
     def sessions(self) -> SessionServer | None:
-        if self.member.leadership is not self._led:
+        if self.replica.leadership is not self._led:
             self._look()
         return self._sessions
 
     def _look(self) -> None:
         """The member begins to lead, and ends, by itself."""
-        led = self.member.leadership
+        led = self.replica.leadership
         if led is not self._led:
             former = self._sessions
             self._led, self._sessions = led, None if led is None else self._begun(led)
@@ -372,12 +372,12 @@ class QuorumQueueMember:
 
     def _begun(self, led: Leadership) -> SessionServer:
         cluster, now_ms = self._members.cluster, self._members.clock.now_ms()
-        own = Leader(cluster.node, cluster.boot, *self.member.leader_epoch)
-        return SessionServer(self.group, own, self.member.image.state, led, now_ms)
+        own = Leader(cluster.node, cluster.boot, *self.replica.leader_epoch)
+        return SessionServer(self.group, own, self.replica.image.state, led, now_ms)
 
     @property
     def counts(self) -> LeaderCounts:
-        led = self.member.leadership
+        led = self.replica.leadership
         assert led is not None
         queue = led.queue
         consumers = queue.consumer_count
@@ -389,15 +389,15 @@ class QuorumQueueMember:
     @property
     def ready_view(self) -> ReadyView:
         """Ready messages on record: the engine may have more by now that come to nothing."""
-        led = self.member.leadership
+        led = self.replica.leadership
         assert led is not None
-        return led.queue.ready_view._replace(below=self.member.image.state.next_sequence)
+        return led.queue.ready_view._replace(below=self.replica.image.state.next_sequence)
 
     @property
     def kept_dead(self) -> KeptDead:
-        led = self.member.leadership
+        led = self.replica.leadership
         assert led is not None
-        count, state = led.outbox.count, self.member.image.state
+        count, state = led.outbox.count, self.replica.image.state
         if not count:
             return KeptDead()
         looked_at = [*islice(state.pending.within(0, state.next_sequence), KEPT_RUNS_MAX)]
@@ -417,25 +417,25 @@ class QuorumQueueMember:
         return None
 
     def pump(self) -> None:
-        if (led := self.member.leadership) is not None:
+        if (led := self.replica.leadership) is not None:
             led.pump()
 
     def fail(self) -> None:
-        self.member.fail()
+        self.replica.fail()
 
     def lead_again(self) -> None:
-        self._members.leaders.guard.run(self.group, self.member.lead_again)
+        self._members.leaders.guard.run(self.group, self.replica.lead_again)
         self.changed()
 
     # `Machine`
 
     def restore(self, meta: SnapshotMeta, state: bytes) -> None:
-        self.member.restore(meta, state)
+        self.replica.restore(meta, state)
 
     def apply(self, entries: Sequence[Entry]) -> None:
-        messages = self.member.image.state.entries
+        messages = self.replica.image.state.entries
         before = messages.buried_bytes
-        self.member.apply(entries)
+        self.replica.apply(entries)
         if messages.buried_bytes > before:
             self._members.host.snapshots.freed(self.group, messages.buried_bytes - before)
         if self._log.is_closed:
@@ -445,20 +445,20 @@ class QuorumQueueMember:
         if self.definition is None:
             self._waits_in_term = term
         else:
-            self._members.leaders.guard.run(self.group, partial(self.member.led, term))
+            self._members.leaders.guard.run(self.group, partial(self.replica.led, term))
             self.changed()
 
     def followed(self, term: int, leader: NodeId | None) -> None:
         self._waits_in_term = None
         is_other = leader not in (None, self._members.cluster.node)
         self._follows = KnownLeader(term, 1, leader) if leader and is_other else KnownLeader(term)
-        self.member.followed(term, leader)
+        self.replica.followed(term, leader)
         self.changed()
         self._members.leader_changed(self.group)
 
     def snapshot(self) -> tuple[Ranges, Iterator[bytes]]:
-        self._members.compaction.note(self.group, self.member.image)
-        return self.member.snapshot()
+        self._members.compaction.note(self.group, self.replica.image)
+        return self.replica.snapshot()
 
     # For the leadership
 
@@ -481,7 +481,7 @@ def counts_kept(hosted: HostedGroup) -> tuple[int, int, int] | None:
     assert isinstance(hosted.machine, QuorumQueueMember)
     if not status.config.is_voter(Voter(hosted.machine.node, hosted.incarnation)):
         return None
-    state = hosted.machine.member.image.state
+    state = hosted.machine.replica.image.state
     return state.waiting_count, state.held_count, state.delayed.count + state.pending.count
 
 
@@ -490,7 +490,7 @@ def held_since_ms(hosted: HostedGroup, message: int) -> int:
     assert isinstance(hosted.machine, QuorumQueueMember)
     if not hosted.is_restored:
         return 0
-    holders, alone = hosted.machine.member.image.state.holders, range(message, message + 1)
+    holders, alone = hosted.machine.replica.image.state.holders, range(message, message + 1)
     found = (hold.since_ms for each in holders.values() for _run, hold in each.held.found(alone))
     return next(found, 0)
 
@@ -500,7 +500,7 @@ def active_tag_kept(hosted: HostedGroup) -> str | None:
     assert isinstance(hosted.machine, QuorumQueueMember)
     if not hosted.is_restored:
         return None
-    state = hosted.machine.member.image.state
+    state = hosted.machine.replica.image.state
     active = state.holders.get(state.sac_active)
     attached = active.attached if active is not None else None
     return attached.tag if isinstance(attached, ConsumerAttached) else None

@@ -289,5 +289,5 @@ def leader_epoch(node: ClusterNode, queue: QueueHandle) -> tuple[int, ...] | Non
     if hosted is None:
         return None
     assert isinstance(hosted.machine, QuorumQueueMember)
-    member = hosted.machine.member
+    member = hosted.machine.replica
     return tuple(member.leader_epoch) if member.leadership is not None else None

@@ -198,7 +198,7 @@ def max_length_of(scene: Scene) -> int | None:
         for hosted in node.parts.cluster_view.groups.values()
         if isinstance(hosted.machine, QuorumQueueMember)
     ]
-    led = group.member.leadership
+    led = group.replica.leadership
     return led.queue.settings.max_length if led is not None else None
 
 

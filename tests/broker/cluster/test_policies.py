@@ -26,7 +26,7 @@ def group_at(node: ClusterNode) -> QuorumQueueMember:
 def in_force(scene: Scene) -> QueueSettings | None:
     """Settings by which the present leader acts."""
     for node in scene.nodes.running:
-        if leads(node, "q") and (led := group_at(node).member.leadership) is not None:
+        if leads(node, "q") and (led := group_at(node).replica.leadership) is not None:
             return led.queue.settings
     return None
 
@@ -35,7 +35,7 @@ def on_record(node: ClusterNode) -> QueueSettings:
     """Settings with which this node would begin to lead."""
     group = group_at(node)
     assert group.definition is not None
-    return settings_on_record(group.member.image.state.spec, group.definition.spec)
+    return settings_on_record(group.replica.image.state.spec, group.definition.spec)
 
 
 async def set_policy(scene: Scene, at: str, pattern: str, **definition: object) -> None:
@@ -61,11 +61,11 @@ async def test_a_policy_reaches_a_leader_elsewhere_and_those_that_follow_it(scen
     await until(lambda: in_force(scene) == QueueSettings(max_length=3))
     await scene.nodes["b"].start()
     await until(lambda: on_record(scene.nodes["b"]).max_length == 3)
-    before = group_at(scene.nodes["b"]).member.image.state.revision
+    before = group_at(scene.nodes["b"]).replica.image.state.revision
 
     await scene.nodes["a"].ask("policies.clear", name="p", vhost="/")
     await until(lambda: all(on_record(node) == QueueSettings() for node in scene.nodes))
-    assert group_at(scene.nodes["b"]).member.image.state.revision > before
+    assert group_at(scene.nodes["b"]).replica.image.state.revision > before
 
 
 async def test_a_policy_is_there_after_all_have_been_started_anew(scene: Scene) -> None:

@@ -372,7 +372,7 @@ def settings_of(scene: Scene, queue: QueueHandle) -> list[QueueSettings]:
     if group is None:
         return []
     assert isinstance(group.machine, QuorumQueueMember)
-    led = group.machine.member.leadership
+    led = group.machine.replica.leadership
     return [led.queue.settings] if led is not None else []
 
 

@@ -95,7 +95,7 @@ def numbers_of(scene: Scene, queue: QueueHandle) -> dict[int, list[tuple[int, in
     """Remembered dead letters by source queue."""
     machine = scene.node.node.parts.cluster_view.groups[queue.definition.id].machine
     assert isinstance(machine, QuorumQueueMember)
-    sources = machine.member.image.state.sources
+    sources = machine.replica.image.state.sources
     return {source: [*known.arrived] for source, known in sources.items()}
 
 
@@ -113,8 +113,8 @@ async def test_what_expires_meanwhile_dies_once(
     def settle_later(self: Conversion, decide: Any) -> None:
         group = scene.node.node.parts.cluster_view.groups[vhost.successors["q"].definition.id]
         assert isinstance(group.machine, QuorumQueueMember)
-        assert group.machine.member.leadership is not None
-        successor = group.machine.member.leadership.queue
+        assert group.machine.replica.leadership is not None
+        successor = group.machine.replica.leadership.queue
         seen.extend((len(successor.pump()), successor.ready_count, dead.ready_count))
         settle(self, give_up if is_given_up else decide)
 

@@ -274,7 +274,7 @@ class QueueNode:
         """Queue time of one that is led here, and for how long it may be there unused."""
         served = self.router.leaders.queues[group]
         assert isinstance(served, QuorumQueueMember)
-        leadership = served.member.leadership
+        leadership = served.replica.leadership
         assert leadership is not None
         return leadership._time.now_ms(), leadership.queue.settings.expires_ms
 
@@ -350,7 +350,7 @@ class QueueNode:
                 self.metadata, lambda: int(digest_of(self.metadata.state)[:16], 16)
             )
         made = self.hosting.make_machine(group)
-        return MachineWithDigest(made, lambda: int.from_bytes(made.member.image.digest()[:8]))
+        return MachineWithDigest(made, lambda: int.from_bytes(made.replica.image.digest()[:8]))
 
     def start(self) -> list[GroupId]:
         """Start as `Cluster.start` does: nothing is led here before all definitions are known."""
@@ -436,7 +436,7 @@ class QueueNode:
             is_missed = frame.number > 0
             served = self.router.leaders.queues.get(frame.group)
             if isinstance(served, QuorumQueueMember):
-                self._queue_cluster.checker(frame.group).said(served.member, node, frame)
+                self._queue_cluster.checker(frame.group).said(served.replica, node, frame)
         if is_missed and self._links.waiting_bytes(node, TrafficClass.NORMAL) >= WAITING_BYTES_MAX:
             raise Violation(f"links: {frame} may be dropped on its way to {node}")
 

@@ -31,7 +31,7 @@ def parted(timeout_ms: int | None) -> QueueCluster:
 def held_and_ready(cluster: QueueCluster) -> tuple[int, int]:
     """Held and ready messages, on record at the majority."""
     groups = (cluster.nodes[name].hosting.groups[cluster.queue] for name in "ab")
-    states = [group.member.image.state for group in groups]
+    states = [group.replica.image.state for group in groups]
     (told,) = {(state.held_count, state.waiting_count) for state in states}
     return told
 

@@ -108,7 +108,7 @@ def test_a_consumer_hears_of_a_leader_that_begins_anew_in_its_term(cluster: Queu
     consuming_at(cluster, "c")
     group = cluster.nodes["a"].router.leaders.queues[cluster.queue]
     assert isinstance(group, QuorumQueueMember)
-    member = group.member
+    member = group.replica
     before = member.leader_epoch
     leadership = member.leadership
     assert leadership is not None

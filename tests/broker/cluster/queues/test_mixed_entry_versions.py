@@ -55,12 +55,12 @@ class Mixed(QueueCluster):
     def announced(self, name: str) -> dict[str, int]:
         """Versions that a member has on record."""
         group = self.nodes[name].hosting.groups[self.queue]
-        return group.member.image.state.versions
+        return group.replica.image.state.versions
 
     def brought(self, name: str) -> list[Counts]:
         """Delivery counts that messages brought, as a member has them on record."""
         group = self.nodes[name].hosting.groups[self.queue]
-        return [run.counts for run in group.member.image.state.delivery_counts.runs]
+        return [run.counts for run in group.replica.image.state.delivery_counts.runs]
 
     def wrong(self, name: str) -> str:
         """Why a member has stopped; empty if it has not."""

@@ -131,9 +131,9 @@ def test_a_leader_shows_nothing_that_may_come_to_nothing(cluster: QueueCluster) 
     """More is in its engine than is on record."""
     served = cluster.nodes["a"].router.leaders.queues[cluster.queue]
     assert isinstance(served, QuorumQueueMember)
-    assert served.member.leadership is not None
+    assert served.replica.leadership is not None
     content = build_content(encode_properties(Properties()), b"1")
-    queue = served.member.leadership.queue
+    queue = served.replica.leadership.queue
     queue.enqueue([ORIGIN], [content], len(content), persistent=True)
     assert queue.ready_count == 1
     assert peek(served, PeekRequest(0, 9, 9)) == PeekResult([])

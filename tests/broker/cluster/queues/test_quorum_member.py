@@ -110,10 +110,10 @@ def test_a_queue_that_is_deleted_is_not_led_anew() -> None:
         cluster.hosts.network.cut("a", other)
     cluster.ask("a").publish(1)
     cluster.hosts.advance(5, step_ms=1)
-    led = group.member.leadership
+    led = group.replica.leadership
     assert led is not None
-    assert group.member._under_way, "nobody commits it"
+    assert group.replica._under_way, "nobody commits it"
     node.host.delete(cluster.queue)
     cluster.hosts.advance(5, step_ms=1)
     assert led.is_over
-    assert group.member.leadership is None
+    assert group.replica.leadership is None

@@ -34,7 +34,7 @@ class Watched:
         self.cluster.hosts.settle()
         machine = self.cluster.nodes[self.cluster.leader()].hosting.groups[self.cluster.queue]
         assert isinstance(machine, QuorumQueueMember)
-        return machine.member.image.state.queue_time_ms
+        return machine.replica.image.state.queue_time_ms
 
     def off_ms(self) -> int:
         """How much more of queue time has passed than of time."""
