@@ -95,10 +95,10 @@ class ViewOfOther(FakeClusterView):
 class TwoNodes:
     """Clients at a, and queues that live on b."""
 
-    def __init__(self) -> None:
+    def __init__(self, speaks: int = COUNTS_SINCE) -> None:
         self.clock = ManualClock(wall_ms=10**9)
         self.timers: list[tuple[int, Callable[[], None]]] = []
-        self.speaks = COUNTS_SINCE
+        self.speaks = speaks
         """Version of links that both speak."""
         self.links = {"a": SlowLinks(), "b": SlowLinks()}
         self.hubs = {"a": self._hub("a", "b"), "b": self._hub("b", "a")}
@@ -182,8 +182,7 @@ def test_each_queue_gets_its_share_of_a_link_that_is_full() -> None:
     ("speaks", "told"), [(COUNTS_SINCE, Counts(3, 1)), (COUNTS_SINCE - 1, NEW)]
 )
 def test_who_speaks_an_earlier_version_is_told_of_no_counts(speaks: int, told: Counts) -> None:
-    nodes = TwoNodes()
-    nodes.speaks = speaks
+    nodes = TwoNodes(speaks)
     asking = SessionRequests(nodes.lines[0].session)
     asking.publish([Origin("", "k")], [b"body"], counts=Counts(3, 1))
     nodes.lines[0].touch()
