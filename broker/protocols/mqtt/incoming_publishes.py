@@ -656,6 +656,7 @@ class IncomingPublishes:
                     commits.wait(self._output, commits.ticket)
             else:
                 incoming[packet_id] = None
+        self._end_when_known()
 
     # Messages whose packets are noted first
 
@@ -744,6 +745,7 @@ class IncomingPublishes:
                 incoming[packet_id] = None
         run.answer.code, run.answer.refused = ReasonCode.SUCCESS, run.refused
         self._answer()
+        self._end_when_known()
 
     def tell(self, packet_id: int, answer: Callable[[ReasonCode], None]) -> None:
         """Have `answer` called once it is known of a message."""
@@ -764,5 +766,12 @@ class IncomingPublishes:
             self._state.incoming[packet_id] = BegunPacket(number)
         self._begun.clear()
         self._at_most_once.end()
+        self._end_when_known()
+
+    def _end_when_known(self) -> None:
+        """End the publisher of QoS 1 and 2 of a connection that is gone, once nothing is to be
+        noted any more of what it has taken: until then it is counted as open."""
+        if not self._is_ended:
+            return
         if not (self._state.is_lasting and self in self._state.incoming.values()):
             self._at_least_once.end()

@@ -208,6 +208,22 @@ def test_what_comes_again_more_than_once_before_it_is_safe_is_answered_as_often(
     assert [ack[:2] for ack in acks if ack[0] is PUBACK] == [(PUBACK, 1)]
 
 
+def test_the_publisher_of_a_lost_connection_ends_once_its_messages_are_safe() -> None:
+    """However often a client is cut off: else each of its connections would be counted for ever."""
+    node = RestartedMqtt()
+    client = node.connect("c", clean_start=False, expiry_s=60)
+    ledgers = client.connection.channel.session.traffic.ledgers  # type: ignore[union-attr]
+    assert not ledgers
+    for packet_id in (7, 8, 9):
+        client.send(Publish(b"a", b"once", 2, packet_id=packet_id))
+        client.lose()
+        assert len(ledgers) == 1, "its last message is not safe yet"
+        node.settle()
+        assert not ledgers
+        client = node.connect("c", clean_start=False, expiry_s=60)
+    assert client.connection.channel.state.incoming == dict.fromkeys((7, 8, 9))  # type: ignore[union-attr]
+
+
 def test_what_has_come_before_is_answered_once_if_a_route_takes_long_to_find() -> None:
     client = MqttEdge().connect("c")
     client.send(Publish(b"a", b"", 2, packet_id=7))
