@@ -14,6 +14,7 @@ import argparse
 import multiprocessing
 import os
 import signal
+import socket
 import stat
 import sys
 import tempfile
@@ -33,12 +34,16 @@ from benchmarks.machine import placements
 from benchmarks.report import markdown_table
 from fluffle.protocol.methods import Confirm, Queue, make
 from tests.abuse.flooders import FLOODERS
+from tests.abuse.kinds.mqtt import FLOODS as MQTT_FLOODS
 from tests.support.client import Client
+from tests.support.mqtt_socket import MqttSocket
 
 PERIOD_S = 0.05
 PREPARED_WITHIN_S = 120
 ENDS_WITHIN_S = 30
 QUIET = "nobody"
+MQTT = "mqtt "
+"""How the names of flooders begin that speak MQTT."""
 WITH_MQTT = ("--mqtt", "127.0.0.1:0")
 """Messages are retained by a node that listens for MQTT."""
 
@@ -64,34 +69,48 @@ class Waited(NamedTuple):
         return quantiles(self.confirm_ms, n=100, method="inclusive")[percent - 1]
 
 
-def flood(pipe: Pipe, address: Address, name: str) -> None:
-    """Prepare, say so, and flood until the pipe says that it is enough."""
-    client = Client(*address).open()
+def flooder_of_amqp(port: int, name: str) -> tuple[socket.socket, Iterator[bytes]]:
+    """Log in and prepare; the socket, and what to send on it."""
+    client = Client("127.0.0.1", port).open()
     client.channel(1)
-    blocks = FLOODERS[name](client)
+    return client.socket, FLOODERS[name](client)
+
+
+def flooder_of_mqtt(port: int, name: str) -> tuple[socket.socket, Iterator[bytes]]:
+    """The same for a flooder that speaks MQTT."""
+    version, blocks_of = MQTT_FLOODS[name.removeprefix(MQTT)]
+    client = MqttSocket(socket.create_connection(("127.0.0.1", port)), version)
+    client.connect()
+    return client.socket, blocks_of()
+
+
+def flood(pipe: Pipe, port: int, name: str) -> None:
+    """Prepare, say so, and flood until the pipe says that it is enough."""
+    prepare = flooder_of_mqtt if name.startswith(MQTT) else flooder_of_amqp
+    connected, blocks = prepare(port, name)
     block = next(blocks)
     pipe.send(None)
-    threading.Thread(target=read_all, args=(client,), daemon=True).start()
+    threading.Thread(target=read_all, args=(connected,), daemon=True).start()
     sent_bytes = 0
-    client.socket.settimeout(0.1)
+    connected.settimeout(0.1)
     with suppress(BrokenPipeError, ConnectionResetError):
         while not pipe.poll():
             view = memoryview(block)
             while view and not pipe.poll():
                 with suppress(TimeoutError):
-                    sent = client.socket.send(view[: 1 << 18])
+                    sent = connected.send(view[: 1 << 18])
                     view, sent_bytes = view[sent:], sent_bytes + sent
             block = next(blocks)
     pipe.send(sent_bytes)
     os._exit(0)
 
 
-def read_all(client: Client) -> None:
+def read_all(connected: socket.socket) -> None:
     """Whatever is answered."""
     with suppress(OSError):
         while True:
             with suppress(TimeoutError):
-                if not client.socket.recv(1 << 20):
+                if not connected.recv(1 << 20):
                     return
 
 
@@ -124,7 +143,8 @@ def flooded(broker: Broker, name: str) -> Iterator[list[int]]:
         return
     spawn = multiprocessing.get_context("spawn")
     here, there = spawn.Pipe()
-    process = spawn.Process(target=flood, args=(there, broker.address, name), daemon=True)
+    port = broker.mqtt_port if name.startswith(MQTT) else broker.address.port
+    process = spawn.Process(target=flood, args=(there, port, name), daemon=True)
     process.start()
     sent: list[int] = []
     try:
@@ -204,7 +224,7 @@ def suspicions(log: Path) -> int:
 def run_rabbitmq(name: str, secs: float) -> Waited:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
         cores = placements(pin_rabbitmq=False)["rabbitmq"].broker
-        with rabbitmq(Path(place), cores) as broker:
+        with rabbitmq(Path(place), cores, mqtt=name.startswith(MQTT)) as broker:
             return measure(broker, name, secs, None)
 
 
@@ -224,7 +244,7 @@ def row(name: str, ours: Waited | None, theirs: Waited | None) -> list[str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.floods", description=__doc__)
-    names = (QUIET, *FLOODERS)
+    names = (QUIET, *FLOODERS, *(MQTT + each for each in MQTT_FLOODS))
     parser.add_argument("--secs", type=float, default=5.0, help="for how long each floods")
     parser.add_argument("--flooder", choices=names, action="append", help="these alone")
     parser.add_argument("--without-rabbitmq", action="store_true", help="fluffle alone")

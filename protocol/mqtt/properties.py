@@ -71,6 +71,8 @@ class PropertyId(IntEnum):
     SHARED_SUBSCRIPTION_AVAILABLE = 0x2A
 
 
+USER_PROPERTY: Final = int(PropertyId.USER_PROPERTY)
+
 PropertyValue: TypeAlias = int | str | bytes
 
 
@@ -256,6 +258,10 @@ def decode_properties(raw: bytes, where: int = PacketType.PUBLISH) -> Properties
         if count > PROPERTIES_MAX:
             raise InvalidPacket(ReasonCode.QUOTA_EXCEEDED, f"more than {PROPERTIES_MAX} properties")
         property_id = raw[offset]
+        if property_id == USER_PROPERTY:  # any packet may have thousands: without the table
+            pair, offset = read_string_pair(raw, offset + 1)
+            found.user.append(pair)
+            continue
         one = RULES.get(property_id)
         if one is None:
             raise malformed(f"there is no property {property_id:#04x}")
@@ -264,10 +270,7 @@ def decode_properties(raw: bytes, where: int = PacketType.PUBLISH) -> Properties
         value, offset = READERS[one.type](raw, offset + 1)
         if one.check is not None:
             one.check(value)
-        if one.id is PropertyId.USER_PROPERTY:
-            found.user.append(value)
-        else:
-            add_property(found, one, value, where)
+        add_property(found, one, value, where)
     values = found.values
     if PropertyId.AUTHENTICATION_DATA in values and PropertyId.AUTHENTICATION_METHOD not in values:
         raise refused("authentication data without a method")

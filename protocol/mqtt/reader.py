@@ -62,6 +62,10 @@ PACKET_WORK_BYTES = 32
 MESSAGE_WORK_BYTES = 4
 """Work that each packet adds to that, and one in a run of PUBLISH."""
 
+FIELD_WORK = 4
+"""Work of an octet of fields that are decoded one by one: properties and filters of a few octets,
+of which a packet may have thousands."""
+
 OTHER_BYTES_MAX = 1 << 20
 """Packets but PUBLISH are no larger: they are read as a whole, in some milliseconds."""
 
@@ -374,7 +378,7 @@ class Reader:
                 self._events.append(Acks(kind, packet_ids))
                 return position + len(packet_ids) * (end - position)
         self.counts.add(kind)
-        self._work_bytes += PACKET_WORK_BYTES + size
+        self._work_bytes += PACKET_WORK_BYTES + FIELD_WORK * size
         self._events.append(self._decode(kind, buffer[body_at:end]))
         return end
 
@@ -506,7 +510,7 @@ class Reader:
 
     def _check_properties(self, raw: bytes) -> tuple[int, bytes]:
         """Return the topic alias in raw properties, 0 if there is none, and all but the alias."""
-        self._work_bytes += len(raw)
+        self._work_bytes += FIELD_WORK * len(raw)
         properties: Properties = decode_properties(raw, PacketType.PUBLISH)
         if properties.subscription_ids and not self.takes_subscription_ids:
             raise protocol_error("subscription identifier in a PUBLISH of a client")

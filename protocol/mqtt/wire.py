@@ -72,9 +72,14 @@ def read_binary(buffer: bytes, offset: int) -> tuple[bytes, int]:
 
 def read_string(buffer: bytes, offset: int) -> tuple[str, int]:
     """Read a string that may hold any character but U+0000."""
-    raw, end = read_binary(buffer, offset)
+    start = offset + 2
+    if start > len(buffer):
+        raise cut_short()
+    end = start + (buffer[offset] << 8 | buffer[offset + 1])
+    if end > len(buffer):
+        raise cut_short()
     try:
-        text = raw.decode()
+        text = buffer[start:end].decode()
     except UnicodeDecodeError:
         raise malformed("string is not UTF-8") from None
     if "\0" in text:

@@ -16,8 +16,10 @@ from fluffle.protocol.mqtt.packets import (
     Pingreq,
     Publish,
     Subscribe,
+    Unsubscribe,
     encode,
 )
+from fluffle.protocol.mqtt.properties import Properties, encode_properties
 from fluffle.protocol.mqtt.reader import (
     EVENTS_MAX,
     OTHER_BYTES_MAX,
@@ -46,6 +48,7 @@ from tests.protocol.mqtt.packet_samples import (
 from tests.support.call_count import calls_of
 
 C, T = ReasonCode, PacketType
+MANY_PROPERTIES = Properties(user=[("name", str(number)) for number in range(1000)])
 
 
 def violation(reader: Reader, data: bytes) -> Violation:
@@ -496,6 +499,27 @@ def test_a_read_of_many_packets_is_read_in_stretches() -> None:
     assert isinstance(run, Publishes)
     assert len(run.payloads) < 10_000
     assert reader.is_waiting
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        Subscribe(1, [(f"a/{number}", 0) for number in range(1000)]),
+        Unsubscribe(1, [f"a/{number}" for number in range(1000)]),
+        Publish(b"a", b"x", properties=encode_properties(MANY_PROPERTIES)),
+        Ack(T.PUBACK, 1, C.QUOTA_EXCEEDED, MANY_PROPERTIES),
+    ],
+    ids=lambda packet: type(packet).__name__,
+)
+def test_of_packets_with_a_thousand_fields_few_are_read_at_once(packet: Packet) -> None:
+    """Each takes a millisecond or two."""
+    reader = open_reader(5, 1 << 20)
+    sent = [packet] * 20
+    found = reader.feed(b"".join(encode(each, 5) for each in sent))
+    assert sum(len(packets_of(event)) for event in found) <= 2
+    while reader.is_waiting:
+        found += reader.go_on()
+    assert [each for event in found for each in packets_of(event)] == sent
 
 
 LONG_TOPICS = st.sampled_from([1, 300, WORK_BYTES_MAX // 2, WORK_BYTES_MAX])

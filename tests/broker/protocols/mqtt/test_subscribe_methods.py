@@ -175,7 +175,7 @@ def test_a_filter_costs_as_much_as_a_packet() -> None:
     mqtt = MqttEdge()
     client = mqtt.connect("c")
     packet = Subscribe(1, [(f"a/{number}", 0) for number in range(100)])
-    assert on_subscribe(client.connection, packet) == 65 * EVENT_COST
+    assert on_subscribe(client.connection, packet) == 33 * EVENT_COST
     mqtt.edge.run()
     assert len(client.connection.channel.state.subscriptions) == 100  # type: ignore[union-attr]
     unsubscribe = Unsubscribe(2, ["a/1"])
