@@ -10,9 +10,8 @@ from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.dead_letters import DeadMessages
 from fluffle.broker.queues.queue_api import UNLIMITED
 from fluffle.broker.queues.quorum.dead_letter_outbox import CONFIRM_TIMEOUT_MS
-from fluffle.broker.queues.quorum.entry_builder import NodeClock
+from fluffle.broker.queues.quorum.leader_host import KnownQueues, NodeClock
 from fluffle.broker.queues.quorum.messages import Effect
-from fluffle.broker.queues.quorum.proposals import KnownQueues
 from fluffle.broker.queues.settings import QueueSettings
 from tests.support.manual_clock import ManualClock
 

@@ -31,9 +31,9 @@ from fluffle.broker.queues.journal import Damage, QueueDefinition, UnreadableMes
 from fluffle.broker.queues.queue_view import KeptDead, ReadyView
 from fluffle.broker.queues.quorum.entries import content_bytes_of
 from fluffle.broker.queues.quorum.facts import ConsumerAttached, Key
+from fluffle.broker.queues.quorum.leader_host import KnownQueues
 from fluffle.broker.queues.quorum.leadership import Leadership, QueueReplica
 from fluffle.broker.queues.quorum.messages import Effect, Leader
-from fluffle.broker.queues.quorum.proposals import KnownQueues
 from fluffle.broker.queues.settings import QueueSettings, SettingsFrom
 from fluffle.broker.runtime.timers import QueueTiming
 from fluffle.raft.config import Configuration, NodeId

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import groupby
 from typing import NamedTuple
@@ -32,7 +32,7 @@ from fluffle.broker.queues.delivery_counts import Counts, brought_along
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import UnreadableMessages
 from fluffle.broker.queues.publish_target import DeadLetterIds
-from fluffle.broker.queues.quorum.entry_builder import EntryBuilder, QueueTime
+from fluffle.broker.queues.quorum.entry_builder import DeadLetterEffect, EntryBuilder, QueueTime
 from fluffle.broker.queues.quorum.facts import DEATH_REASONS, DeadLettered, Purged, RemovalReason
 from fluffle.broker.queues.quorum.log_journal import EntryReader, LogJournal
 from fluffle.broker.queues.quorum.runs import runs_of
@@ -60,27 +60,11 @@ PAUSE_MS, PAUSES_MAX = 250, 6
 each time, up to 16 s.  RabbitMQ waits as long as for those that say nothing."""
 
 
-@dataclass(slots=True)
-class Dead:
-    """Messages are on record as dead, and are to be republished.  For no client."""
-
-    reason: RemovalReason
-    time_ms: int
-    counts: Counts
-    """Delivery counts of each of them."""
-    run: range
-    origins: list[Origin]
-    """None at all if the messages have to be read."""
-    contents: list[bytes]
-    must_arrive: bool = False
-    """See `DeadLetterOutbox`."""
-
-
 class UnconfirmedDeadLetter(NamedTuple):
     """Dead letter that was sent and is not confirmed, or is to be sent again."""
 
     sequence: int
-    dead: Dead
+    dead: DeadLetterEffect
     """With whom it died."""
     parcel: PendingDeadLetter
     size_bytes: int
@@ -88,7 +72,7 @@ class UnconfirmedDeadLetter(NamedTuple):
     """When it is tried again."""
 
 
-NOTHING_WAITS: deque[Dead] = deque()
+NOTHING_WAITS: deque[DeadLetterEffect] = deque()
 """Never changed: most queues have no such dead, and an empty deque takes 600 bytes."""
 
 
@@ -146,7 +130,7 @@ class DeadLetterOutbox:
         self.is_idle = True
         """True if nothing waits or is under way, and nothing is remembered: `post` has nothing to
         do."""
-        self.waiting: deque[Dead] = NOTHING_WAITS
+        self.waiting: deque[DeadLetterEffect] = NOTHING_WAITS
         self._waiting_count = 0
         self._under_way: dict[int, UnconfirmedDeadLetter] = EMPTY_DICT
         """Unconfirmed dead letters by sequence number, no more than `UNDER_WAY_MAX`."""
@@ -163,7 +147,7 @@ class DeadLetterOutbox:
         """Messages that are dead and kept."""
         return self.under_decision + self._waiting_count + len(self._under_way)
 
-    def take(self, dead: Dead) -> None:
+    def take(self, dead: DeadLetterEffect) -> None:
         """Messages are on record as dead; if they need not arrive any more they are gone, as with
         RabbitMQ."""
         self.under_decision -= len(dead.run)
@@ -326,11 +310,11 @@ class DeadLetterOutbox:
         self._touch()
 
 
-def counts_along(dead: Dead) -> Counts:
+def counts_along(dead: DeadLetterEffect) -> Counts:
     """With which messages go on where they go."""
     return brought_along(dead.counts, is_rejected=dead.reason is RemovalReason.REJECTED)
 
 
-def _cause(dead: Dead) -> tuple[RemovalReason, int, Counts]:
+def _cause(dead: DeadLetterEffect) -> tuple[RemovalReason, int, Counts]:
     """Key of the dead letters that are published together: reason, time in ms, counts."""
     return dead.reason, dead.time_ms, dead.counts

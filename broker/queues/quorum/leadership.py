@@ -37,8 +37,16 @@ from fluffle.broker.queues.queue_api import (
     Outcome,
     OverdueDeliveries,
 )
-from fluffle.broker.queues.quorum.dead_letter_outbox import UNDER_WAY_MAX, Dead, DeadLetterOutbox
-from fluffle.broker.queues.quorum.entry_builder import EntryBuilder, EntryVersions, QueueTime
+from fluffle.broker.queues.quorum.dead_letter_outbox import UNDER_WAY_MAX, DeadLetterOutbox
+from fluffle.broker.queues.quorum.entry_builder import (
+    BufferedEffect,
+    DeadLetterEffect,
+    EffectBuffer,
+    EntryBuilder,
+    EntryVersions,
+    Proposals,
+    QueueTime,
+)
 from fluffle.broker.queues.quorum.entry_codec import VERSION, encode_settings, settings_on_record
 from fluffle.broker.queues.quorum.facts import (
     NO_HOLDER,
@@ -62,6 +70,7 @@ from fluffle.broker.queues.quorum.holders import (
     on_record_before,
 )
 from fluffle.broker.queues.quorum.image import QueueImage
+from fluffle.broker.queues.quorum.leader_host import LeaderHost, Proposer
 from fluffle.broker.queues.quorum.log_journal import (
     ImageDueTimes,
     LogJournal,
@@ -79,13 +88,6 @@ from fluffle.broker.queues.quorum.messages import (
     RejectedReply,
     RevokeNotice,
     deliver_of,
-)
-from fluffle.broker.queues.quorum.proposals import (
-    BufferedEffect,
-    EffectBuffer,
-    LeaderHost,
-    Proposals,
-    Proposer,
 )
 from fluffle.broker.queues.quorum.sessions import (
     DeadLetterDedup,
@@ -183,7 +185,11 @@ class Leadership:
         self._effects = EffectBuffer(self._builder)
         self._versions = EntryVersions(image, self._builder, host.log.readers)
         self._proposals = Proposals(
-            self._versions, host, proposer, on_outcome=self._on_outcome, on_swept=self._end_unless
+            self._versions,
+            host,
+            proposer,
+            on_outcome=self._on_outcome,
+            on_piece=self._end_unless,
         )
         self._contents = contents = LogJournal(
             image.state, self._builder, host.log, stored_of(spec)
@@ -401,7 +407,7 @@ class Leadership:
             self._builder.say(Purged(runs))
         if sweep:
             self._end_entry()
-            self._proposals.sweep(sweep, self._builder.finish(self._time.now_ms()))
+            self._proposals.add_purge(sweep, self._builder.finish(self._time.now_ms()))
         self.outbox.clear()
         self._answered(session, number, count)
 
@@ -537,7 +543,7 @@ class Leadership:
         content_bytes = self._builder.content_bytes
         self._logged_keys.say()
         self._proposals.add(self._builder.finish(self._time.now_ms()), content_bytes)
-        self._effects.propose()
+        self._effects.entry_ended()
         self._contents.commits.ticket += 1  # mutant: LE29 M28
 
     def _handed(self, delivery_batches: list[DeliveryBatch]) -> None:
@@ -586,15 +592,15 @@ class Leadership:
         self._contents.commits.durable += 1
         if self._logged_keys.may_be_said:
             self._touch()
-        self._release(self._effects.apply())
+        self._release(self._effects.entry_applied())
 
     def _release(self, kept: list[BufferedEffect]) -> None:
         """Effects leave for the clients, and the dead are handed on."""
-        effects = [effect for effect in kept if not isinstance(effect, Dead)]
+        effects = [effect for effect in kept if not isinstance(effect, DeadLetterEffect)]
         if effects:
             self._host.release(effects)
         for each in kept:
-            if isinstance(each, Dead):
+            if isinstance(each, DeadLetterEffect):
                 self._settlement.hand_on(each)
                 self._touch()
 

@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain
 from operator import attrgetter
-from typing import Protocol
 
 from fluffle.broker.base.delayed_queues import is_delayed_queue
 from fluffle.broker.base.message import Origin
@@ -39,6 +38,7 @@ from fluffle.broker.queues.quorum.entry_builder import EntryBuilder
 from fluffle.broker.queues.quorum.entry_codec import EntryMessages as Read
 from fluffle.broker.queues.quorum.entry_codec import pick_messages, read_messages
 from fluffle.broker.queues.quorum.facts import InvalidEntry
+from fluffle.broker.queues.quorum.leader_host import EntrySource
 from fluffle.broker.queues.quorum.runs import runs_of
 from fluffle.broker.queues.quorum.state import QueueState
 from fluffle.broker.queues.ready_list import SEGMENT_BYTES_MAX, SEGMENT_MESSAGES_MAX
@@ -51,16 +51,6 @@ milliseconds."""
 NOTHING = range(0)
 
 _start = attrgetter("start")
-
-
-class EntrySource(Protocol):
-    """The log of the queue on this node, for those who read it."""
-
-    def read_entry(self, index: int) -> bytes:
-        """The payload of an entry that is durable here.  Raises `UnreadableMessages`."""
-
-    def damaged(self, index: int) -> None:
-        """An entry cannot be read."""
 
 
 class ReadableLog:

@@ -54,7 +54,12 @@ from fluffle.broker.queues.publish_target import (
     PartialResult,
     results_of,
 )
-from fluffle.broker.queues.quorum.entry_builder import EntryBuilder, EntryVersions, QueueTime
+from fluffle.broker.queues.quorum.entry_builder import (
+    EffectBuffer,
+    EntryBuilder,
+    EntryVersions,
+    QueueTime,
+)
 from fluffle.broker.queues.quorum.entry_codec import ARRIVALS, CARRIES, REMEMBERS
 from fluffle.broker.queues.quorum.facts import (
     Acknowledged,
@@ -71,6 +76,7 @@ from fluffle.broker.queues.quorum.facts import (
     SessionOpened,
     SourceGone,
 )
+from fluffle.broker.queues.quorum.leader_host import KnownQueues
 from fluffle.broker.queues.quorum.messages import (
     AnswerReply,
     DoneReply,
@@ -78,7 +84,6 @@ from fluffle.broker.queues.quorum.messages import (
     ExpectedReply,
     RejectedReply,
 )
-from fluffle.broker.queues.quorum.proposals import EffectBuffer, KnownQueues
 from fluffle.broker.queues.quorum.runs import runs_of
 from fluffle.broker.queues.quorum.state import UNKNOWN_SOURCE, QueueState, Source
 from fluffle.broker.queues.settings import DeduplicationCache

@@ -28,8 +28,16 @@ from fluffle.broker.queues.delivery_counts import Counts
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import UnreadableMessages
 from fluffle.broker.queues.queue_api import FAILED, Outcome, OverdueDeliveries
-from fluffle.broker.queues.quorum.dead_letter_outbox import Dead, DeadLetterOutbox, counts_along
-from fluffle.broker.queues.quorum.entry_builder import EntryBuilder, QueueTime
+from fluffle.broker.queues.quorum.dead_letter_outbox import (
+    DeadLetterOutbox,
+    counts_along,
+)
+from fluffle.broker.queues.quorum.entry_builder import (
+    DeadLetterEffect,
+    EffectBuffer,
+    EntryBuilder,
+    QueueTime,
+)
 from fluffle.broker.queues.quorum.facts import (
     DEATH_REASONS,
     NO_HOLDER,
@@ -46,7 +54,6 @@ from fluffle.broker.queues.quorum.facts import (
 from fluffle.broker.queues.quorum.holders import DeliveryPart, HolderState
 from fluffle.broker.queues.quorum.log_journal import LogJournal
 from fluffle.broker.queues.quorum.messages import Effect, TimeoutNotice, Token
-from fluffle.broker.queues.quorum.proposals import EffectBuffer
 from fluffle.broker.queues.quorum.runs import runs_of
 from fluffle.broker.queues.quorum.state import QueueState
 from fluffle.broker.queues.requeue import delay_ms
@@ -170,16 +177,16 @@ class Settlement:
             return
         time_ms = self.time.now_ms()
         self._builder.say(DeadLettering(reason, time_ms, holder, counts.acquired, [run]))
-        dead = Dead(reason, time_ms, counts, run, *messages)
+        dead = DeadLetterEffect(reason, time_ms, counts, run, *messages)
         if self.outbox.is_wanted:
             self.outbox.under_decision += len(run)
-            dead = Dead(reason, time_ms, counts, run, [], [], must_arrive=True)
+            dead = DeadLetterEffect(reason, time_ms, counts, run, [], [], must_arrive=True)
         self._effects.keep(partial(_alone, dead))  # mutant: LE20 R14a
 
     def _count_unwanted(self, reason: DeathReason, count: int) -> None:
         self._effects.keep(partial(self._unwanted, reason, count))
 
-    def _unwanted(self, reason: DeathReason, count: int) -> list[Dead]:
+    def _unwanted(self, reason: DeathReason, count: int) -> list[DeadLetterEffect]:
         """Count messages that died without a dead letter exchange; they are gone once applied."""
         died = DeadMessages(reason, [], [], queue_type=QueueType.QUORUM, unwanted=count)
         self.dead_letter(self._queue.name, self._queue.settings, died)
@@ -197,11 +204,11 @@ class Settlement:
             self._queue.delays.add(run, counts, ready_at_ms, self._contents.expiries_of(run))
         must_arrive = self.outbox.is_wanted
         for run, (reason, time_ms, counts) in state.pending:
-            dead = Dead(reason, time_ms, counts, run, [], [], must_arrive)
+            dead = DeadLetterEffect(reason, time_ms, counts, run, [], [], must_arrive)
             self.outbox.under_decision += len(run) * must_arrive
             self._effects.keep_known(partial(_alone, dead))  # mutant: R14b
 
-    def hand_on(self, dead: Dead) -> None:
+    def hand_on(self, dead: DeadLetterEffect) -> None:
         """Messages are dead by what is applied: they are republished, and that is said."""
         if dead.must_arrive:
             self.outbox.take(dead)
@@ -219,5 +226,5 @@ class Settlement:
         self._builder.say(DeadLettered([dead.run]))  # mutant: LE22
 
 
-def _alone(dead: Dead) -> list[Dead]:
+def _alone(dead: DeadLetterEffect) -> list[DeadLetterEffect]:
     return [dead]

@@ -82,7 +82,7 @@ QUEUES = [
     Mutant(
         "M28",
         "clients are answered when an entry is proposed",
-        Insert("self._release(self._effects.apply())\nself._effects._under_way.append([])"),
+        Insert("self._release(self._effects.entry_applied())\nself._effects._under_way.append([])"),
     ),
     Mutant(
         "M32",
