@@ -156,6 +156,8 @@ class ClientTraffic:
     """Deliveries of direct reply-to, past any queue."""
     past_queues: int = 0
     """Retained messages that were sent to clients, and figures of the broker."""
+    sent_bytes: int = 0
+    """Octets of the bodies that were sent to clients; counted for MQTT alone."""
     dropped: Counter[ClientDrop] = field(default_factory=Counter)
 
 

@@ -33,6 +33,7 @@ from fluffle.broker.protocols.mqtt.publish_runs import (
 from fluffle.broker.protocols.mqtt.session_state import DirectMessage, SentBefore
 from fluffle.broker.protocols.mqtt.topic_aliases import PACKET_OVERHEAD_BYTES, TopicAliases
 from fluffle.broker.protocols.mqtt.topics import is_reserved, is_shared
+from fluffle.broker.queues.deduplication import spans_of
 from fluffle.broker.queues.queue_api import Consumer, DeliveryBatch, Outcome
 from fluffle.protocol.mqtt.codes import MQTT_5, InvalidPacket, PacketType, ReasonCode
 from fluffle.protocol.mqtt.hot import build_acks, build_publishes
@@ -215,7 +216,9 @@ class OutgoingPublishes:
         """Send a message that comes from no queue, unless it is too large for the client."""
         if self._is_too_large(message):
             return
-        self._channel.session.traffic.past_queues += 1
+        traffic = self._channel.session.traffic
+        traffic.past_queues += 1
+        traffic.sent_bytes += len(message.payload)
         packet_id = 0
         if message.qos:
             packet_id = self.state.packet_ids.take(1)[0]
@@ -436,8 +439,8 @@ class OutgoingPublishes:
     def settle_tags(self, tags: Sequence[int], outcome: Outcome = ACKED) -> None:
         """Settle messages of the queues."""
         unacked, stretches = self._channel.settlements.unacked, list[Stretch]()
-        for first, last in runs_of(tags):
-            stretches += unacked.take(first, last)[0]
+        for first, stop in spans_of(tags):
+            stretches += unacked.take(first, stop - 1)[0]
         if stretches:
             self._channel.settlements.settle(stretches, outcome)
 
@@ -514,6 +517,7 @@ class PublishWriter:
         "_queue_qos",
         "_raw",
         "_shared_filter",
+        "_traffic",
         "_unsent_count",
         "_variant",
         "_vhost",
@@ -535,7 +539,7 @@ class PublishWriter:
         `shared_filter`: of the subscription by which the session shares the queue with others."""
         self._channel = channel
         self._output, self._observer = channel.output, channel.observer
-        self._vhost = channel.session.vhost
+        self._vhost, self._traffic = channel.session.vhost, channel.session.traffic
         self._outgoing = outgoing
         self._converter = converter
         self._counts = counts
@@ -587,6 +591,7 @@ class PublishWriter:
             output.pieces.append(group.encoded.get(variant) or group.packets(variant))
             output.sent(group.burst_bytes)
             self._counts.consumed_auto_ack += len(contents)
+            self._traffic.sent_bytes += group.payload_bytes
             if self._observer is not None:
                 self._observer.delivered(self._delivered(origins, contents, content_bytes))
         except Exception as error:  # noqa: BLE001 - a bug ends this connection, not the publisher's
@@ -657,6 +662,7 @@ class PublishWriter:
                 return self._send_each(delivery_batch, form, group)
             form = aliases.shorten(form)
         output = self._channel.output
+        self._traffic.sent_bytes += group.payload_bytes
         if not form.qos:
             output.pieces.append(group.packets(self._last_run.variant(form, terms.version)))
             return group.indices
@@ -706,8 +712,9 @@ class PublishWriter:
             if 0 < terms.packet_bytes_max < size_bytes + PACKET_OVERHEAD_BYTES:
                 finished.append(index)  # as if it had been sent: S5 3.1.2.11.4
                 self._unsent_count += 1
-                self._channel.session.traffic.dropped[ClientDrop.PACKET_TOO_LARGE] += 1
+                self._traffic.dropped[ClientDrop.PACKET_TOO_LARGE] += 1
                 continue
+            self._traffic.sent_bytes += len(payload)
             topic = form.topic
             if aliases is not None:
                 topic, properties = aliases.apply(topic, properties, len(payload))
@@ -784,14 +791,3 @@ class PublishWriter:
             counts.consumed_manual_ack += count
         if delivery_batch.redelivered:
             counts.redelivered += count
-
-
-def runs_of(numbers: Sequence[int]) -> list[tuple[int, int]]:
-    """Return the first and last of consecutive numbers, in order."""
-    runs: list[tuple[int, int]] = []
-    for number in numbers:
-        if runs and runs[-1][1] + 1 == number:
-            runs[-1] = (runs[-1][0], number)
-        else:
-            runs.append((number, number))
-    return runs

@@ -64,7 +64,7 @@ class MessageGroup:
     """Messages of a run that were published alike, and how they were encoded for clients of
     QoS 0."""
 
-    __slots__ = ("burst_bytes", "encoded", "indices", "origin", "payloads", "raw")
+    __slots__ = ("burst_bytes", "encoded", "indices", "origin", "payload_bytes", "payloads", "raw")
 
     def __init__(self, origin: Origin, raw: bytes, indices: range, payloads: list[bytes]) -> None:
         self.origin = origin
@@ -73,6 +73,7 @@ class MessageGroup:
         self.indices = indices
         """Where they are in the run."""
         self.payloads = payloads
+        self.payload_bytes = sum(map(len, payloads))
         self.burst_bytes = 0
         """Octets of a burst that they use up, where they go past a queue."""
         self.encoded: dict[Variant, bytes] = {}

@@ -8,7 +8,6 @@ from fluffle.broker.base.message import KEY_BYTES, REMEMBERED_BYTES_MAX, Origin,
 from fluffle.broker.config.config import MqttConfig
 from fluffle.broker.protocols.mqtt import publish_runs
 from fluffle.broker.protocols.mqtt.annotations import Annotations, pack, unpack
-from fluffle.broker.protocols.mqtt.outgoing_publishes import runs_of
 from fluffle.broker.protocols.mqtt.publish_runs import LAST_RUN_BYTES_MAX, VARIANTS_MAX, LastRun
 from fluffle.broker.protocols.mqtt.server import TRAFFIC_LABELS
 from fluffle.broker.protocols.mqtt.session_state import NO_LOCAL, RETAIN_AS_PUBLISHED
@@ -431,11 +430,6 @@ def test_a_message_that_is_too_large_for_the_client_is_left_out() -> None:
     publisher.publish("a", b"small", 1)
     assert client.messages() == [("a", b"small", 1)]
     assert mqtt.edge.vhost.queues["mqtt-subscription-cqos1"].in_flight == 1
-
-
-def test_numbers_in_order_are_runs() -> None:
-    assert runs_of([1, 2, 3, 7, 9, 10]) == [(1, 3), (7, 7), (9, 10)]
-    assert runs_of([]) == []
 
 
 # Past the queue
