@@ -771,11 +771,13 @@ class PublishWriter:
             match = state.match(message.topic, is_own=message.client == terms.client)
         if match.excluded_queues[self._queue_qos] or is_reserved(message.topic):  # mutant: MQ21
             return NOT_SENT
-        if match.qos > 0 and not self._queue_qos:  # mutant: MQ20
-            return NOT_SENT  # the other queue of the session has it, too
-        # What is in the queue of QoS 1 is nowhere else: it was addressed to it, or its subscription
-        # has ended or has QoS 0 by now.  S5 3.8.4, 3.10.4.
-        granted = match.qos if self._shared_filter else max(match.qos, self._queue_qos)
+        if match.qos > 0 and not self._queue_qos and match.is_in_both_queues:  # mutant: MQ20
+            return NOT_SENT
+        # What is in one of them alone was addressed to it, or its subscription has ended or has
+        # another QoS by now.  S5 3.8.4, 3.10.4.
+        granted = match.qos
+        if not self._shared_filter:
+            granted = max(match.qos, 1) if self._queue_qos else 0
         retain = is_v5 and message.retain and match.retain_as_published
         properties = message.properties
         if is_v5:

@@ -98,6 +98,8 @@ class TopicMatch(NamedTuple):
     excluded_queues: tuple[bool, bool] = (False, False)
     """True where something that matches has its messages come by the queue of QoS 0, and by that of
     all others, and nothing of that is for messages of the same client."""
+    is_in_both_queues: bool = False
+    """True if subscriptions match whose messages come by the queue of QoS 0, and others."""
 
 
 class DirectMessage(NamedTuple):
@@ -363,6 +365,7 @@ class SessionState:
             retain_as_published=any(each.options & RETAIN_AS_PUBLISHED for each in matching),
             identifiers=tuple(sorted({each.identifier for each in matching} - {0})),
             excluded_queues=(False in excluded, True in excluded),
+            is_in_both_queues=len({each.qos > 0 for each in found}) == 2,
         )
 
     def _matching(self, topic: str) -> Iterator[TopicSubscription]:

@@ -31,7 +31,7 @@ MQTT = [
     Mutant("MQ17", "what waits for PUBCOMP takes no place", Remove()),
     Mutant("MQ18", "what is sent with QoS 2 is not noted", Swap("A(B, C, D)", "D()")),
     Mutant("MQ19", "the QoS of a subscription is no limit", Swap("min(A, B)", "A")),
-    Mutant("MQ20", "filters that overlap make two copies", Swap("A > 0 and not B", "False")),
+    Mutant("MQ20", "filters that overlap make two copies", Swap("A > 0 and not B and C", "False")),
     Mutant("MQ21", "No Local is passed over", Swap("A[B]", "False")),
     Mutant("MQ22", "retained messages wait for ever", Remove()),
     Mutant("MQ23", "an identifier in use is used again", Swap("A(B)", "True")),

@@ -17,7 +17,16 @@ from fluffle.broker.vhosts.vhost import set_tracer
 from fluffle.protocol.mqtt.codes import MQTT_3_1_1, MQTT_5, PacketType, ReasonCode
 from fluffle.protocol.mqtt.events import Acks, Publishes
 from fluffle.protocol.mqtt.hot import build_publishes
-from fluffle.protocol.mqtt.packets import Ack, Connack, Connect, Disconnect, Publish, encode
+from fluffle.protocol.mqtt.packets import (
+    Ack,
+    Connack,
+    Connect,
+    Disconnect,
+    Publish,
+    Suback,
+    Subscribe,
+    encode,
+)
 from fluffle.protocol.mqtt.properties import (
     Properties,
     PropertyId,
@@ -164,6 +173,33 @@ def test_a_message_comes_once_after_its_subscription_has_another_qos(before: int
         client.subscribe("a", options=qos)
         publisher.publish("a", b"%d" % number, 1)
         assert client.messages() == [("a", b"%d" % number, qos)]
+
+
+def test_what_waits_for_qos_0_is_sent_though_its_subscription_has_qos_1_by_then() -> None:
+    mqtt = MqttEdge()
+    client, publisher = mqtt.connect("c"), mqtt.connect("p")
+    client.subscribe("a/b", options=0)
+    client.connection.pause_writing()
+    for payload in (b"0", b"1"):
+        publisher.publish("a/b", payload, 1)
+    client.send(Subscribe(9, [("a/b", 1)]))
+    publisher.publish("a/b", b"2", 1)
+    client.connection.resume_writing()
+    mqtt.edge.run()
+    client.expect(Suback)
+    assert client.messages() == [("a/b", b"0", 0), ("a/b", b"1", 0), ("a/b", b"2", 1)]
+
+
+def test_what_waits_for_qos_0_comes_once_beside_a_filter_of_qos_1() -> None:
+    mqtt = MqttEdge()
+    client, publisher = mqtt.connect("c"), mqtt.connect("p")
+    client.subscribe("a/#", options=0)
+    client.subscribe("a/b", options=1)
+    client.connection.pause_writing()
+    publisher.publish("a/b", b"0", 1)
+    client.connection.resume_writing()
+    mqtt.edge.run()
+    assert client.messages() == [("a/b", b"0", 1)]
 
 
 def test_no_more_is_sent_than_the_window_of_the_client_has_room_for() -> None:

@@ -34,19 +34,19 @@ def test_the_largest_qos_and_all_identifiers_of_what_matches_apply() -> None:
         TopicSubscription("x", 2, 9),
     )
     match = state.match("a/b", is_own=False)
-    assert match == (1, True, (3, 7), (False, False))
-    assert state.match("a", is_own=False) == (1, False, (7,), (False, False))
+    assert match == (1, True, (3, 7), (False, False), True)
+    assert state.match("a", is_own=False) == (1, False, (7,), (False, False), False)
     assert state.match("b", is_own=False).qos == -1
 
 
 def test_no_local_is_for_messages_of_the_same_client() -> None:
     state = state_with(TopicSubscription("a", NO_LOCAL | 1), TopicSubscription("b", 0))
     assert state.match("a", is_own=False).qos == 1
-    assert state.match("a", is_own=True)[::3] == (-1, (False, True))
-    assert state.match("b", is_own=True)[::3] == (0, (False, False))
-    assert state.match("c", is_own=True)[::3] == (-1, (False, False))
+    assert state.match("a", is_own=True)[:4:3] == (-1, (False, True))
+    assert state.match("b", is_own=True)[:4:3] == (0, (False, False))
+    assert state.match("c", is_own=True)[:4:3] == (-1, (False, False))
     state.subscribe(TopicSubscription("+", 0))
-    assert state.match("a", is_own=True)[::3] == (0, (False, True))
+    assert state.match("a", is_own=True)[:4:3] == (0, (False, True))
 
 
 def test_what_was_remembered_of_topics_is_forgotten_when_subscriptions_change() -> None:
