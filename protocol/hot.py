@@ -1,4 +1,4 @@
-"""The three functions that run once a message: scan publishes, scan acks, build deliveries.
+"""What runs once a message at most: scan publishes and acks, build deliveries and confirms.
 
 Rule 1: plain built-in types in and out, so that a compiled twin can replace this file.
 Rule 2: what is not the common shape is left to the caller: a scan stops in front of it.
@@ -18,6 +18,11 @@ from fluffle.protocol.properties import outline
 
 FRAME_END = 0xCE
 CLASS_BASIC = 60
+BASIC_ACK, BASIC_NACK = 60 << 16 | 80, 60 << 16 | 120
+"""Class and method, as a frame has them."""
+SETTLED_BYTES = 13
+"""Size of a basic.ack, or of a basic.nack, in its frame."""
+REQUEUE_BIT = 2
 CHANNEL_1 = b"\x00\x01"
 HEADER_1, BODY_1 = b"\x02\x00\x01", b"\x03\x00\x01"
 """The first bytes of a header frame and of a body frame for channel 1."""
@@ -84,6 +89,7 @@ iter_acks = Struct(">11sQBB").iter_unpack
 pack_tag = Struct(">Q").pack
 unpack_tag = Struct(">Q").unpack_from
 pack_kind = Struct(">BH").pack
+pack_settled = Struct(">BHIIQBB").pack
 unpack_size = Struct(">I").unpack_from
 
 
@@ -413,6 +419,18 @@ def build_mixed_deliveries(
     the delivery tag."""
     tags = map(pack_tag, range(first_tag, first_tag + len(contents)))
     out.extend(chain.from_iterable(zip(prefixes, tags, tails, contents, strict=True)))
+
+
+def ack_frame(channel: int, delivery_tag: int, *, multiple: bool) -> bytes:
+    """Return a basic.ack, to a publisher in confirm mode."""
+    return pack_settled(1, channel, SETTLED_BYTES, BASIC_ACK, delivery_tag, multiple, FRAME_END)
+
+
+def nack_frame(channel: int, delivery_tag: int, *, multiple: bool) -> bytes:
+    """Return a basic.nack, to a publisher in confirm mode; `requeue` is set, as RabbitMQ sends
+    it."""
+    bits = multiple | REQUEUE_BIT
+    return pack_settled(1, channel, SETTLED_BYTES, BASIC_NACK, delivery_tag, bits, FRAME_END)
 
 
 def renumber(contents: list[bytes], channel: int) -> list[bytes]:

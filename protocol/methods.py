@@ -54,14 +54,12 @@ __all__ = [
     "Method",
     "Queue",
     "Tx",
-    "ack_frame",
     "decode_method",
     "deliver_prefix",
     "encode_method",
     "field_table",
     "get_ok_frame",
     "make",
-    "nack_frame",
     "octets",
     "pamqp_table",
     "return_frame",
@@ -287,20 +285,6 @@ def get_ok_frame(
     return start + names + message_count.to_bytes(4, "big") + _END
 
 
-def ack_frame(channel: int, delivery_tag: int, *, multiple: bool) -> bytes:
-    """Return a basic.ack, to a publisher in confirm mode."""
-    return _SETTLED.pack(
-        FRAME_METHOD, channel, 13, Basic.Ack.index, delivery_tag, multiple, FRAME_END
-    )
-
-
-def nack_frame(channel: int, delivery_tag: int, *, multiple: bool) -> bytes:
-    """Return a basic.nack, to a publisher in confirm mode; `requeue` is set, as RabbitMQ sends
-    it."""
-    bits = multiple | _REQUEUE_BIT
-    return _SETTLED.pack(FRAME_METHOD, channel, 13, Basic.Nack.index, delivery_tag, bits, FRAME_END)
-
-
 def return_frame(
     channel: int, code: ReplyCode, text: str, exchange: str, routing_key: str
 ) -> bytes:
@@ -321,9 +305,6 @@ _FRAME_HEAD_BYTES = 7
 _TAG_BYTES = 8
 _TAGGED = struct.Struct(">BHIIQB")
 """The start of a frame, a delivery tag and an octet of bits."""
-_SETTLED = struct.Struct(">BHIIQBB")
-"""A whole basic.ack or basic.nack."""
-_REQUEUE_BIT = 2
 _END = bytes((FRAME_END,))
 
 _NUMBERS = {

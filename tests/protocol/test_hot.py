@@ -14,13 +14,15 @@ from fluffle.protocol.hot import (
     ACKS_MIN,
     HEAD_BYTES_MAX,
     Head,
+    ack_frame,
     build_deliveries,
+    nack_frame,
     renumber,
     scan_acks,
     scan_publishes,
     unpacker,
 )
-from fluffle.protocol.methods import Basic, ack_frame, decode_method, deliver_prefix
+from fluffle.protocol.methods import Basic, decode_method, deliver_prefix, encode_method, make
 from fluffle.protocol.properties import build_content, outline, split_content
 from fluffle.protocol.spec import DIRECT_REPLY_TO
 
@@ -384,3 +386,21 @@ def test_nothing_is_kept_of_long_headers() -> None:
         assert len(contents) == 1
     assert not heads
     assert not unpacker.cache_info().currsize
+
+
+@given(CHANNELS, st.integers(0, 2**63 - 1), st.booleans())
+def test_confirms_are_pamqps(channel: int, tag: int, multiple: bool) -> None:
+    assert ack_frame(channel, tag, multiple=multiple) == frame.marshal(
+        Basic.Ack(tag, multiple), channel
+    )
+    assert nack_frame(channel, tag, multiple=multiple) == frame.marshal(
+        Basic.Nack(tag, multiple, requeue=True), channel
+    )
+
+
+def test_confirms_have_tags_without_sign() -> None:
+    """pamqp's have a sign."""
+    tag = 2**64 - 1
+    ack = ack_frame(1, tag, multiple=False)
+    assert ack == encode_method(1, make(Basic.Ack, tag))
+    assert dict(decode_method(ack[7:-1])) == {"delivery_tag": tag, "multiple": False}

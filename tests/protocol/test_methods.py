@@ -323,24 +323,6 @@ def test_deliver_from_its_parts_is_pamqps() -> None:
         assert prefix + tag + tail == frame.marshal(deliver, 1)
 
 
-@given(CHANNELS, st.integers(0, 2**63 - 1), st.booleans())
-def test_confirms_are_pamqps(channel: int, tag: int, multiple: bool) -> None:
-    assert methods.ack_frame(channel, tag, multiple=multiple) == frame.marshal(
-        Basic.Ack(tag, multiple), channel
-    )
-    assert methods.nack_frame(channel, tag, multiple=multiple) == frame.marshal(
-        Basic.Nack(tag, multiple, requeue=True), channel
-    )
-
-
-def test_confirms_have_tags_without_sign() -> None:
-    """pamqp's have a sign."""
-    tag = 2**64 - 1
-    ack = methods.ack_frame(1, tag, multiple=False)
-    assert ack == encode_method(1, make(Basic.Ack, tag))
-    assert dict(decode_method(payload_of(ack))) == {"delivery_tag": tag, "multiple": False}
-
-
 @given(CHANNELS, TAGS, st.booleans(), SHORTSTRS, st.integers(0, 2**32 - 1))
 def test_get_ok(channel: int, tag: int, redelivered: bool, name: str, message_count: int) -> None:
     assert methods.get_ok_frame(

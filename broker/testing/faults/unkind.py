@@ -41,7 +41,7 @@ from fluffle.broker.testing.faults.frames import (
     marked_redelivered,
 )
 from fluffle.broker.testing.faults.tapped_transport import FaultScope, TappedConnection
-from fluffle.protocol.methods import ack_frame, nack_frame
+from fluffle.protocol.hot import ack_frame, nack_frame
 
 
 class PendingConfirms:

@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 
 from fluffle.broker.core.confirms import Confirms
 from fluffle.broker.protocols.amqp091.publish_methods import confirm_frames
-from fluffle.protocol.methods import Basic, ack_frame, decode_method
+from fluffle.protocol.hot import ack_frame
+from fluffle.protocol.methods import Basic, decode_method
 
 CHANNEL = 7
 

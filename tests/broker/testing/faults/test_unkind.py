@@ -17,7 +17,7 @@ from fluffle.broker.testing.faults.operations import perform
 from fluffle.broker.testing.faults.unkind import PendingConfirms
 from fluffle.broker.testing.loop_thread import CrossThreadProxy
 from fluffle.broker.testing.threaded import BlockingVhost
-from fluffle.protocol.methods import ack_frame
+from fluffle.protocol.hot import ack_frame
 from tests.suite.seeds import seeds
 from tests.support.deadlines import DEADLINE_S
 
