@@ -168,13 +168,13 @@ class ClusterService:
 
     def _connect(self) -> None:
         """Give each kind of frame to who takes it, and each turn to who works in it."""
-        self.running.before.append(self.session_router.before_consensus)
+        self.running.before.append(self.session_router.transport.before_consensus)
         self.running.after.append(self.session_router.after_consensus)
         switch = self.running.switch
         switch.takers[FrameKind.METADATA] = self.metadata.receive
         switch.takers[FrameKind.READ_INDEX] = self.metadata.reads.receive
         switch.takers[FrameKind.REVISION] = self.applied_barrier.receive
-        switch.takers[FrameKind.SESSION] = self.session_router.receive
+        switch.takers[FrameKind.SESSION] = self.session_router.transport.receive
         switch.takers[FrameKind.QUESTION] = self.session_router.receive_question
         switch.takers[FrameKind.MEMBERSHIP] = self.membership.receive
         switch.takers[FrameKind.LOG_POSITION] = self.log_positions.receive
@@ -186,7 +186,8 @@ class ClusterService:
         switch.link_listeners.insert(0, self.progress.link_changed)
         switch.link_listeners += [
             self.metadata.link_changed, self.applied_barrier.link_changed,
-            self.session_router.link_changed, self.room.link_changed, self.rpc_client.link_changed,
+            self.session_router.transport.link_changed, self.room.link_changed,
+            self.rpc_client.link_changed,
         ]  # fmt: skip
 
     def _made_links(self, life: BootRecord, incarnations: HostIncarnations) -> ClusterLinks:

@@ -132,7 +132,7 @@ class SingleNodeQuorum:
         view.running = self.running
         self.quorum_members.host = self.running.host
         self.quorum_members.force_single_member = self.running.force_single_member
-        self.running.before.append(self.session_router.before_consensus)
+        self.running.before.append(self.session_router.transport.before_consensus)
         self.running.after.append(self.session_router.after_consensus)
 
     def start(self, metadata: Metadata) -> None:

@@ -143,14 +143,14 @@ class QueueNode(Node):
     def _on_frame(self, node: NodeId, kind: FrameKind, payload: bytes) -> None:
         takers = {
             FrameKind.CONSENSUS: self.host.receive,
-            FrameKind.SESSION: self.router.receive,
+            FrameKind.SESSION: self.router.transport.receive,
             FrameKind.QUESTION: self.router.receive_question,
         }
         takers[kind](node, payload)
 
     def _on_link(self, node: NodeId, is_up: bool) -> None:
         self.host.link_changed(node, is_up)
-        self.router.link_changed(node, is_up)
+        self.router.transport.link_changed(node, is_up)
 
     def call_soon(self, act: Callable[[], None]) -> None:
         self.call_later(0.0, act)
@@ -173,7 +173,7 @@ class QueueNode(Node):
     def _take_turn(self) -> None:
         self._is_turn_due = False
         self._is_host_coming = True
-        self.router.before_consensus()
+        self.router.transport.before_consensus()
         self._is_host_coming = False
         if self._is_host_due:
             self._is_host_due = False

@@ -1,17 +1,11 @@
-"""Router between the sessions of this node, the queues led here, and the other nodes.
+"""Directory of the sessions of a node: opens them, and asks of queues that are led elsewhere.
 
-    channels --> `LeaderRoutes` --+--> leaders here  --> consensus
-                                  |                          |
-    frames of other nodes <-------+------ replies <----------+
-
-What stays on this node is passed on as it is; only what leaves it becomes bytes.
+Frames between them and the leaders go through `SessionTransport`.
 """
 
 from __future__ import annotations
 
-from fluffle.broker.cluster.links.handshake import COUNTS_SINCE
 from fluffle.broker.cluster.links.identity import Boot as LinkBoot
-from fluffle.broker.cluster.queue_sessions.codec import decode
 from fluffle.broker.cluster.queues.leader_routes import LeaderRoute, LeaderRoutes, SessionTransport
 from fluffle.broker.cluster.queues.local_leaders import LocalLeaders, led_here, log_failure
 from fluffle.broker.cluster.queues.ports import (
@@ -23,13 +17,11 @@ from fluffle.broker.cluster.queues.ports import (
 )
 from fluffle.broker.cluster.queues.queue_queries import LeaderQueries
 from fluffle.broker.queues.journal import QueueDefinition
-from fluffle.broker.queues.quorum.messages import ClientFrame, SessionBoot
+from fluffle.broker.queues.quorum.messages import SessionBoot
 from fluffle.raft.config import NodeId
 
 NONCE_BITS = 63
 """Bits of a nonce, as of any number in the facts of a queue."""
-EARLY_MAX = 256
-"""Frames of a node to which there is no link yet: what it asks could not be answered."""
 
 
 def session_boot(boot: LinkBoot) -> SessionBoot:
@@ -38,17 +30,16 @@ def session_boot(boot: LinkBoot) -> SessionBoot:
 
 
 class SessionRouter:
-    """A `SessionDirectory` that passes frames on.  Called from one thread."""
+    """A `SessionDirectory`, connected to the leaders on this node.  Called from one thread."""
 
     def __init__(
         self, transport: SessionTransport, *, queue_failed: OnFailure = log_failure
     ) -> None:
         """`queue_failed`: an error has ended the leadership of a queue; it is to end more if this
         raises it."""
-        self._transport = transport
+        self.transport = transport
         self.boot = transport.boot
         """The boot of this node."""
-        self._early: dict[NodeId, list[ClientFrame]] = {}
         self.leaders = transport.leaders = LocalLeaders(transport, queue_failed)
         """The queues that may be led here."""
         self.after_consensus = self.leaders.send
@@ -89,46 +80,6 @@ class SessionRouter:
         """End what concerns a node that left the cluster."""
         self.leaders.removed(node)
 
-    # What comes over links
-
-    def link_changed(self, node: NodeId, is_up: bool) -> None:  # noqa: FBT001 - as `OnLink` has it
-        transport = self._transport
-        boot = transport.cluster.boot_of(node) if is_up else None
-        if boot is None:
-            if transport.boots.pop(node, None) is not None:
-                self.leaders.unlinked(node)
-                self.routes.unlinked(node)
-            return
-        transport.boots[node] = boot
-        if transport.cluster.speaks(node) < COUNTS_SINCE:
-            transport.uncounted.add(node)
-        else:
-            transport.uncounted.discard(node)
-        self.leaders.linked(node, boot)
-        for frame in self._early.pop(node, ()):
-            self.leaders.receive(node, frame)
-        self.routes.linked(node)
-
-    def receive(self, node: NodeId, payload: bytes) -> None:
-        """Take a frame of a session from another node.  Raises `BadFrame`."""
-        frame = decode(payload)
-        if not isinstance(frame, ClientFrame):
-            self.routes.receive(frame)
-        elif node in self._transport.boots:
-            self.leaders.receive(node, frame)
-        else:
-            early = self._early.setdefault(node, [])
-            if len(early) < EARLY_MAX:
-                early.append(frame)
-
     def receive_question(self, node: NodeId, payload: bytes) -> None:
         """A frame of `LeaderQueries`.  Raises `BadFrame`."""
         self._queries.receive(node, payload)
-
-    # A turn
-
-    def before_consensus(self) -> None:
-        """Send requests to leaders; those on this node propose what has come of them."""
-        self.leaders.is_pump_coming = self.leaders.is_output_coming = True
-        self.routes.send()
-        self.leaders.pump()

@@ -392,7 +392,7 @@ class QueueNode:
             FrameKind.REVISION: self.applied_barrier.receive,
             FrameKind.READ_INDEX: self.metadata.reads.receive,
             FrameKind.ROOM: self.room.receive,
-            FrameKind.SESSION: self.router.receive,
+            FrameKind.SESSION: self.router.transport.receive,
             FrameKind.QUESTION: self.router.receive_question,
             FrameKind.MEMBERSHIP: self._told_who_it_is,
             FrameKind.PEER_VIEW: self.peer_views.receive,
@@ -417,11 +417,11 @@ class QueueNode:
         self.progress.link_changed(node, is_up)
         self.metadata.link_changed(node, is_up)
         self.applied_barrier.link_changed(node, is_up)
-        self.router.link_changed(node, is_up)
+        self.router.transport.link_changed(node, is_up)
         self.room.link_changed(node, is_up)
 
     def begin_turn(self) -> None:
-        self.router.before_consensus()
+        self.router.transport.before_consensus()
 
     def end_turn(self) -> None:
         self.router.after_consensus()

@@ -6,8 +6,11 @@ import pytest
 
 from fluffle.broker.cluster.ports import joined
 from fluffle.broker.cluster.queue_sessions.codec import encode
-from fluffle.broker.cluster.queues.leader_routes import REPORT_S, WAITING_BYTES_MAX
-from fluffle.broker.cluster.queues.session_router import SessionRouter
+from fluffle.broker.cluster.queues.leader_routes import (
+    REPORT_S,
+    WAITING_BYTES_MAX,
+    SessionTransport,
+)
 from fluffle.broker.queues.queue_api import Outcome
 from fluffle.broker.queues.quorum import messages as m
 from fluffle.broker.queues.quorum.leadership import Leadership
@@ -98,20 +101,20 @@ def test_a_message_takes_a_turn_of_its_leader_for_whatever_comes_in(
 ) -> None:
     """The turns: it is requested, it is on the disk, and on those of two others."""
     turns = []
-    before_consensus = SessionRouter.before_consensus
+    before_consensus = SessionTransport.before_consensus
 
-    def counted(router: SessionRouter) -> None:
-        turns.append(router)
-        before_consensus(router)
+    def counted(transport: SessionTransport) -> None:
+        turns.append(transport)
+        before_consensus(transport)
 
-    monkeypatch.setattr(SessionRouter, "before_consensus", counted)
+    monkeypatch.setattr(SessionTransport, "before_consensus", counted)
     cluster.ask("b").attach(credit=10, no_ack=False, prefetch=10)
     cluster.hosts.settle()
     turns.clear()
     cluster.ask("a").publish(1)
     cluster.hosts.settle()
     assert contents(cluster, "b") == 1
-    assert turns.count(cluster.nodes["a"].router) <= 4
+    assert turns.count(cluster.nodes["a"].router.transport) <= 4
 
 
 def test_acknowledgements_go_with_the_next_message_or_soon(cluster: QueueCluster) -> None:
@@ -369,7 +372,7 @@ def test_what_ends_in_the_turn_in_which_it_began_is_not_there() -> None:
 
 
 def test_what_came_before_a_link_back_is_taken_when_there_is_one(cluster: QueueCluster) -> None:
-    leader, edge = cluster.nodes["a"].router, cluster.nodes["c"].router
+    leader, edge = cluster.nodes["a"].router.transport, cluster.nodes["c"].router.transport
     cluster.ask("c").publish(1)
     cluster.hosts.settle()
     leader.link_changed("c", is_up=False)
@@ -399,7 +402,7 @@ def test_an_edge_that_hears_old_news_only_begins_to_talk_anew(cluster: QueueClus
         1,
         [],
     )
-    cluster.nodes["c"].router.receive("a", joined(encode(old)))
+    cluster.nodes["c"].router.transport.receive("a", joined(encode(old)))
     cluster.hosts.advance(10_000, step_ms=100)
     assert len(cluster.model.confirmed) == 2
 

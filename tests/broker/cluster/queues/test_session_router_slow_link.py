@@ -107,7 +107,7 @@ class TwoNodes:
         self.queues: list[Queue] = []
         self.lines = [self._queue(number) for number in range(QUEUES)]
         for name, other in ("ab", "ba"):
-            self.hubs[name].link_changed(other, True)
+            self.hubs[name].transport.link_changed(other, True)
 
     def _hub(self, name: str, other: str) -> SessionRouter:
         view = ViewOfOther(self, name, BOOTS[other])
@@ -154,9 +154,9 @@ class TwoNodes:
         for act in due:
             act()
         for name, other in ("ab", "ba"):
-            self.hubs[name].before_consensus()
+            self.hubs[name].transport.before_consensus()
             self.hubs[name].after_consensus()
-            self.links[name].drain(STEP_BYTES, partial(self.hubs[other].receive, name))
+            self.links[name].drain(STEP_BYTES, partial(self.hubs[other].transport.receive, name))
 
 
 def test_each_queue_gets_its_share_of_a_link_that_is_full() -> None:
@@ -186,7 +186,7 @@ def test_who_speaks_an_earlier_version_is_told_of_no_counts(speaks: int, told: C
     asking = SessionRequests(nodes.lines[0].session)
     asking.publish([Origin("", "k")], [b"body"], counts=Counts(3, 1))
     nodes.lines[0].touch()
-    nodes.hubs["a"].before_consensus()
+    nodes.hubs["a"].transport.before_consensus()
     frames = [decode(payload) for payload in nodes.links["a"].waiting]
     assert [
         each.counts for frame in frames for each in frame.messages if isinstance(each, Publish)
