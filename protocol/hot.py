@@ -1,4 +1,4 @@
-"""What runs once a message at most: scan publishes and acks, build deliveries and confirms.
+"""Functions that run once a message at most: scan publishes and acks, build deliveries, confirms.
 
 Rule 1: plain built-in types in and out, so that a compiled twin can replace this file.
 Rule 2: what is not the common shape is left to the caller: a scan stops in front of it.
