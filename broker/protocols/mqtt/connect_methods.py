@@ -9,7 +9,7 @@ Sources: S5 3.1, 3.1.4; RabbitMQ 4.0.5 (rabbit_mqtt_processor, process_connect).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -57,6 +57,7 @@ from fluffle.protocol.steps import Steps, whole
 if TYPE_CHECKING:
     from fluffle.broker.protocols.mqtt.server import MqttServer
     from fluffle.broker.queues.queue_api import QueueHandle
+    from fluffle.broker.routing.topic_filter import FilterBinding
     from fluffle.broker.vhosts.vhost import VirtualHost
     from fluffle.protocol.mqtt.packets import Connect
 
@@ -435,7 +436,7 @@ class ConnectRequest:
 
     def _accept(self, session: Session) -> None:
         """Take the session of MQTT, unless another has come for it meanwhile."""
-        server, vhost, client = self._server, session.vhost, self._client
+        server, vhost = self._server, session.vhost
         kept, is_present = self._kept, self._is_present
         key = vhost.name, self._client_id
         if key in server.connected:
@@ -452,14 +453,43 @@ class ConnectRequest:
             return
         state = server.opened(key, kept, is_present=is_present)
         state.expiry_s, state.user, state.is_kept = expiry_s, session.user.name, is_kept
-        state.number = own.number if (own := server.kept(key)) is not None else 0
+        own = server.kept(key)
+        state.number = 0 if own is None else own.number
+        if is_present:
+            server.connecting[key] += 1
+            self._restore(session, state, own, restore_subscriptions(server, session, state))
+        else:
+            self._let_in(session, state)
+
+    def _restore(
+        self, session: Session, state: SessionState, own: ClientSession | None, steps: Steps[None]
+    ) -> None:
+        """Let the client in once its subscriptions are known: a session may have thousands.  If
+        another has come for it meanwhile, that one has it.
+
+        `own`: the record of the session, as it is this client's.
+        """
+        server, key = self._server, state.key
+        if key in server.connected or server.kept(key) is not own:
+            session.end()
+            server.connect_over(key, is_let_in=False)
+            self._refuse(ReasonCode.SERVER_UNAVAILABLE, "taken over before it was answered")
+            return
+        go_on = partial(self._restore, session, state, own, steps)
+        for _ in () if self._client.is_over else steps:
+            server.services.runtime.turn.act_later(go_on, self._client.give_up)
+            return
+        server.connect_over(key, is_let_in=True)
+        self._let_in(session, state)
+
+    def _let_in(self, session: Session, state: SessionState) -> None:
+        """Let the client in, unless it has gone meanwhile."""
+        server, client, is_present = self._server, self._client, self._is_present
         if client.is_over:
             session.end()
-            waits = server.wills.take(key, kept) if is_present else None
+            waits = server.wills.take(state.key, self._kept) if is_present else None
             server.detach(state, client, session.user.name, waits)
             return
-        if is_present:
-            restore_subscriptions(server, session, state)
         accepted = Accepted(
             self._packet,
             session,
@@ -469,9 +499,9 @@ class ConnectRequest:
             will_key=self._will_key,
         )
         try:
-            self._client.accept(accepted)
+            client.accept(accepted)
         except Exception as error:  # noqa: BLE001 - a bug ends one connection
-            self._client.give_up(error)
+            client.give_up(error)
 
     def _expiry_s(self) -> int:
         """How long the session is to last behind its connection."""
@@ -535,26 +565,39 @@ def check_may_resume(server: MqttServer, session: Session, client_id: str) -> St
         rights.check_topic("read", exchange, binding.routing_key)
 
 
-def restore_subscriptions(server: MqttServer, session: Session, state: SessionState) -> None:
+def restore_subscriptions(server: MqttServer, session: Session, state: SessionState) -> Steps[None]:
     """Read the subscriptions of a session from its bindings, which others may have changed while
     its client was away."""
-    vhost, exchange, client_id = session.vhost, server.config.exchange, state.client_id
-    found = [*memberships(vhost, exchange, client_id, LASTS).values()]
+    vhost, there = session.vhost, state.subscriptions
+    bound: dict[str, TopicSubscription] = {}
+    for part in in_pieces(filters_of(server, vhost, state.client_id), CHECKED_AT_ONCE):
+        for each in part:
+            own = None if each.group else there.get(each.topic_filter)
+            terms = each.options, each.identifier or 0, each.group
+            if own is None or (own.options, own.identifier, own.share_name) != terms:
+                own = TopicSubscription(each.topic_filter, *terms)
+            bound[own.full_filter if each.group else each.topic_filter] = own
+        if len(part) == CHECKED_AT_ONCE:
+            yield
+    for filters in in_pieces(there.keys() - bound.keys(), CHECKED_AT_ONCE):
+        for gone in map(there.__getitem__, filters):
+            if not gone.share_name or gone.queue(state.client_id) in vhost.queues:
+                state.unsubscribe(gone.full_filter)
+        if len(filters) == CHECKED_AT_ONCE:
+            yield
+    for new in in_pieces(bound.items(), CHECKED_AT_ONCE):
+        for full_filter, subscription in new:
+            if there.get(full_filter) is not subscription:
+                state.subscribe(subscription)
+        if len(new) == CHECKED_AT_ONCE:
+            yield
+
+
+def filters_of(server: MqttServer, vhost: VirtualHost, client_id: str) -> Iterator[FilterBinding]:
+    """Yield what the bindings of a session say of its subscriptions."""
+    exchange = server.config.exchange
+    yield from memberships(vhost, exchange, client_id, LASTS).values()
     for qos in QUEUE_QOS:
         queue = subscription_queue(client_id, qos)
-        found += (each for _, each in queue_changes.subscriptions(vhost, exchange, queue))
-    there = state.subscriptions
-    bound: dict[str, TopicSubscription] = {}
-    for each in found:
-        own = None if each.group else there.get(each.topic_filter)
-        terms = each.options, each.identifier or 0, each.group
-        if own is None or (own.options, own.identifier, own.share_name) != terms:
-            own = TopicSubscription(each.topic_filter, *terms)
-        bound[own.full_filter if each.group else each.topic_filter] = own
-    for topic_filter in there.keys() - bound.keys():
-        gone = there[topic_filter]
-        if not gone.share_name or gone.queue(client_id) in vhost.queues:
-            state.unsubscribe(topic_filter)
-    for full_filter, subscription in bound.items():
-        if there.get(full_filter) is not subscription:
-            state.subscribe(subscription)
+        for _, each in queue_changes.subscriptions(vhost, exchange, queue):
+            yield each

@@ -1,6 +1,7 @@
 """CONNECT: who may come in, and which session a client has."""
 
 from dataclasses import replace
+from itertools import count
 
 import pytest
 
@@ -9,10 +10,12 @@ from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
 from fluffle.broker.config.config import ListenAddress, MqttConfig
 from fluffle.broker.metadata.nodes import NUMBERS_SESSIONS, RegisteredNode
 from fluffle.broker.protocols.mqtt.connect_methods import CHECKED_AT_ONCE
+from fluffle.broker.protocols.mqtt.topics import subscription_queue
+from fluffle.broker.vhosts import queue_changes
 from fluffle.protocol.mqtt.codes import MQTT_3_1_1, MQTT_5, ReasonCode
 from fluffle.protocol.mqtt.packets import Connack, Connect, Disconnect, Will, encode
 from fluffle.protocol.mqtt.properties import Properties, PropertyId
-from tests.support.mqtt_edge import MqttEdge
+from tests.support.mqtt_edge import MqttClient, MqttEdge
 
 OF_NAMES = MqttConfig(cert_client_id_from="subject_alternative_name")
 
@@ -154,6 +157,72 @@ def test_the_filters_of_a_session_are_looked_at_in_steps() -> None:
     state = mqtt.server.states.find(("/", "c"))
     assert state is not None
     assert len(state.subscriptions) == 2 * CHECKED_AT_ONCE
+
+
+def interrupted_resumption(turns: int) -> tuple[MqttEdge, MqttClient]:
+    """A client, so many turns after it has come back to a session of many filters."""
+    mqtt = MqttEdge()
+    first = mqtt.connect("c", clean_start=False, expiry_s=60)
+    first.subscribe(*(f"a/{number}" for number in range(2 * CHECKED_AT_ONCE)))
+    first.lose()
+    again = mqtt.accept()
+    connect = Connect(MQTT_5, "c", clean_start=False, user="guest", password=b"guest")
+    connect.properties.values[PropertyId.SESSION_EXPIRY_INTERVAL] = 60
+    again.transport.receive(encode(connect, MQTT_5))
+    for _ in range(turns):
+        mqtt.edge.scheduler.turn()
+    return mqtt, again
+
+
+def check_only_session(mqtt: MqttEdge) -> None:
+    """Its subscriptions are its bindings."""
+    state = mqtt.server.states.find(("/", "c"))
+    queue = subscription_queue("c", 1)
+    found = queue_changes.subscriptions(mqtt.edge.vhost, mqtt.server.config.exchange, queue)
+    filters = {each.topic_filter for _, each in found}
+    assert filters == (set() if state is None else state.subscriptions.keys())
+
+
+@pytest.mark.parametrize("clean_start", [False, True])
+def test_whoever_comes_while_subscriptions_are_restored_is_the_only_one(
+    *, clean_start: bool
+) -> None:
+    """In whichever turn, and however many that are."""
+    for turns in count():
+        mqtt, again = interrupted_resumption(turns)
+        is_let_in, other = bool(again.transport.writes), mqtt.accept()
+        connect = Connect(MQTT_5, "c", clean_start, user="guest", password=b"guest")
+        other.transport.receive(encode(connect, MQTT_5))
+        mqtt.edge.run()
+        alive = [each for each in (again, other) if not each.transport.is_closing()]
+        assert len(alive) == 1, turns
+        assert mqtt.server.connected == {("/", "c"): alive[0].connection}
+        assert not mqtt.server.connecting
+        check_only_session(mqtt)
+        alive[0].lose()
+        mqtt.edge.advance(61)
+        assert mqtt.queue_names == []
+        assert not mqtt.edge.vhost.client_sessions.by_client
+        if is_let_in:
+            assert turns > 5, "it was let in by steps"
+            return
+
+
+def test_who_leaves_while_its_subscriptions_are_restored_leaves_its_session() -> None:
+    for turns in count():
+        mqtt, again = interrupted_resumption(turns)
+        is_let_in = bool(again.transport.writes)
+        again.lose()
+        assert mqtt.server.connected == {}
+        assert not mqtt.server.connecting
+        mqtt.edge.advance(59)
+        third = mqtt.connect("c", clean_start=False)
+        assert third.connack.session_present
+        third.publish("a/1", b"x")
+        assert third.messages() == [("a/1", b"x", 0)], turns
+        third.lose()
+        if is_let_in:
+            return
 
 
 def test_who_leaves_while_the_filters_of_a_session_are_looked_at_is_forgotten() -> None:
