@@ -520,8 +520,9 @@ class MqttLoad:
         return under_way + sum(sum(1 for _ in each.lacking()) for each in self.subscribers)
 
     async def _finish(self, member: Member, to: Address) -> None:
+        """Connect until nothing is left to do: at once again, for the node that ends a connection
+        serves, and each attempt waits for its answer."""
         while True:
             with suppress(OSError):
                 await member.live(to, Random(0), may_cut=False)
                 return
-            await asyncio.sleep(0.2)

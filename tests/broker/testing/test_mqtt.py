@@ -9,9 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import paho.mqtt.client
 import paho.mqtt.publish
 import pika
 import pytest
+from paho.mqtt.enums import CallbackAPIVersion
 
 from fluffle.broker import Broker, Cluster, ThreadedBroker
 from fluffle.broker.config.config import Config, ListenAddress, MqttConfig
@@ -59,6 +61,36 @@ async def test_virtual_hosts_are_apart() -> None:
         stranger = MqttUrl("meter", "secret", broker.node.addresses["mqtt"], "other")
         async with mqtt_line(stranger, "m") as line:
             assert line.connack.code is ReasonCode.NOT_AUTHORIZED
+
+
+@pytest.mark.parametrize("packet", ["PUBREC", "PUBCOMP"])
+def test_paho_goes_on_with_a_message_of_qos_2_that_was_cut_off(packet: str) -> None:
+    """paho comes back to its session by itself, and waits for nothing that does not come."""
+    with ThreadedBroker() as broker:
+        url, vhost = broker.mqtt_url, broker.vhost()
+        with pika.BlockingConnection(pika.URLParameters(vhost.url)) as connection:
+            channel = connection.channel()
+            channel.queue_declare("events")
+            channel.queue_bind("events", "amq.topic", "events")
+        vhost.faults.cut_before(packet, client="counter")
+        client = paho.mqtt.client.Client(
+            CallbackAPIVersion.VERSION2, client_id="counter", clean_session=False
+        )
+        client.username_pw_set(url.username, url.password)
+        client.reconnect_delay_set(min_delay=0)
+        client.connect(url.host, url.port)
+        client.loop_start()
+        try:
+            for event in (b"1", b"2"):
+                sent = client.publish("events", event, qos=2)
+                sent.wait_for_publish(DEADLINE_S)
+                assert sent.is_published()
+        finally:
+            client.disconnect()
+            client.loop_stop()
+        assert vhost.faults.in_effect == []
+        vhost.expect("events", count=2, within=DEADLINE_S)
+        assert [message.body for message in vhost.messages("events")] == [b"1", b"2"]
 
 
 def test_a_client_that_blocks_publishes_to_a_queue_of_amqp() -> None:
