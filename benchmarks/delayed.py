@@ -32,8 +32,8 @@ from fluffle.broker.daemon.daemon import GC_THRESHOLDS
 from fluffle.broker.queues.arguments import delayed_queue_spec
 from fluffle.broker.queues.dead_letters import DeadMessages
 from fluffle.broker.queues.quorum.facts import SessionId
-from fluffle.broker.queues.quorum.image import QueueImage
 from fluffle.broker.queues.quorum.leadership import Leadership
+from fluffle.broker.queues.quorum.state import QueueImage
 from fluffle.broker.queues.settings import QueueSettings
 from fluffle.protocol.properties import Properties, build_content, encode_properties
 from tests.support.leader_host import FakeLeaderHost

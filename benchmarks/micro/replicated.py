@@ -24,9 +24,10 @@ from fluffle.broker.queues.quorum.facts import (
     Settled,
 )
 from fluffle.broker.queues.quorum.holders import Terms
-from fluffle.broker.queues.quorum.image import QueueImage
 from fluffle.broker.queues.quorum.leadership import Leadership
 from fluffle.broker.queues.quorum.messages import Deliver, Effect
+from fluffle.broker.queues.quorum.snapshot import take_snapshot
+from fluffle.broker.queues.quorum.state import QueueImage
 from tests.support.leader_host import FakeLeaderHost
 
 TURNS = 50
@@ -172,7 +173,7 @@ def snapshots(batch: int) -> float:
     image = backlog(batch)
 
     def call() -> int:
-        live, taken = image.snapshot()
+        live, taken = take_snapshot(image)
         if not live or not taken:
             raise AssertionError("nothing is live")
         return BACKLOG_MESSAGES

@@ -24,9 +24,9 @@ from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.queue_api import Outcome
 from fluffle.broker.queues.quorum import messages as m
 from fluffle.broker.queues.quorum.facts import Key
-from fluffle.broker.queues.quorum.image import QueueImage
 from fluffle.broker.queues.quorum.leadership import Leadership
 from fluffle.broker.queues.quorum.messages import Effect
+from fluffle.broker.queues.quorum.state import QueueImage
 from tests.support.leader_host import FakeLeaderHost
 
 BATCH_MESSAGES = (1, 100)

@@ -49,7 +49,8 @@ from fluffle.broker.queues.quorum.entry_codec import decode as decode_entry
 from fluffle.broker.queues.quorum.entry_codec import encode as encode_entry
 from fluffle.broker.queues.quorum.entry_codec import read_messages
 from fluffle.broker.queues.quorum.facts import InvalidEntry
-from fluffle.broker.queues.quorum.image import QueueImage
+from fluffle.broker.queues.quorum.snapshot import image_digest, restored_image, take_snapshot
+from fluffle.broker.queues.quorum.state import QueueImage
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.jms_topic import selector_matcher
 from fluffle.broker.vhosts.vhost import VirtualHost
@@ -294,10 +295,10 @@ def entry(data: bytes) -> None:
 def image(data: bytes) -> None:
     """A snapshot of a quorum queue is restored or refused; one of that says the same."""
     try:
-        restored = QueueImage.restored(data)
+        restored = restored_image(data)
     except InvalidEntry:
         return
-    assert QueueImage.restored(restored.snapshot()[1]).digest() == restored.digest()
+    assert image_digest(restored_image(take_snapshot(restored)[1])) == image_digest(restored)
 
 
 def stream(data: bytes) -> None:
@@ -340,7 +341,7 @@ def entry_seeds() -> list[bytes]:
 
 
 def image_seed() -> bytes:
-    return busy().snapshot()[1]
+    return take_snapshot(busy())[1]
 
 
 def link_hello(data: bytes) -> None:

@@ -18,7 +18,7 @@ from fluffle.broker.cluster.queues.ports import QueueId
 from fluffle.broker.cluster.raft_host import RaftHost
 from fluffle.broker.queues.quorum.entry_codec import slim
 from fluffle.broker.queues.quorum.facts import InvalidEntry
-from fluffle.broker.queues.quorum.image import QueueImage
+from fluffle.broker.queues.quorum.state import QueueImage
 from fluffle.raft.log_store import DamagedLog
 
 LOOK_S = 0.2

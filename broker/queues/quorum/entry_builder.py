@@ -67,10 +67,9 @@ from fluffle.broker.queues.quorum.facts import (
     SpecChanged,
     VersionAnnounced,
 )
-from fluffle.broker.queues.quorum.image import QueueImage
 from fluffle.broker.queues.quorum.leader_host import LeaderHost, NodeClock, Proposer
 from fluffle.broker.queues.quorum.messages import Effect
-from fluffle.broker.queues.quorum.state import QueueState
+from fluffle.broker.queues.quorum.state import QueueImage, QueueState
 
 NUMBERS = (Published, OperationsRejected, Acted, Answered, Acknowledged, SessionClosed)
 """Facts about sessions that stand behind all others: what they answer for is in the same entry, so

@@ -69,7 +69,6 @@ from fluffle.broker.queues.quorum.holders import (
     facts_of,
     on_record_before,
 )
-from fluffle.broker.queues.quorum.image import QueueImage
 from fluffle.broker.queues.quorum.leader_host import LeaderHost, Proposer
 from fluffle.broker.queues.quorum.log_journal import (
     ImageDueTimes,
@@ -97,6 +96,8 @@ from fluffle.broker.queues.quorum.sessions import (
     enqueue_of,
 )
 from fluffle.broker.queues.quorum.settlement import Settlement
+from fluffle.broker.queues.quorum.snapshot import restored_image, take_snapshot
+from fluffle.broker.queues.quorum.state import QueueImage
 from fluffle.broker.queues.requeue import DelayedRetries, RequeueFifo
 from fluffle.broker.queues.segment import TakenMessages
 from fluffle.broker.queues.settings import DeduplicationCache, QueueSettings
@@ -691,7 +692,7 @@ class QueueReplica:
         """Raises `InvalidEntry`, a ValueError."""
         self._end()
         reads = self._reads
-        self.image = QueueImage.restored(state, reads) if meta.index else QueueImage(reads=reads)
+        self.image = restored_image(state, reads) if meta.index else QueueImage(reads=reads)
 
     def apply(self, entries: Sequence[Entry]) -> None:
         """Apply entries.  Raises `InvalidEntry`: the image is worth nothing then, and cannot
@@ -730,7 +731,7 @@ class QueueReplica:
         self._lead_anew()
 
     def snapshot(self) -> tuple[Ranges, Iterator[bytes]]:
-        live, state = self.image.snapshot()
+        live, state = take_snapshot(self.image)
         return live, iter((state,))
 
     def _lead(self) -> None:

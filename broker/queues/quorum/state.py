@@ -1,4 +1,9 @@
-"""State machine of a quorum queue: where each message is, who uses it, and what a fact changes.
+"""Passive image of a quorum queue: where each message is, who uses it, and what a fact changes.
+
+Every member makes it of its log.  It decides nothing and costs per entry, not per message.  The
+engine of a leader is built from it, snapshots are taken of it, and it alone says which entries of
+the log are still needed.  Where a message's content is, it knows; the content itself stays in the
+log.
 
     enqueued -> ready ------> held by a holder ------> gone, for a reason
                   |           |  ^        |              ^  ^
@@ -23,8 +28,16 @@ from typing import Any, NamedTuple
 from fluffle.broker.base.empty_dict import EMPTY_DICT
 from fluffle.broker.queues.deduplication_window import DeduplicationWindow
 from fluffle.broker.queues.delivery_counts import NEW, Counts, DeliveryCountIndex
-from fluffle.broker.queues.quorum.entries import LiveEntries
-from fluffle.broker.queues.quorum.entry_codec import DATED_HOLDS, NUMBER_MAX, Enqueued, FactBatch
+from fluffle.broker.queues.quorum.entries import LiveEntries, LiveEntry
+from fluffle.broker.queues.quorum.entry_codec import (
+    DATED_HOLDS,
+    FIRST_VERSION,
+    NUMBER_MAX,
+    VERSION,
+    Enqueued,
+    FactBatch,
+    decode,
+)
 from fluffle.broker.queues.quorum.facts import (
     DEATHS,
     NO_HOLDER,
@@ -621,3 +634,72 @@ APPLY: Mapping[type[Fact], Callable[[QueueState, Any], None]] = {
     SourceGone: on_source_gone,
     Remembered: on_remembered,
 }
+
+
+SLIM_BELOW = 4
+"""An entry of which no more than one in so many messages is live is worth being made smaller."""
+
+
+class QueueImage:
+    """The state of one queue after some entry of its log.
+
+    After `InvalidEntry` it is worth nothing: throw it away, and quarantine the member.
+    """
+
+    __slots__ = ("_slimmed", "reads", "state", "version")
+
+    def __init__(
+        self, state: QueueState | None = None, *, reads: int = VERSION, version: int = FIRST_VERSION
+    ) -> None:
+        """`reads`: the newest version of entries that is taken."""
+        self.reads = reads
+        self.version = version
+        """The newest that has come."""
+        self.state = state or QueueState()
+        """State for reading; entries alone change it."""
+        self._slimmed: dict[int, int] = EMPTY_DICT
+        """Number of messages left in entries that this member has compacted, by index.  No part of
+        the state: each member compacts when it likes."""
+
+    def apply(self, index: int, payload: bytes) -> list[int]:
+        """An entry, the next of the log: which entries no live message is in any more.
+
+        Entries that have brought no messages are never needed again and not among them.
+        Raises `InvalidEntry`.
+        """
+        batch = decode(payload, self.reads)
+        apply_batch(self.state, index, batch)
+        self.version = max(self.version, batch.version)
+        dead, self.state.dead = self.state.dead, []
+        return dead
+
+    def pass_over(self, index: int) -> None:
+        """An entry of consensus itself, the next of the log.  Raises `InvalidEntry`."""
+        pass_over(self.state, index)
+
+    def live_of(self, entry: LiveEntry) -> list[range]:
+        """The messages of an entry that are live, wherever they are; in no order."""
+        state, stop = self.state, entry.first + entry.count
+        held = (holder.held for holder in state.holders.values())
+        # mutant: IM43
+        places: list[MarkedRuns[Any]] = [state.requeued, state.delayed, state.pending, *held]
+        runs = [run for place in places for run in place.within(entry.first, stop)]
+        return state.entries.ready_of(entry) + runs
+
+    def worth_slimming(self, dead_bytes_min: int = 0) -> Iterator[tuple[int, list[range]]]:
+        """Entries most of which is dead: index, and what is live.  Looks at all entries."""
+        entries = list(self.state.entries.mostly_dead(SLIM_BELOW))
+        indexes = {entry.index for entry in entries}
+        slimmed = {index: left for index, left in self._slimmed.items() if index in indexes}
+        self._slimmed = slimmed or EMPTY_DICT
+        for entry in entries:
+            kept = self._slimmed.get(entry.index, entry.count)
+            dead_bytes = (kept - entry.live) * entry.mean_bytes
+            if entry.live * SLIM_BELOW <= kept and dead_bytes >= dead_bytes_min:
+                yield entry.index, self.live_of(entry)
+
+    def slimmed(self, index: int, left: int) -> None:
+        """An entry has been made smaller here; `left` messages are in it."""
+        if self._slimmed is EMPTY_DICT:
+            self._slimmed = {}
+        self._slimmed[index] = left

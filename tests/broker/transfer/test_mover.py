@@ -17,8 +17,8 @@ from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.engine import Queue as Engine
 from fluffle.broker.queues.engine import QueueStores
 from fluffle.broker.queues.queue_api import Deferred, PeekRequest
-from fluffle.broker.queues.quorum.image import QueueImage
 from fluffle.broker.queues.quorum.messages import Leader
+from fluffle.broker.queues.quorum.state import QueueImage
 from fluffle.broker.runtime.commits import Commits
 from fluffle.broker.runtime.turn import Turn
 from fluffle.broker.transfer import mover as movers

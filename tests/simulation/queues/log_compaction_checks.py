@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fluffle.broker.queues.quorum.entry_codec import read_messages
-from fluffle.broker.queues.quorum.image import QueueImage
+from fluffle.broker.queues.quorum.snapshot import restored_image
 from fluffle.raft.log import Entry
 from tests.support.raft_memory import GroupImage
 
@@ -29,6 +29,6 @@ def rows(entry: Entry) -> list[tuple[int, tuple[str, str, bytes]]]:
 
 def live_of(disk: GroupImage, index: int) -> set[int]:
     """The numbers of the messages of an entry that are live by the snapshot."""
-    image = QueueImage.restored(disk.state)
+    image = restored_image(disk.state)
     [entry] = [entry for entry in image.state.entries if entry.index == index]
     return {sequence for run in image.live_of(entry) for sequence in run}

@@ -13,8 +13,9 @@ from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.quorum import facts as f
 from fluffle.broker.queues.quorum import messages as m
 from fluffle.broker.queues.quorum.entry_codec import FactBatch, decode, read_messages
-from fluffle.broker.queues.quorum.image import QueueImage
 from fluffle.broker.queues.quorum.leadership import QueueReplica
+from fluffle.broker.queues.quorum.snapshot import image_digest
+from fluffle.broker.queues.quorum.state import QueueImage
 from fluffle.raft.config import NodeId
 from fluffle.raft.log import DATA, Entry, GroupId
 from tests.broker.cluster.queue_sessions.queue_client import UniqueNames
@@ -103,7 +104,7 @@ class QueueChecker:
             self._apply(entry)
         if entry.index % COMPARED_EVERY == 0:
             self.compare()
-        return int.from_bytes(self.image.digest()[:8])
+        return int.from_bytes(image_digest(self.image)[:8])
 
     def compare(self) -> None:
         """G7, G8: the image is what a child would make of the log."""

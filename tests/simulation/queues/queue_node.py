@@ -41,6 +41,7 @@ from fluffle.broker.queues.dead_letters import DeadMessages
 from fluffle.broker.queues.journal import Owner, QueueDefinition
 from fluffle.broker.queues.queue_api import Outcome, QueueHandle
 from fluffle.broker.queues.quorum import messages as m
+from fluffle.broker.queues.quorum.snapshot import image_digest
 from fluffle.broker.queues.settings import QueueSettings
 from fluffle.broker.runtime.timers import QueueTiming, Timers
 from fluffle.broker.runtime.turn import raise_it
@@ -350,7 +351,7 @@ class QueueNode:
                 self.metadata, lambda: int(digest_of(self.metadata.state)[:16], 16)
             )
         made = self.hosting.make_machine(group)
-        return MachineWithDigest(made, lambda: int.from_bytes(made.replica.image.digest()[:8]))
+        return MachineWithDigest(made, lambda: int.from_bytes(image_digest(made.replica.image)[:8]))
 
     def start(self) -> list[GroupId]:
         """Start as `Cluster.start` does: nothing is led here before all definitions are known."""

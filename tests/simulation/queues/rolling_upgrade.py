@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.quorum.entry_codec import FIRST_VERSION, VERSION, version_of
-from fluffle.broker.queues.quorum.image import QueueImage
+from fluffle.broker.queues.quorum.state import QueueImage
 from fluffle.raft.config import Configuration, NodeId
 from fluffle.raft.log import CONFIG, DATA, Entry
 from tests.simulation.facts import Violation

@@ -10,7 +10,7 @@ from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.quorum.entry_codec import FIRST_VERSION, VERSION, FactBatch, encode
 from fluffle.broker.queues.quorum.facts import VersionAnnounced
-from fluffle.broker.queues.quorum.image import QueueImage
+from fluffle.broker.queues.quorum.state import QueueImage
 from fluffle.raft.config import Configuration, Member
 from fluffle.raft.log import CONFIG, DATA, Entry
 from tests.simulation.facts import Violation

@@ -20,8 +20,9 @@ from fluffle.broker.cluster.queue_sessions.session_server import SessionServer
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.queue_api import Outcome
 from fluffle.broker.queues.quorum import messages as m
-from fluffle.broker.queues.quorum.image import QueueImage
 from fluffle.broker.queues.quorum.leadership import Leadership
+from fluffle.broker.queues.quorum.snapshot import image_digest, restored_image, take_snapshot
+from fluffle.broker.queues.quorum.state import QueueImage
 from tests.broker.cluster.queue_sessions.queue_client import QueueClient, UniqueNames
 from tests.broker.cluster.queue_sessions.reference_model import ReferenceModel, check_rest
 from tests.support.leader_host import FakeLeaderHost
@@ -132,7 +133,7 @@ class SessionHarness:
         """Change the leader; `kept` of the entries under way are in the next one's log."""
         for payload, _on_outcome in list(self.led.proposals)[:kept]:
             self.apply(payload, [self.follower])
-        image, self.follower = self.follower, QueueImage.restored(self.follower.snapshot()[1])
+        image, self.follower = self.follower, restored_image(take_snapshot(self.follower)[1])
         self.lead(image)
 
     def lead_anew(self, kept: int = 0) -> None:
@@ -342,7 +343,7 @@ class SessionHarness:
 
     def check(self) -> None:
         state = self.led.image.state
-        assert self.led.image.digest() == self.follower.digest()
+        assert image_digest(self.led.image) == image_digest(self.follower)
         lives = {(node, *self.boots[node]) for node in self.clients}
         check_rest(state, [client.session for client in self.clients.values()], lives)
         self.model.at_rest()

@@ -37,9 +37,9 @@ from fluffle.broker.queues.queue_api import DeliverySource
 from fluffle.broker.queues.queue_view import messages_from
 from fluffle.broker.queues.quorum import messages as m
 from fluffle.broker.queues.quorum.entry_codec import VERSION
-from fluffle.broker.queues.quorum.image import QueueImage
 from fluffle.broker.queues.quorum.leadership import Leadership
 from fluffle.broker.queues.quorum.messages import Effect
+from fluffle.broker.queues.quorum.state import QueueImage
 from fluffle.broker.runtime.commits import when_safe
 from fluffle.broker.runtime.turn import Turn
 from fluffle.protocol.properties import Properties, build_content, encode_properties

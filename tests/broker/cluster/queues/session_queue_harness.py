@@ -25,7 +25,7 @@ from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.queue_api import PeekRequest, PeekResult
 from fluffle.broker.queues.quorum import messages as m
-from fluffle.broker.queues.quorum.image import QueueImage
+from fluffle.broker.queues.quorum.state import QueueImage
 from fluffle.protocol.methods import Basic, encode_method
 from fluffle.protocol.properties import decode_properties
 from tests.broker.cluster.queue_sessions.session_harness import GROUP, LeaderWithSessions

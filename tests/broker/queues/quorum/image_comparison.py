@@ -6,8 +6,9 @@ from typing import Any
 
 from fluffle.broker.queues.quorum import entry_codec
 from fluffle.broker.queues.quorum import facts as f
-from fluffle.broker.queues.quorum.image import QueueImage
 from fluffle.broker.queues.quorum.runs import MarkedRuns
+from fluffle.broker.queues.quorum.snapshot import image_digest, restored_image, take_snapshot
+from fluffle.broker.queues.quorum.state import QueueImage
 from fluffle.raft.ranges import Ranges
 from tests.broker.queues.quorum.history import Chance, History
 from tests.broker.queues.quorum.reference_model import (
@@ -36,14 +37,14 @@ class Member:
 
     def compact(self) -> None:
         """Take a snapshot, delete what is dead, make smaller what mostly is, and start again."""
-        live, taken = self.image.snapshot()
+        live, taken = take_snapshot(self.image)
         self.log = {index: payload for index, payload in self.log.items() if index in live}
         for index, runs in list(self.image.worth_slimming()):
             self.log[index] = entry_codec.slim(self.log[index], runs)
             self.image.slimmed(index, sum(map(len, runs)))
-        again = QueueImage.restored(taken)
-        assert again.digest() == self.image.digest()
-        assert again.snapshot()[0] == live
+        again = restored_image(taken)
+        assert image_digest(again) == image_digest(self.image)
+        assert take_snapshot(again)[0] == live
         self.image = again
 
 
@@ -68,9 +69,9 @@ class MemberImage:
     def add_member(self) -> None:
         """Add a member that starts from a snapshot of the first, and its log from there."""
         first = self.members[0]
-        live, taken = first.image.snapshot()
+        live, taken = take_snapshot(first.image)
         log = {index: payload for index, payload in first.log.items() if index in live}
-        self.members = [first, Member(QueueImage.restored(taken), log)]
+        self.members = [first, Member(restored_image(taken), log)]
 
     def check(self) -> None:
         model = self.history.model
@@ -87,7 +88,7 @@ class MemberImage:
             assert state.entries.content_bytes == sum(e.mean_bytes * e.live for e in entries)
             assert seen(member.image) == told(model)
         check_log(self.members[0], model)
-        assert len({member.image.digest() for member in self.members}) == 1
+        assert len({image_digest(member.image) for member in self.members}) == 1
 
 
 def check_log(member: Member, model: ReferenceModel) -> None:
@@ -99,7 +100,7 @@ def check_log(member: Member, model: ReferenceModel) -> None:
         for record in model.records.values()
         if record.index <= member.image.state.index
     }
-    indexes, _taken = member.image.snapshot()
+    indexes, _taken = take_snapshot(member.image)
     assert {index for first, stop in indexes for index in range(first, stop)} == needed
     assert member.dead == brought - needed
     found: dict[int, tuple[str, str, bytes]] = {}

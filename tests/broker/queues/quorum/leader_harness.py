@@ -27,8 +27,9 @@ from fluffle.broker.queues.quorum.facts import (
     SessionId,
 )
 from fluffle.broker.queues.quorum.holders import Terms
-from fluffle.broker.queues.quorum.image import QueueImage
 from fluffle.broker.queues.quorum.leadership import Leadership
+from fluffle.broker.queues.quorum.snapshot import image_digest, restored_image, take_snapshot
+from fluffle.broker.queues.quorum.state import QueueImage
 from fluffle.broker.queues.settings import Overflow, QueueSettings, settings_of
 from fluffle.protocol.deaths import DeathReason
 from fluffle.protocol.wire import PlainValue
@@ -279,7 +280,7 @@ class LeaderHarness:
         for on_outcome in fates:
             on_outcome(False)
         if is_elsewhere:
-            self.image, self.follower = self.follower, QueueImage.restored(self.image.snapshot()[1])
+            self.image, self.follower = self.follower, restored_image(take_snapshot(self.image)[1])
         self.lead()
         for edge in self.edges:
             self.resume(edge)
@@ -541,7 +542,7 @@ class LeaderHarness:
     def check(self) -> None:
         """At rest: the engine is where the image is, and edges hold what they are said to."""
         state, queue = self.image.state, self.led.queue
-        assert self.image.digest() == self.follower.digest()
+        assert image_digest(self.image) == image_digest(self.follower)
         assert queue.ready_count == state.waiting_count
         assert queue.in_flight == state.held_count
         assert queue.waiting_count == state.waiting_count + state.delayed.count

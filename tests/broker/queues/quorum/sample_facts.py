@@ -7,7 +7,7 @@ from collections.abc import Callable
 from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.quorum import facts as f
 from fluffle.broker.queues.quorum.entry_codec import Enqueued, FactBatch, encode, pack_enqueued
-from fluffle.broker.queues.quorum.image import QueueImage
+from fluffle.broker.queues.quorum.state import QueueImage
 from tests.broker.queues.quorum.history import version_for
 
 ORIGIN = Origin("ex", "key")

@@ -24,8 +24,9 @@ from fluffle.broker.queues.quorum.entry_codec import (
     version_of,
 )
 from fluffle.broker.queues.quorum.facts import ArrivalsKnown, Arrived, InvalidEntry
-from fluffle.broker.queues.quorum.image import QueueImage
 from fluffle.broker.queues.quorum.leadership import Leadership
+from fluffle.broker.queues.quorum.snapshot import image_digest, restored_image, take_snapshot
+from fluffle.broker.queues.quorum.state import QueueImage
 from fluffle.broker.queues.settings import QueueSettings
 from fluffle.protocol.wire import PlainValue
 from fluffle.raft.election import TERM_STEP
@@ -236,7 +237,7 @@ def test_where_a_member_does_not_read_it_yet_none_of_it_is_written() -> None:
     target.harness.deleted.add(SOURCE)
     target.post(1, source=SOURCE + 1)
     assert target.harness.image.state.sources == {}
-    QueueImage.restored(target.harness.image.snapshot()[1], DATED_HOLDS)
+    restored_image(take_snapshot(target.harness.image)[1], DATED_HOLDS)
 
 
 @pytest.mark.parametrize(
@@ -575,7 +576,7 @@ def test_a_queue_that_does_not_ask_says_nothing() -> None:
     harness.settle_down()
     assert harness.image.state.window is None
     assert {version_of(entry) for entry in harness.log} == {FIRST_VERSION}
-    assert harness.image.snapshot()[1][0] == FIRST_VERSION
+    assert take_snapshot(harness.image)[1][0] == FIRST_VERSION
 
 
 def test_policies_ask_for_it_and_no_more() -> None:
@@ -609,16 +610,16 @@ def test_snapshots_of_older_versions_know_nothing_and_are_read() -> None:
     harness = Once()
     harness.put(None)
     harness.settle_down()
-    version, taken = harness.image.version, harness.image.snapshot()[1]
+    version, taken = harness.image.version, take_snapshot(harness.image)[1]
     assert version < REMEMBERS
-    assert QueueImage.restored(taken).state.window is None
+    assert restored_image(taken).state.window is None
 
 
 def test_who_reads_no_more_than_an_older_version_refuses_what_has_keys() -> None:
     harness = Once(a=VERSION)
     harness.put("a")
     harness.settle_down()
-    taken = harness.image.snapshot()[1]
-    assert QueueImage.restored(taken).digest() == harness.image.digest()
+    taken = take_snapshot(harness.image)[1]
+    assert image_digest(restored_image(taken)) == image_digest(harness.image)
     with pytest.raises(InvalidEntry, match=f"version {VERSION}"):
-        QueueImage.restored(taken, reads=DATED_HOLDS)
+        restored_image(taken, reads=DATED_HOLDS)

@@ -9,7 +9,7 @@ from random import Random
 from fluffle.broker.queues.publish_target import DeadLetterIds
 from fluffle.broker.queues.quorum import messages as m
 from fluffle.broker.queues.quorum.entry_codec import ARRIVALS
-from fluffle.broker.queues.quorum.image import QueueImage
+from fluffle.broker.queues.quorum.snapshot import image_digest, restored_image, take_snapshot
 from tests.broker.queues.quorum.entry_harness import EntryHarness
 from tests.broker.queues.quorum.leader_harness import PLAIN, full
 from tests.broker.queues.quorum.sample_facts import ORIGIN
@@ -207,8 +207,8 @@ class Arriving:
                 kept = {n for low, high in known[source.group].arrived for n in range(low, high)}
                 assert kept.isdisjoint(source.done), "it is kept no more where it died"
         assert self.harness.follower.state.sources == known
-        restored = QueueImage.restored(self.harness.image.snapshot()[1])
-        assert restored.digest() == self.harness.image.digest()
+        restored = restored_image(take_snapshot(self.harness.image)[1])
+        assert image_digest(restored) == image_digest(self.harness.image)
 
     def finish(self) -> None:
         """All arrives, and is forgotten once that is said."""

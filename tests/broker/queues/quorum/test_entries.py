@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fluffle.broker.queues.quorum.entries import LiveEntries, content_bytes_of
-from fluffle.broker.queues.quorum.image import _differences, _packed
+from fluffle.broker.queues.quorum.snapshot import _differences, _packed
 from tests.broker.queues.quorum.sample_facts import new
 
 

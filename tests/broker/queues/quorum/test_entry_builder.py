@@ -14,7 +14,7 @@ from fluffle.broker.queues.quorum.entry_builder import (
 )
 from fluffle.broker.queues.quorum.entry_codec import FIRST_VERSION
 from fluffle.broker.queues.quorum.facts import VersionAnnounced
-from fluffle.broker.queues.quorum.image import QueueImage
+from fluffle.broker.queues.quorum.state import QueueImage
 from tests.suite.seeds import seeds
 from tests.support.manual_clock import ManualClock
 from tests.support.queue_host import FakeQueueHost

@@ -32,7 +32,7 @@ from fluffle.broker.queues.quorum.entry_codec import (
     slim,
 )
 from fluffle.broker.queues.quorum.facts import InvalidEntry
-from fluffle.broker.queues.quorum.image import QueueImage
+from fluffle.broker.queues.quorum.state import QueueImage
 from tests.broker.queues.quorum.history import OPERATIONS
 from tests.broker.queues.quorum.image_comparison import MemberImage
 

@@ -22,7 +22,7 @@ from hypothesis.stateful import (
 )
 
 from fluffle.broker.queues.arguments import QueueSpec
-from fluffle.broker.queues.quorum.image import QueueImage
+from fluffle.broker.queues.quorum.snapshot import image_digest, restored_image, take_snapshot
 from fluffle.broker.queues.settings import settings_of
 from tests.broker.queues.quorum.leader_harness import LeaderHarness, quorum
 from tests.broker.queues.quorum.random_steps import rest, step
@@ -55,8 +55,8 @@ class Restoring(LeaderHarness):
 
     def apply(self, payload: bytes) -> None:
         super().apply(payload)
-        restored = QueueImage.restored(self.follower.snapshot()[1])
-        assert restored.digest() == self.image.digest(), "a snapshot leaves out nothing"
+        restored = restored_image(take_snapshot(self.follower)[1])
+        assert image_digest(restored) == image_digest(self.image), "a snapshot leaves out nothing"
         self.follower = restored
 
 

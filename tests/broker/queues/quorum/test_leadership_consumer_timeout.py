@@ -14,8 +14,8 @@ from fluffle.broker.queues.quorum.entry_builder import EntryVersions
 from fluffle.broker.queues.quorum.entry_codec import FIRST_VERSION, VERSION, version_of
 from fluffle.broker.queues.quorum.facts import Detached, Requeued, RequeueReason
 from fluffle.broker.queues.quorum.holders import TIMEOUT, timeout_of
-from fluffle.broker.queues.quorum.image import QueueImage
 from fluffle.broker.queues.quorum.messages import TimeoutNotice
+from fluffle.broker.queues.quorum.snapshot import restored_image, take_snapshot
 from fluffle.protocol.wire import encode_table
 from tests.broker.queues.quorum.leader_harness import LeaderHarness, quorum
 from tests.broker.queues.quorum.session_clients import SessionClients
@@ -206,7 +206,7 @@ def test_the_next_leader_goes_on_with_the_time(is_elsewhere: bool) -> None:
     harness.settle_down()
     assert version_of(harness.log[-1]) == VERSION
     at(harness, 600)
-    harness.image = QueueImage.restored(harness.image.snapshot()[1])
+    harness.image = restored_image(take_snapshot(harness.image)[1])
     harness.change_leader(0, is_elsewhere=is_elsewhere)
     harness.settle_down()
     harness.check()
@@ -224,7 +224,7 @@ def test_before_all_members_read_it_nobody_writes_down_since_when() -> None:
     """The next leader begins anew with what it finds."""
     harness, edge = holding(2, a=VERSION, b=FIRST_VERSION)
     assert {version_of(entry) for entry in harness.log} == {FIRST_VERSION}
-    assert harness.image.snapshot()[1][0] == FIRST_VERSION
+    assert take_snapshot(harness.image)[1][0] == FIRST_VERSION
     at(harness, 600)
     harness.change_leader(0, is_elsewhere=True)
     harness.settle_down()

@@ -23,8 +23,8 @@ from fluffle.broker.queues.quorum.entry_codec import (
     encode,
     pack_enqueued,
 )
-from fluffle.broker.queues.quorum.image import QueueImage
 from fluffle.broker.queues.quorum.log_journal import LogJournal, stored_by_level, stored_ranges
+from fluffle.broker.queues.quorum.state import QueueImage
 from tests.broker.queues.quorum.sample_facts import ORIGIN, applied, consumer, new
 
 PRIORITIES = [4, 4, 9, 4, 9, 0, 9]

@@ -13,8 +13,8 @@ from fluffle.broker.queues.quorum import messages as m
 from fluffle.broker.queues.quorum.entries import LiveEntry
 from fluffle.broker.queues.quorum.entry_codec import decode
 from fluffle.broker.queues.quorum.facts import Purged, RemovalReason, SessionId
-from fluffle.broker.queues.quorum.image import QueueImage
 from fluffle.broker.queues.quorum.log_journal import PendingPurge
+from fluffle.broker.queues.quorum.snapshot import image_digest, restored_image, take_snapshot
 from tests.broker.queues.quorum.delayed_queue_harness import DelayedQueueHarness
 from tests.broker.queues.quorum.leader_harness import LeaderHarness, quorum
 from tests.suite.seeds import seeds
@@ -173,8 +173,8 @@ def test_a_leader_goes_in_the_midst_of_a_purge(
         waiting
     ]
     assert harness.image.state.live_count == 1
-    restored = QueueImage.restored(harness.image.snapshot()[1])
-    assert restored.digest() == harness.image.digest()
+    restored = restored_image(take_snapshot(harness.image)[1])
+    assert image_digest(restored) == image_digest(harness.image)
     harness.change_leader(0, is_elsewhere=not is_elsewhere)
     harness.at(2_000)
     harness.touch()

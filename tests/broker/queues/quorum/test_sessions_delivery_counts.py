@@ -19,7 +19,8 @@ from fluffle.broker.queues.quorum.entry_codec import (
 )
 from fluffle.broker.queues.quorum.facts import InvalidEntry, Published
 from fluffle.broker.queues.quorum.holders import Terms
-from fluffle.broker.queues.quorum.image import QueueImage
+from fluffle.broker.queues.quorum.snapshot import restored_image, take_snapshot
+from fluffle.broker.queues.quorum.state import QueueImage
 from fluffle.protocol.deaths import DeathReason
 from tests.broker.queues.quorum.delayed_queue_harness import DelayedQueueHarness, message
 from tests.broker.queues.quorum.entry_harness import EntryHarness, bodies
@@ -150,8 +151,8 @@ def test_many_that_were_rejected_once_are_one_row_of_a_snapshot() -> None:
     for _ in range(300):
         harness.put(2, Counts(1, 1))
     assert harness.image.state.delivery_counts.runs == [(1, 601, (1, 1))]
-    taken = harness.image.snapshot()[1]
-    assert QueueImage.restored(taken).state.delivery_counts.runs == [(1, 601, (1, 1))]
+    taken = take_snapshot(harness.image)[1]
+    assert restored_image(taken).state.delivery_counts.runs == [(1, 601, (1, 1))]
     assert len(taken) < 500
 
 

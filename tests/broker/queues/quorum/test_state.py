@@ -7,7 +7,7 @@ import pytest
 from fluffle.broker.queues.quorum import facts as f
 from fluffle.broker.queues.quorum.entry_codec import FactBatch, encode
 from fluffle.broker.queues.quorum.facts import InvalidEntry
-from fluffle.broker.queues.quorum.image import QueueImage
+from fluffle.broker.queues.quorum.state import QueueImage
 from tests.broker.queues.quorum.sample_facts import applied, busy, consumer, new
 
 ONE, READY = [range(1, 2)], [range(8, 9)]

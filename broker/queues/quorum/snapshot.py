@@ -1,8 +1,4 @@
-"""Passive image: what every member of a replicated queue makes of its log, and its snapshot.
-
-It decides nothing and costs per entry, not per message.  The engine of a leader is built from it,
-snapshots are taken of it, and it alone says which entries of the log are still needed.  Where a
-message's content is, it knows; the content itself stays in the log.
+"""Snapshot of a queue's image: the state that its log has made, packed, and read again.
 
     snapshot   version:1  zlib of the canonical form; the newest version of the entries in it
     canonical  msgpack, a list: the head, and a list of rows for each table (`canonical_form`)
@@ -17,7 +13,7 @@ from __future__ import annotations
 import sys
 import zlib
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from hashlib import blake2b
 from itertools import accumulate, chain
 from struct import error as StructError  # noqa: N812  it is an exception
@@ -31,19 +27,16 @@ from fluffle.broker.queues.delivery_counts import Counts
 from fluffle.broker.queues.quorum.entries import (
     COLUMNS,
     LiveEntries,
-    LiveEntry,
     PerMessageValues,
     new_rows,
 )
 from fluffle.broker.queues.quorum.entry_codec import (
     ARRIVALS,
     DATED_HOLDS,
-    FIRST_VERSION,
     REMEMBERS,
     TEXT_ERRORS,
     VERSION,
     check_version,
-    decode,
     fact_of,
     row_of,
 )
@@ -59,12 +52,11 @@ from fluffle.broker.queues.quorum.state import (
     AttachedHolder,
     Delayed,
     Hold,
+    QueueImage,
     QueueState,
     SessionRow,
     Source,
     UnrepublishedDead,
-    apply_batch,
-    pass_over,
 )
 from fluffle.raft.ranges import NO_RANGES, Ranges
 
@@ -83,95 +75,28 @@ UNREADABLE = (ValueError, TypeError, LookupError, OverflowError, zlib.error)
 
 DIGEST_BYTES = 16
 
-SLIM_BELOW = 4
-"""An entry of which no more than one in so many messages is live is worth being made smaller."""
-
 Row = list[Any]
 
 Mark = TypeVar("Mark", bound=tuple[Any, ...])
 
 
-class QueueImage:
-    """The state of one queue after some entry of its log.
-
-    After `InvalidEntry` it is worth nothing: throw it away, and quarantine the member.
-    """
-
-    __slots__ = ("_slimmed", "reads", "state", "version")
-
-    def __init__(
-        self, state: QueueState | None = None, *, reads: int = VERSION, version: int = FIRST_VERSION
-    ) -> None:
-        """`reads`: the newest version of entries that is taken."""
-        self.reads = reads
-        self.version = version
-        """The newest that has come."""
-        self.state = state or QueueState()
-        """State for reading; entries alone change it."""
-        self._slimmed: dict[int, int] = EMPTY_DICT
-        """Number of messages left in entries that this member has compacted, by index.  No part of
-        the state: each member compacts when it likes."""
-
-    @classmethod
-    def restored(cls, taken: bytes, reads: int = VERSION) -> QueueImage:
-        """The image that a snapshot was taken of.  Raises `InvalidEntry`."""
-        return cls(restore_snapshot(taken, reads), reads=reads, version=taken[0])
-
-    def apply(self, index: int, payload: bytes) -> list[int]:
-        """An entry, the next of the log: which entries no live message is in any more.
-
-        Entries that have brought no messages are never needed again and not among them.
-        Raises `InvalidEntry`.
-        """
-        batch = decode(payload, self.reads)
-        apply_batch(self.state, index, batch)
-        self.version = max(self.version, batch.version)
-        dead, self.state.dead = self.state.dead, []
-        return dead
-
-    def pass_over(self, index: int) -> None:
-        """An entry of consensus itself, the next of the log.  Raises `InvalidEntry`."""
-        pass_over(self.state, index)
-
-    def snapshot(self) -> tuple[Ranges, bytes]:
-        """Indexes of live entries, and the packed state: all that is needed of the log up to
-        here."""
-        # mutant: R8
-        return self.state.entries.live_indexes(), take_snapshot(self.state, self.version)
-
-    def digest(self) -> bytes:
-        """Equal on all members that have applied the same entries."""
-        return blake2b(canonical_form(self.state, self.version), digest_size=DIGEST_BYTES).digest()
-
-    def live_of(self, entry: LiveEntry) -> list[range]:
-        """The messages of an entry that are live, wherever they are; in no order."""
-        state, stop = self.state, entry.first + entry.count
-        held = (holder.held for holder in state.holders.values())
-        # mutant: IM43
-        places: list[MarkedRuns[Any]] = [state.requeued, state.delayed, state.pending, *held]
-        runs = [run for place in places for run in place.within(entry.first, stop)]
-        return state.entries.ready_of(entry) + runs
-
-    def worth_slimming(self, dead_bytes_min: int = 0) -> Iterator[tuple[int, list[range]]]:
-        """Entries most of which is dead: index, and what is live.  Looks at all entries."""
-        entries = list(self.state.entries.mostly_dead(SLIM_BELOW))
-        indexes = {entry.index for entry in entries}
-        slimmed = {index: left for index, left in self._slimmed.items() if index in indexes}
-        self._slimmed = slimmed or EMPTY_DICT
-        for entry in entries:
-            kept = self._slimmed.get(entry.index, entry.count)
-            dead_bytes = (kept - entry.live) * entry.mean_bytes
-            if entry.live * SLIM_BELOW <= kept and dead_bytes >= dead_bytes_min:
-                yield entry.index, self.live_of(entry)
-
-    def slimmed(self, index: int, left: int) -> None:
-        """An entry has been made smaller here; `left` messages are in it."""
-        if self._slimmed is EMPTY_DICT:
-            self._slimmed = {}
-        self._slimmed[index] = left
+def restored_image(taken: bytes, reads: int = VERSION) -> QueueImage:
+    """The image that a snapshot was taken of.  Raises `InvalidEntry`."""
+    return QueueImage(restored_state(taken, reads), reads=reads, version=taken[0])
 
 
-def take_snapshot(state: QueueState, version: int) -> bytes:
+def take_snapshot(image: QueueImage) -> tuple[Ranges, bytes]:
+    """Indexes of live entries, and the packed state: all that is needed of the log up to here."""
+    # mutant: R8
+    return image.state.entries.live_indexes(), packed_state(image.state, image.version)
+
+
+def image_digest(image: QueueImage) -> bytes:
+    """Digest that is equal on all members that have applied the same entries."""
+    return blake2b(canonical_form(image.state, image.version), digest_size=DIGEST_BYTES).digest()
+
+
+def packed_state(state: QueueState, version: int) -> bytes:
     """A snapshot of what entries up to this version have made."""
     keys_bytes = 0
     if version >= REMEMBERS and state.window is not None:
@@ -193,7 +118,7 @@ def _compressed(data: bytes, keys_bytes: int) -> bytes:
     ))  # fmt: skip
 
 
-def restore_snapshot(snapshot: bytes, reads: int) -> QueueState:
+def restored_state(snapshot: bytes, reads: int) -> QueueState:
     """Unpack the state of a snapshot.  Raises `InvalidEntry`, also for an unknown version."""
     version = snapshot[0] if snapshot else 0
     check_version("a snapshot", version, reads)
