@@ -25,6 +25,12 @@ PARTING = re.compile('[ "=]')
 """Characters that only values in quotes may have."""
 
 
+LEVEL_NAMES: Mapping[int, str] = {
+    level: logging.getLevelName(level)
+    for level in (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL)
+}
+"""Names of the levels that events have."""
+
 WITHOUT_SOURCE: Mapping[str, object] = {
     **dict.fromkeys(("exc_info", "exc_text", "funcName", "stack_info", "taskName")),
     **dict.fromkeys(("filename", "module", "pathname", "processName", "threadName"), ""),
@@ -46,22 +52,29 @@ class EventRecord(logging.LogRecord):
     ) -> None:
         self.__dict__.update(WITHOUT_SOURCE)
         self.name, self.msg = logger_name, name
-        self.levelno, self.levelname = level, logging.getLevelName(level)
+        self.levelno, self.levelname = level, LEVEL_NAMES[level]
         self.created = time.time()
         self.msecs = self.created % 1 * 1000
         setattr(self, FIELDS_ATTRIBUTE, fields)
 
 
 class LineHandler(logging.StreamHandler[TextIO]):
-    """Handler that writes each record at once; its caller has the lock."""
+    """Handler that writes each record at once."""
 
-    def emit(self, record: logging.LogRecord) -> None:
-        try:
-            line, stream = self.format(record), self.stream
-            stream.write(f"{line}\n")
-            stream.flush()
-        except Exception:  # noqa: BLE001 - as all handlers do: a line that is lost ends nothing
-            self.handleError(record)
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Write a record, without the five functions of `Handler` that do so together: they take as
+        long as to write (benchmarks/mqtt, connect)."""
+        formatter = self.formatter
+        if self.filters or self.lock is None or formatter is None:
+            return bool(super().handle(record))
+        with self.lock:
+            try:
+                stream = self.stream
+                stream.write(f"{formatter.format(record)}\n")
+                stream.flush()
+            except Exception:  # noqa: BLE001 - as all handlers do: a line that is lost ends nothing
+                self.handleError(record)
+        return True
 
 
 def event(logger: logging.Logger, level: int, name: str, /, **fields: object) -> None:
@@ -154,7 +167,12 @@ class LineFormatter(logging.Formatter):
 def text_line(values: Mapping[str, object]) -> str:
     """`2026-01-31T12:00:00.000Z info ready node=a amqp=127.0.0.1:5672`."""
     time, level, name, *fields = values.items()
-    words = [str(time[1]), str(level[1]), _one_line(str(name[1]))]
+    event_name = str(name[1])
+    words = [
+        str(time[1]),
+        str(level[1]),
+        event_name if event_name.isprintable() else json.dumps(event_name),
+    ]
     for key, value in fields:
         is_plain = isinstance(value, str) and PLAIN_VALUE.fullmatch(value)
         words.append(f"{key}={value if is_plain else _shown(value)}")
@@ -184,7 +202,3 @@ def _shown(value: object) -> str:
     if not text.isprintable():
         return json.dumps(text)
     return text if text and not PARTING.search(text) else encode_basestring(text)
-
-
-def _one_line(text: str) -> str:
-    return text if text.isprintable() else json.dumps(text)

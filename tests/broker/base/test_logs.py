@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fluffle.broker.base.logs import configure, event, json_line, reason_of, set_level, text_line
+from tests.support.call_count import calls_of
 
 logger = logging.getLogger("tests.logs")
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
@@ -126,3 +127,28 @@ def test_what_is_logged_for_somebody_else_is_not_written(monkeypatch: pytest.Mon
     set_level(logging.DEBUG)
     event(logger, logging.DEBUG, "written")
     assert [line.split()[2] for line in stream.getvalue().splitlines()] == ["written"]
+
+
+def test_a_filter_of_the_handler_is_asked() -> None:
+    stream = io.StringIO()
+    configure("text", "info", stream)
+    (handler,) = logging.getLogger().handlers
+    handler.addFilter(lambda record: record.msg != "unwanted")
+    event(logger, logging.INFO, "unwanted")
+    event(logger, logging.INFO, "wanted", client="a b")
+    assert re.fullmatch(rf'{TIME} info wanted client="a b"\n', stream.getvalue())
+
+
+LINE_CALLS_MAX = 40
+"""Most calls, of Python's functions and of C's, of an event that is logged; in a new second it is
+two more."""
+
+
+def test_a_line_costs_few_calls() -> None:
+    configure("text", "info", io.StringIO())
+
+    def log() -> None:
+        event(logger, logging.INFO, "connection_opened", connection="a -> b", user="guest")
+
+    log()
+    assert calls_of(log) <= LINE_CALLS_MAX
