@@ -266,10 +266,13 @@ class ObservedChannel(SessionChannel, Protocol):
 class ClientChannel(ObservedChannel, Protocol):
     """Channel of a client that stays, which publishes for it and is given messages."""
 
-    settlements: Settlements
     prefetch: int
     """Prefetch limit of consumers that start from now on; 0 means no limit."""
     shared_credit: SharedCredit
+
+    @property
+    def settlements(self) -> Settlements:
+        """Settlement of what it was given."""
 
     @property
     def transaction(self) -> OpenTransaction | None:

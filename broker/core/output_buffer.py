@@ -73,7 +73,6 @@ class OutputBuffer:
         "_held",
         "_held_bytes",
         "_sources",
-        "_touch",
         "_waiting",
         "_writer",
         "handed_bytes",
@@ -81,6 +80,7 @@ class OutputBuffer:
         "pieces",
         "sent_bytes",
         "ticket",
+        "touch",
         "writes",
         "written_bytes",
     )
@@ -102,7 +102,8 @@ class OutputBuffer:
         self._durable = 0
         """Last commit known to be durable."""
         self._writer = writer
-        self._touch = touch
+        self.touch = touch
+        """Has it written at the end of this turn: called with itself."""
         self.handed_bytes = 0
         """Bytes of deliveries that were handed out and are not written yet."""
         self.writes = self.written_bytes = 0
@@ -114,14 +115,14 @@ class OutputBuffer:
     def add(self, frame: bytes) -> None:
         """Send a frame at the end of this turn."""
         self.pieces.append(frame)
-        self._touch(self)
+        self.touch(self)
 
     def ask_later(self, source: OutputSource) -> None:
         """Ask at the end of this turn what there is to say."""
         if self._sources is EMPTY_DICT:
             self._sources = {}
         self._sources[source] = None
-        self._touch(self)
+        self.touch(self)
 
     def hold(self, ticket: int) -> None:
         """Hold output that is added from now on until the commit `ticket`, which is yet to be done.
@@ -140,7 +141,7 @@ class OutputBuffer:
     def on_durable(self, ticket: int) -> None:
         """Handle that everything up to this commit is on disk."""
         self._durable = ticket
-        self._touch(self)
+        self.touch(self)
 
     @property
     def is_holding(self) -> bool:
@@ -159,12 +160,12 @@ class OutputBuffer:
     def unreserve(self, content_bytes: int) -> None:
         """Deliveries that were handed out will not come, which may make room."""
         self.handed_bytes -= content_bytes
-        self._touch(self)
+        self.touch(self)
 
     def sent(self, content_bytes: int) -> None:
         """Deliveries that were handed out have been added to `pieces`."""
         self.sent_bytes += content_bytes
-        self._touch(self)
+        self.touch(self)
 
     def room(self, consumer: Consumer) -> int:
         """How many messages may be handed to `consumer`; at 0 it is woken when there is room."""

@@ -198,7 +198,7 @@ class Session:
         except BaseException:
             self._end_channel(channel, 0, self.observers[: len(found)])
             raise
-        return joined(found)
+        return joined(found) if found else None
 
     def end_channel(self, channel: ObservedChannel, consumer_count: int) -> None:
         """Undo `open_channel` for a channel that had so many consumers.

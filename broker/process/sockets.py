@@ -193,7 +193,8 @@ def address_of(transport: asyncio.BaseTransport, end: str) -> Address:
     address = transport.get_extra_info(end)
     if not isinstance(address, tuple):
         return "", 0
-    return plain_host(address[0]), address[1]
+    host: str = address[0]
+    return (plain_host(host) if ":" in host else host), address[1]
 
 
 def is_unix(transport: asyncio.BaseTransport) -> bool:

@@ -39,6 +39,7 @@ from fluffle.protocol.mqtt.properties import (
 )
 from fluffle.protocol.mqtt.topics import SHARE_PREFIX, check_topic
 from fluffle.protocol.mqtt.wire import (
+    cut_short,
     encode_binary,
     encode_string,
     encode_varint,
@@ -47,12 +48,17 @@ from fluffle.protocol.mqtt.wire import (
     read_name,
     read_u8,
     read_u16,
+    unpack_u8_and_u16,
 )
 
 FILTERS_MAX = 8192
 """Most filters in one SUBSCRIBE or UNSUBSCRIBE, which takes some milliseconds to read."""
 
 PROTOCOL_NAMES = {MQTT_3_1: "MQIsdp", MQTT_3_1_1: "MQTT", MQTT_5: "MQTT"}
+
+USUAL_PROTOCOLS = {b"\0\4MQTT\4": MQTT_3_1_1, b"\0\4MQTT\5": MQTT_5}
+"""Name and level with which nearly each CONNECT begins."""
+USUAL_PROTOCOL_BYTES = 7
 
 DUP, RETAIN = 0b1000, 0b0001
 """Flags of PUBLISH beside its QoS."""
@@ -224,13 +230,14 @@ Coded = TypeVar("Coded", Disconnect, Auth)
 def decode_connect(body: bytes, _kind: PacketType, version: int) -> Connect:
     """Decode what stands behind the protocol name and the level (see `read_protocol`)."""
     offset = 2 + len(PROTOCOL_NAMES[version]) + 1
-    flags, offset = read_u8(body, offset)
+    if offset + 3 > len(body):
+        raise cut_short()
+    flags, keep_alive_s = unpack_u8_and_u16(body, offset)
     check_connect_flags(flags, version)
-    keep_alive_s, offset = read_u16(body, offset)
-    properties = Properties()
+    raw, offset = b"", offset + 3
     if version >= MQTT_5:
         raw, offset = read_properties(body, offset)
-        properties = decode_properties(raw, PacketType.CONNECT)
+    properties = decode_properties(raw, PacketType.CONNECT) if raw else Properties()
     client_id, offset = read_name(body, offset)
     will = None
     if flags & WILL_FLAG:
@@ -261,6 +268,8 @@ def decode_connect(body: bytes, _kind: PacketType, version: int) -> Connect:
 def read_protocol(body: bytes) -> int:
     """Return the version of a CONNECT, 0 if it is none of MQTT, and InvalidPacket if it is one
     that is not known."""
+    if (usual := USUAL_PROTOCOLS.get(body[:USUAL_PROTOCOL_BYTES])) is not None:
+        return usual
     name, offset = read_binary(body, 0)
     if name not in (b"MQTT", b"MQIsdp"):
         return 0

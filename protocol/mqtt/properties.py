@@ -309,6 +309,8 @@ def encode_properties(properties: Properties) -> bytes:
 
 def read_properties(buffer: bytes, offset: int) -> tuple[bytes, int]:
     """Read the length of properties and the raw properties."""
+    if buffer[offset : offset + 1] == b"\0":  # as mostly
+        return b"", offset + 1
     size, start = read_varint(buffer, offset)
     if start + size > len(buffer):
         raise malformed("properties are longer than their packet")

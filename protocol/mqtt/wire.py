@@ -22,6 +22,7 @@ FORBIDDEN_CHARACTERS = re.compile(
 
 unpack_u16 = Struct(">H").unpack_from
 unpack_u32 = Struct(">I").unpack_from
+unpack_u8_and_u16 = Struct(">BH").unpack_from
 pack_u16 = Struct(">H").pack
 pack_u32 = Struct(">I").pack
 

@@ -117,6 +117,7 @@ class Channel:
         "_outgoing",
         "_retained",
         "_server",
+        "_settlements",
         "connection",
         "converter",
         "delivery_terms",
@@ -126,7 +127,6 @@ class Channel:
         "prefetch",
         "publish_terms",
         "session",
-        "settlements",
         "shared_credit",
         "state",
         "subscriptions",
@@ -161,7 +161,8 @@ class Channel:
         self.shared_credit = SharedCredit()
         """Window of the client for messages of QoS 1 and 2; a limit only where queues are shared,
         for else the one consumer has it."""
-        self.settlements = Settlements(session)
+        self._settlements: Settlements | None = None
+        """None until the client is given messages that it answers."""
         self.subscriptions: dict[str, Subscription] = {}
         """Consumers of the session's queues, by consumer tag."""
         self.writers: dict[str, PublishWriter] = {}
@@ -180,7 +181,14 @@ class Channel:
     def open(self) -> None:
         """Have observers see it."""
         self.observer = self.session.open_channel(self)
-        self.settlements.observer = self.observer
+
+    @property
+    def settlements(self) -> Settlements:
+        """Settlement of what the client is given."""
+        if self._settlements is None:
+            self._settlements = Settlements(self.session)
+            self._settlements.observer = self.observer
+        return self._settlements
 
     @property
     def incoming(self) -> IncomingPublishes:
@@ -327,7 +335,8 @@ class Channel:
     def vouch(self) -> None:
         """Hold the output from here on until all that was done or defined so far is safe."""
         commits = self.session.commits
-        ticket = max(self.settlements.ticket, commits.defined)
+        settled = 0 if self._settlements is None else self._settlements.ticket
+        ticket = max(settled, commits.defined)
         if ticket > commits.durable:
             self.output.hold(ticket)
             commits.wait(self.output, ticket)
@@ -366,15 +375,17 @@ class Channel:
         self.is_open = False
         self._server.sys.forget(self)
         consumer_count = len(self.subscriptions)
-        end_consumers(self)
+        if consumer_count:
+            end_consumers(self)
         if self.state.subscriptions:
             self.groups.end()
         if self._outgoing is not None:
             self._outgoing.end()
-        steps = self.settlements.settle_all(Outcome.LOST)
-        for _ in steps:
-            self.session.background_tasks.finish(steps)
-            break
+        if self._settlements is not None or self.observer is not None:
+            steps = self.settlements.settle_all(Outcome.LOST)
+            for _ in steps:
+                self.session.background_tasks.finish(steps)
+                break
         if self._incoming is not None:
             self._incoming.end()
         self.session.end_channel(self, consumer_count)

@@ -43,7 +43,7 @@ from fluffle.broker.protocols.mqtt.session_state import (
 )
 from fluffle.broker.protocols.mqtt.shared_queues import LASTS, memberships
 from fluffle.broker.protocols.mqtt.sys_topics import check_may_publish_to, check_may_read
-from fluffle.broker.protocols.mqtt.topics import subscription_queue
+from fluffle.broker.protocols.mqtt.topics import subscription_queue, subscription_queues
 from fluffle.broker.protocols.mqtt.will import PendingWill, encode_record
 from fluffle.broker.queues.arguments import DeliveryGuarantee
 from fluffle.broker.queues.queue_api import Deferred
@@ -66,9 +66,6 @@ MECHANISM = "PLAIN"
 
 CHECKED_AT_ONCE = 256
 """Filters of a session that are looked at in a turn, when its client is back: a millisecond."""
-
-QUEUE_QOS = (0, 1)
-"""The QoS in the names of the queues of a session."""
 
 
 class ConnectClient(AuthenticatedClient, Protocol):
@@ -112,6 +109,7 @@ class ConnectRequest:
     __slots__ = (
         "_client",
         "_client_id",
+        "_expiry_s",
         "_is_checked",
         "_is_present",
         "_kept",
@@ -128,6 +126,8 @@ class ConnectRequest:
         self._packet = packet
         self._client_id = packet.client_id or server.services.random_name()
         self._vhost_name = server.config.vhost
+        self._expiry_s = self._asked_expiry_s()
+        """How long the session is to last behind its connection."""
         self._kept: ClientSession | None = None
         """Record of the session, in whose place this client's comes."""
         self._will_key = b""
@@ -252,10 +252,7 @@ class ConnectRequest:
         if self._client.is_over:
             return
         before = self._server.connected.get((vhost.name, self._client_id))  # mutant: MQ28
-        if before is None:
-            self._open(vhost)
-        else:
-            self._allow(vhost, self._end_other)
+        self._allow(vhost, self._opened if before is None else self._end_other)
 
     def _end_other(self, session: Session) -> None:
         """Have the connection end that has the session of MQTT, which this client may have."""
@@ -286,7 +283,12 @@ class ConnectRequest:
             self._not_opened(session, refused)
             return
         self._find(session)
-        self._check(session, self._may_resume(session), then)
+        self._is_checked = False
+        if self._is_present:
+            steps = check_may_resume(server, session, self._client_id)
+            self._check(session, steps, then)
+        else:
+            then(session)
 
     def _defined_user(self, name: str, vhost: VirtualHost) -> User | None:
         """Return the user; None, and the client is refused, if that or the virtual host is gone."""
@@ -313,13 +315,8 @@ class ConnectRequest:
         if self._defined_user(session.user.name, session.vhost) is None:  # by now
             session.end()
             return
-        self._is_checked = self._is_present
+        self._is_checked = True
         then(session)
-
-    def _may_resume(self, session: Session) -> Steps[None]:
-        """Check that the user may have the session of MQTT, if that is there.  AccessRefused."""
-        if self._is_present:
-            yield from check_may_resume(self._server, session, self._client_id)
 
     def _find(self, session: Session) -> None:
         """Find the session of MQTT, and whether it goes on."""
@@ -343,7 +340,7 @@ class ConnectRequest:
         vhost = session.vhost
         server, key = self._server, (vhost.name, self._client_id)
         exchange = server.config.exchange
-        if not (has_definitions(vhost, self._client_id, exchange) or self._expiry_s()):
+        if not (self._expiry_s or has_definitions(vhost, self._client_id, exchange)):
             self._accept(session)
             return
         server.connecting[key] += 1
@@ -379,16 +376,16 @@ class ConnectRequest:
         A session that lasts no longer than this connection is kept until that ends, so that it
         ends when the node starts again, too."""
         self._find(session)
-        if not self._is_checked:
-            whole(self._may_resume(session))
         vhost, client_id, is_present = session.vhost, self._client_id, self._is_present
+        if is_present and not self._is_checked:
+            whole(check_may_resume(self._server, session, client_id))
         change = queue_changes.delete_queues(vhost, self._ending_queues(session))
         if not is_present:
             exchange = self._server.config.exchange
             leaving = memberships(vhost, exchange, client_id, LASTS)
             change = change.joined(queue_changes.leave_groups(vhost, leaving))
             change = change.joined(end_session(vhost, client_id))
-        expiry_s = self._expiry_s()
+        expiry_s = self._expiry_s
         if not (expiry_s or is_present):
             return change
         node, before = self._server.services.owners.node, self._kept
@@ -443,7 +440,7 @@ class ConnectRequest:
             session.end()
             self._take_over(vhost)
             return
-        expiry_s = self._expiry_s()
+        expiry_s = self._expiry_s
         is_kept = bool(expiry_s) or is_present
         if is_kept and not server.is_own(key):
             session.end()
@@ -453,7 +450,7 @@ class ConnectRequest:
             return
         state = server.opened(key, kept, is_present=is_present)
         state.expiry_s, state.user, state.is_kept = expiry_s, session.user.name, is_kept
-        own = server.kept(key)
+        own = server.kept(key) if is_kept else None
         state.number = 0 if own is None else own.number
         if is_present:
             server.connecting[key] += 1
@@ -503,8 +500,8 @@ class ConnectRequest:
         except Exception as error:  # noqa: BLE001 - a bug ends one connection
             client.give_up(error)
 
-    def _expiry_s(self) -> int:
-        """How long the session is to last behind its connection."""
+    def _asked_expiry_s(self) -> int:
+        """Return how long the session may and is to last behind its connection."""
         longest_s = self._server.config.session_expiry_s_max
         longest_s = NEVER_S if longest_s is None else longest_s
         if self._packet.version < MQTT_5:
@@ -597,7 +594,6 @@ def filters_of(server: MqttServer, vhost: VirtualHost, client_id: str) -> Iterat
     """Yield what the bindings of a session say of its subscriptions."""
     exchange = server.config.exchange
     yield from memberships(vhost, exchange, client_id, LASTS).values()
-    for qos in QUEUE_QOS:
-        queue = subscription_queue(client_id, qos)
+    for queue in subscription_queues(client_id):
         for _, each in queue_changes.subscriptions(vhost, exchange, queue):
             yield each

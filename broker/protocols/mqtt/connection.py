@@ -14,7 +14,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
-from functools import lru_cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fluffle.broker.base.errors import BrokerError
@@ -272,9 +272,9 @@ class Connection(SocketConnection[Event]):
 
     def _connack(self, accepted: Accepted) -> bytes:
         """CONNACK for a client that is let in; version 5 gets the limits."""
-        config, packet = self.server.config, accepted.packet
+        config, packet, encoded = self.server.config, accepted.packet, self.server.connacks.encoded
         if packet.version < MQTT_5:
-            return encoded_connack(packet.version, (), is_present=accepted.is_present)
+            return encoded(packet.version, (), is_present=accepted.is_present)
         asked = packet.properties
         told: list[tuple[PropertyId, PropertyValue]] = [
             (PropertyId.RECEIVE_MAXIMUM, config.receive_max),
@@ -298,9 +298,9 @@ class Connection(SocketConnection[Event]):
         if self.authentication is not None:
             required.append((PropertyId.AUTHENTICATION_METHOD, self.authentication.method))
         largest_bytes = asked.integer(PropertyId.MAXIMUM_PACKET_SIZE, 0)
-        connack = encoded_connack(MQTT_5, (*told, *required), is_present=accepted.is_present)
+        connack = encoded(MQTT_5, (*told, *required), is_present=accepted.is_present)
         if 0 < largest_bytes < len(connack):
-            return encoded_connack(MQTT_5, tuple(required), is_present=accepted.is_present)
+            return encoded(MQTT_5, tuple(required), is_present=accepted.is_present)
         return connack
 
     def refuse_connect(self, code: ReasonCode, text: str) -> None:
@@ -539,15 +539,6 @@ class Connection(SocketConnection[Event]):
         self._counted_bytes = self.read_bytes, self.output.written_bytes
         sys.read_bytes += self.read_bytes - read
         sys.written_bytes += self.output.written_bytes - written
-
-
-@lru_cache(maxsize=64)
-def encoded_connack(
-    version: int, properties: tuple[tuple[PropertyId, PropertyValue], ...], *, is_present: bool
-) -> bytes:
-    """Return the CONNACK of a client that is let in: mostly that of the one before."""
-    connack = Connack(ReasonCode.SUCCESS, is_present, Properties(dict(properties)))
-    return encode(connack, version)
 
 
 def told_properties(client_id: str, user: Sequence[tuple[str, str]]) -> FieldTable:

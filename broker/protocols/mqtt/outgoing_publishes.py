@@ -71,12 +71,15 @@ class RetainedFeed(Protocol):
 class DeliveryChannel(Protocol):
     """Channel of an MQTT client, as far as it is given messages."""
 
-    settlements: Settlements
     output: OutputBuffer
     prefetch: int
     """How many messages of QoS 1 and 2 may be under way."""
     shared_credit: SharedCredit
     """Count of those under way, for all consumers that need the window."""
+
+    @property
+    def settlements(self) -> Settlements:
+        """Settlement of what the client is given."""
 
     @property
     def packets(self) -> PacketKeeper | None:
@@ -588,8 +591,9 @@ class PublishWriter:
             if output.is_draining or output.handed_bytes >= BURST_BYTES:
                 return False
             output.handed_bytes += group.burst_bytes
+            output.sent_bytes += group.burst_bytes
             output.pieces.append(group.encoded.get(variant) or group.packets(variant))
-            output.sent(group.burst_bytes)
+            output.touch(output)
             self._counts.consumed_auto_ack += len(contents)
             self._traffic.sent_bytes += group.payload_bytes
             if self._observer is not None:

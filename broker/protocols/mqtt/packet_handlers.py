@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from fluffle.broker.protocols.mqtt.channel import Channel
 
 
+CODE_NAMES = {code: code.name for code in ReasonCode}
+
 PINGRESP = encode(Pingresp(), MQTT_5)
 """The same in all versions."""
 
@@ -206,7 +208,7 @@ def on_pingreq(connection: Connection, _packet: Pingreq) -> int:
 
 def on_disconnect(connection: Connection, packet: Disconnect) -> int:
     """The client leaves; its will is published only if it says so."""
-    connection.close_reason = f"disconnected by client: {packet.code.name}"
+    connection.close_reason = f"disconnected by client: {CODE_NAMES[packet.code]}"
     if connection.phase is ConnectionState.LOGIN:  # it does not answer what it is asked
         connection.finish()
         return EVENT_COST

@@ -32,7 +32,11 @@ from fluffle.broker.protocols.mqtt.session_state import (
 )
 from fluffle.broker.protocols.mqtt.shared_queues import LASTS, end_memberships, memberships
 from fluffle.broker.protocols.mqtt.sys_topics import SysTopics
-from fluffle.broker.protocols.mqtt.topics import TopicTranslator, subscription_queue
+from fluffle.broker.protocols.mqtt.topics import (
+    TopicTranslator,
+    subscription_queue,
+    subscription_queues,
+)
 from fluffle.broker.protocols.mqtt.will import (
     PendingWill,
     Wills,
@@ -43,12 +47,17 @@ from fluffle.broker.queues.queue_api import Outcome
 from fluffle.broker.runtime.turn import do_nothing
 from fluffle.broker.vhosts import queue_changes
 from fluffle.broker.vhosts.client_sessions import end_session, keep_session
+from fluffle.protocol.mqtt.codes import ReasonCode
+from fluffle.protocol.mqtt.packets import Connack, encode
+from fluffle.protocol.mqtt.properties import Properties, PropertyId, PropertyValue
 
 if TYPE_CHECKING:
     from fluffle.broker.base.clock import Timer
     from fluffle.broker.queues.queue_api import QueueHandle
     from fluffle.broker.vhosts.vhost import VirtualHost
 
+CONNACKS_MAX = 64
+"""CONNACKs that are remembered; beyond, all are forgotten."""
 
 TRAFFIC_LABELS = {
     0: TrafficLabels("mqtt311", "mqtt"),
@@ -75,6 +84,35 @@ class ConnectedClient(Protocol):
         """End, for the same client has connected anew, and call `done` when the session is free."""
 
 
+class Connacks:
+    """Encoded CONNACKs of clients that were let in: the next one is mostly one of them."""
+
+    __slots__ = ("_encoded",)
+
+    def __init__(self) -> None:
+        self._encoded: dict[
+            tuple[int, bool, tuple[tuple[PropertyId, PropertyValue], ...]], bytes
+        ] = {}
+        """CONNACKs by version, whether the session is there, and properties."""
+
+    def encoded(
+        self,
+        version: int,
+        properties: tuple[tuple[PropertyId, PropertyValue], ...],
+        *,
+        is_present: bool,
+    ) -> bytes:
+        """Return the CONNACK with these properties."""
+        terms = version, is_present, properties
+        found = self._encoded.get(terms)
+        if found is None:
+            if len(self._encoded) >= CONNACKS_MAX:
+                self._encoded.clear()
+            packet = Connack(ReasonCode.SUCCESS, is_present, Properties(dict(properties)))
+            found = self._encoded[terms] = encode(packet, version)
+        return found
+
+
 class MqttServer:
     """State of MQTT on a node: sessions, and who is connected."""
 
@@ -82,12 +120,14 @@ class MqttServer:
         "_expiries",
         "adoption",
         "config",
+        "connacks",
         "connected",
         "connecting",
         "converter",
         "durable_queue_type",
         "keep_alives",
         "last_run",
+        "now_ms",
         "packet_requests",
         "retained",
         "services",
@@ -107,6 +147,9 @@ class MqttServer:
         topics = TopicTranslator(sparkplug=config.sparkplug)
         self.converter = MessageConverter(topics, services.runtime.clock.wall_ms)
         self.last_run = LastRun()
+        self.now_ms = services.retained.now_ms
+        """The time that all nodes have in common, since 1970."""
+        self.connacks = Connacks()
         self.packet_requests = PacketRequests(services)
         self.states = SessionStates()
         self.connected: dict[SessionKey, ConnectedClient] = {}
@@ -138,7 +181,7 @@ class MqttServer:
         for state in self.states:
             client = self.connected.get(state.key)
             vhost, client_id = state.key
-            queues = [subscription_queue(client_id, qos) for qos in (0, 1)]
+            queues = [*subscription_queues(client_id)]
             queues += (each.queue(client_id) for each in state.shared)
             there = self.services.vhosts[vhost].queues if vhost in self.services.vhosts else ()
             yield {
@@ -211,11 +254,6 @@ class MqttServer:
             delay_s = min(pending.will.delay_s, state.expiry_s)
             self._publish_later(pending, max(0, delay_s - away_s))
         self._expire_later(state, max(0, state.expiry_s - away_s))
-
-    @property
-    def now_ms(self) -> Callable[[], int]:
-        """The time that all nodes have in common, since 1970."""
-        return self.services.retained.now_ms
 
     def kept(self, key: SessionKey) -> ClientSession | None:
         """Return the stored session, if there is one."""
@@ -464,8 +502,8 @@ def ignore_client(_key: SessionKey, _at_ms: int) -> None:
 def queues_of(vhost: VirtualHost, client_id: str) -> tuple[QueueHandle, ...]:
     """The queues of a session that are there."""
     found: tuple[QueueHandle, ...] = ()
-    for qos in (0, 1):
-        queue = vhost.queues.get(subscription_queue(client_id, qos))
+    for name in subscription_queues(client_id):
+        queue = vhost.queues.get(name)
         found = found if queue is None else (*found, queue)
     return found
 

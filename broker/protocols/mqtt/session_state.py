@@ -297,7 +297,8 @@ class SessionState:
         self.retained: tuple[PendingRetained, PendingRetained] = {}, {}
         """Retained messages still to be sent: those for subscriptions of QoS 0; and those for all
         others, which wait for the client's window."""
-        self._wild = WildcardFilters()
+        self._wild: WildcardFilters | None = None
+        """Its subscriptions with wildcards; None until there is one."""
         self._matches: dict[tuple[str, bool], TopicMatch] = {}
 
     @property
@@ -316,6 +317,8 @@ class SessionState:
         if subscription.share_name:
             return
         if is_wildcard(subscription.topic_filter):
+            if self._wild is None:
+                self._wild = WildcardFilters()
             self._wild.put(subscription)
         self._matches.clear()  # mutant: MQ24
 
@@ -325,7 +328,7 @@ class SessionState:
         if subscription.share_name:
             self.unfinished.pop(subscription.queue(self.client_id), None)
             return
-        if is_wildcard(topic_filter):
+        if self._wild is not None and is_wildcard(topic_filter):
             self._wild.remove(topic_filter)
         for pending in self.retained:
             pending.pop(topic_filter, None)
@@ -372,7 +375,8 @@ class SessionState:
         exact = self.subscriptions.get(topic)
         if exact is not None and not exact.share_name and not is_wildcard(topic):
             yield exact
-        yield from self._wild.matching(topic)
+        if self._wild is not None:
+            yield from self._wild.matching(topic)
 
     def keep_unfinished(self, queue: str, messages: dict[int, SentBefore]) -> None:
         """The client has left: `messages`, by sequence number, are to be sent again as before."""

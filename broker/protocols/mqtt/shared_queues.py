@@ -54,6 +54,8 @@ def memberships(
     """Find the bindings by which a client shares queues of groups, and no others; with `connection`
     those that end with it."""
     found = queue_changes.memberships(vhost, exchange, member, connection)
+    if not found:
+        return found
     return {
         binding: each
         for binding, each in found.items()

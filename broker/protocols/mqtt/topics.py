@@ -29,6 +29,8 @@ SYS = "$SYS"
 """First level of the topics that the broker alone publishes to."""
 
 SUBSCRIPTION_PREFIX = "mqtt-subscription-"
+QUEUE_ENDINGS = "qos0", "qos1"
+"""Ends of the names of the queues of a session: for subscriptions of QoS 0, and for all others."""
 SHARED_PREFIX = "mqtt-shared-"
 
 DIGEST_DIGITS = 32
@@ -76,17 +78,23 @@ def is_reserved(topic: str) -> bool:
     return topic.startswith(SYS) and topic[len(SYS) : len(SYS) + 1] in ("", "/")
 
 
-@lru_cache(maxsize=64)
 def subscription_queue(client_id: str, qos: int) -> str:
     """Return the name of the queue for a session's subscriptions of QoS 0, or for all others."""
-    ending = f"qos{min(qos, 1)}"
-    name = f"{SUBSCRIPTION_PREFIX}{client_id}{ending}"
-    size = _size(name)
+    return subscription_queues(client_id)[min(qos, 1)]
+
+
+@lru_cache(maxsize=64)
+def subscription_queues(client_id: str) -> tuple[str, str]:
+    """Return the names of both queues of a session: for subscriptions of QoS 0, and for others."""
+    start = f"{SUBSCRIPTION_PREFIX}{client_id}"
+    size = _size(start) + len(QUEUE_ENDINGS[0])
     # A client that calls itself by another's digest does not get the queue of the other.
     is_accepted = size > SHORTSTR_BYTES_MAX - UTF8_BYTES_MAX and SHORTENED.search(client_id)
+    first, second = QUEUE_ENDINGS
     if size <= SHORTSTR_BYTES_MAX and not is_accepted:
-        return name
-    return _shortened(f"{SUBSCRIPTION_PREFIX}{client_id}", _digest(client_id) + ending)
+        return start + first, start + second
+    digest = _digest(client_id)
+    return _shortened(start, digest + first), _shortened(start, digest + second)
 
 
 def shared_queue(share_name: str, topic_filter: str) -> str:
