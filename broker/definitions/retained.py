@@ -50,7 +50,9 @@ if TYPE_CHECKING:
     from fluffle.broker.vhosts.retained import RetainedTopics
     from fluffle.broker.vhosts.vhost import VirtualHost
 
-TOPICS_AT_ONCE = 256
+TOPICS_AT_ONCE = 128
+"""Most topics of one change, which every node of a cluster applies in one turn."""
+
 CHANGE_BYTES_MAX = 1 << 18
 """Bytes of messages in one change, which is larger only for a single message."""
 
