@@ -10,7 +10,7 @@ answered filter by filter; the connection stays.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from fluffle.broker.base.errors import BrokerError
@@ -26,7 +26,7 @@ from fluffle.broker.protocols.mqtt.sys_topics import check_may_read
 from fluffle.broker.protocols.mqtt.topics import is_reserved
 from fluffle.broker.queues.arguments import Declaration, DeliveryGuarantee
 from fluffle.broker.routing.bindings import Binding, DestinationKind
-from fluffle.broker.routing.topic_filter import FilterBinding, arguments_of
+from fluffle.broker.routing.topic_filter import BINDING_KEY, FilterBinding, arguments_of
 from fluffle.broker.vhosts import queue_changes
 from fluffle.protocol.mqtt.codes import MQTT_5, ReasonCode
 from fluffle.protocol.mqtt.packets import Suback, Subscribe, Unsuback, Unsubscribe, encode
@@ -138,6 +138,34 @@ def binding_of(
         routing_key=key,
         arguments=arguments_of(kept, key if terms.version == MQTT_5 else None),
     )
+
+
+def imported_bindings(exchange: str, queue: str, key: str) -> tuple[Binding, Binding]:
+    """Return the bindings that RabbitMQ has for a subscription, before version 5 of MQTT and in
+    it."""
+    of_v5: FieldTable = {BINDING_KEY: ("S", key.encode())}
+    plain = Binding(exchange, queue, DestinationKind.QUEUE, key)
+    return plain, Binding(exchange, queue, DestinationKind.QUEUE, key, of_v5)
+
+
+def unbind_imported(
+    channel: Channel, topic_filters: Iterable[str], terms: SubscriptionTerms
+) -> tuple[Change, list[str]]:
+    """Have no bindings of the queues of a session that have the routing keys of these filters and
+    say no filter, as those that are imported from RabbitMQ; return the filters that had such."""
+    vhost, owner = channel.session.vhost, channel.session.owner
+    change, found = NOTHING, list[str]()
+    keys = {each: channel.converter.topics.routing_key(each) for each in topic_filters}
+    for queue in map(channel.queue_name, (0, 1)):
+        bound = vhost.topology.bindings_to(DestinationKind.QUEUE, queue)
+        for topic_filter, key in keys.items():
+            there = [
+                each for each in imported_bindings(terms.exchange, queue, key) if each in bound
+            ]
+            for binding in there:
+                change = change.joined(queue_changes.unbind(vhost, binding, owner))
+                found.append(topic_filter)
+    return change, found
 
 
 def identifier_of(packet: Subscribe) -> int:
@@ -254,7 +282,8 @@ class SubscribeRequest:
             queue = channel.queue_name(qos)
             unbound = queue_changes.unsubscribe(vhost, terms.exchange, queue, moved, owner)
             change = change.joined(unbound)
-        return change
+        imported, _ = unbind_imported(channel, [each.topic_filter for each in own], terms)
+        return change.joined(imported)
 
     def _bound(self) -> None:
         channel, there = self._channel, self._channel.state.subscriptions
@@ -302,7 +331,9 @@ class SubscribeRequest:
 class UnsubscribeRequest:
     """UNSUBSCRIBE of a client, until it is answered."""
 
-    __slots__ = ("_channel", "_codes", "_done", "_packet", "_part", "_pending_count", "_terms")
+    __slots__ = (
+        "_channel", "_codes", "_done", "_imported", "_packet", "_part", "_pending_count", "_terms",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -320,6 +351,8 @@ class UnsubscribeRequest:
         """The answer to each filter, as far as it is known."""
         self._part: list[str] = []
         """Filters that are unbound now."""
+        self._imported: list[str] = []
+        """Filters among them that were bound, and that no binding says."""
         self._pending_count = 0
         """Number of things to wait for before these can be."""
 
@@ -367,13 +400,16 @@ class UnsubscribeRequest:
                 session.vhost, exchange, queue, self._part, session.owner
             )
             change = change.joined(unbound)
-        return change
+        imported, self._imported = unbind_imported(self._channel, self._part, self._terms)
+        return change.joined(imported)
 
     def _unbound(self) -> None:
         channel, codes = self._channel, self._codes
         for topic_filter in self._part:
             if topic_filter in channel.state.subscriptions:
                 channel.state.unsubscribe(topic_filter)
+                codes.append(ReasonCode.SUCCESS)
+            elif topic_filter in self._imported:
                 codes.append(ReasonCode.SUCCESS)
             elif parse_filter(topic_filter) is None:
                 codes.append(ReasonCode.TOPIC_FILTER_INVALID)

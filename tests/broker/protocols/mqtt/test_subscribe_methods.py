@@ -1,5 +1,6 @@
 """SUBSCRIBE and UNSUBSCRIBE: queues, bindings, and the answer to each filter."""
 
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -11,7 +12,8 @@ from fluffle.broker.protocols.mqtt.packet_handlers import on_subscribe, on_unsub
 from fluffle.broker.queues.arguments import DeliveryGuarantee
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.settings import SESSION_GRACE_MS
-from fluffle.broker.routing.bindings import DestinationKind
+from fluffle.broker.routing.bindings import Binding, DestinationKind
+from fluffle.broker.vhosts import queue_changes
 from fluffle.protocol.mqtt.codes import MQTT_3_1_1, MQTT_5, ReasonCode
 from fluffle.protocol.mqtt.packets import (
     Disconnect,
@@ -25,6 +27,7 @@ from fluffle.protocol.mqtt.packets import (
 )
 from fluffle.protocol.mqtt.properties import Properties, PropertyId
 from fluffle.protocol.mqtt.topics import LEVELS_MAX
+from fluffle.protocol.wire import FieldTable
 from tests.support.mqtt_edge import MqttEdge
 
 QOS_0, QOS_1 = "mqtt-subscription-cqos0", "mqtt-subscription-cqos1"
@@ -120,6 +123,34 @@ def test_queues_are_kept_as_long_as_their_session_has_asked_for_last() -> None:
     assert expires_s(mqtt, QOS_1) == 20
     mqtt.edge.advance(2)
     assert not mqtt.edge.vhost.queues.keys() & {QOS_0, QOS_1}
+
+
+@pytest.mark.parametrize("arguments", [{}, {"x-binding-key": ("S", b"a.*")}])
+def test_a_subscription_that_is_imported_holds_until_its_client_says_it_anew(
+    arguments: FieldTable,
+) -> None:
+    """RabbitMQ's definitions have bindings for subscriptions of MQTT, and not their options."""
+    mqtt = MqttEdge()
+    client, publisher = mqtt.connect("c", expiry_s=60), mqtt.connect("p")
+    client.subscribe("x", options=1)
+    for key, there in {"a.*": arguments, "b": {}}.items():
+        binding = Binding("amq.topic", QOS_1, DestinationKind.QUEUE, key, there)
+        decide = partial(queue_changes.bind, mqtt.edge.vhost, binding, None)
+        mqtt.edge.services.metadata.ensure(decide)
+    publisher.publish("a/1", b"imported", 2)
+    assert client.messages() == [("a/1", b"imported", 1)]
+    client.subscribe("a/+", options=2)
+    publisher.publish("a/1", b"anew", 2)
+    assert client.messages() == [("a/1", b"anew", 2)]
+    assert client.unsubscribe("a/+", "b", "b/#") == [
+        ReasonCode.SUCCESS,
+        ReasonCode.SUCCESS,
+        ReasonCode.NO_SUBSCRIPTION_EXISTED,
+    ]
+    publisher.publish("a/1", b"none", 2)
+    publisher.publish("b", b"none", 2)
+    assert client.packets() == []
+    assert bound(mqtt, QOS_1) == ["x"]
 
 
 def test_the_same_filter_has_one_subscription_with_its_last_options() -> None:
