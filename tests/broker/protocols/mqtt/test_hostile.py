@@ -13,11 +13,15 @@ from functools import partial
 from typing import Any
 
 import pytest
+from wsproto import ConnectionType, WSConnection
+from wsproto.events import AcceptConnection, BytesMessage, Request
 
 from fluffle.broker.access.access import Access
 from fluffle.broker.access.users import Permission
 from fluffle.broker.config.config import MqttConfig
 from fluffle.broker.protocols.mqtt.connection import REFUSED_LOGIN_WAIT_S, Connection
+from fluffle.broker.protocols.mqtt.packet_handlers import PACKET_HANDLERS
+from fluffle.broker.protocols.mqtt.websocket import WebSockets
 from fluffle.protocol.mqtt.codes import MQTT_3_1, MQTT_3_1_1, MQTT_5, PacketType, ReasonCode
 from fluffle.protocol.mqtt.events import Acks, Event, Publishes
 from fluffle.protocol.mqtt.packets import (
@@ -34,8 +38,14 @@ from fluffle.protocol.mqtt.packets import (
     Will,
     encode,
 )
-from fluffle.protocol.mqtt.properties import Properties, PropertyId, encode_properties
+from fluffle.protocol.mqtt.properties import (
+    Properties,
+    PropertyId,
+    PropertyValue,
+    encode_properties,
+)
 from tests.support.edge import Edge
+from tests.support.fakes import FakeTransport
 from tests.support.metadata import ManualMetadata
 from tests.support.mqtt_edge import MqttClient, MqttEdge
 
@@ -166,6 +176,115 @@ def test_every_mutation_of_one_octet_is_answered_or_ends_the_connection(version:
             check_answered(client)
             client.lose()
         check_nothing_is_left(mqtt, timer_count)
+
+
+def everything_with_properties() -> list[Packet]:
+    """All that a client of 5.0 may say with properties, and AUTH, to itself."""
+    user = [("name", "value"), ("name", "")]
+    p = PropertyId
+    message: dict[PropertyId, PropertyValue] = {
+        p.PAYLOAD_FORMAT_INDICATOR: 1,
+        p.MESSAGE_EXPIRY_INTERVAL: 9,
+        p.CONTENT_TYPE: "text",
+        p.RESPONSE_TOPIC: "r",
+        p.CORRELATION_DATA: b"\0",
+    }
+    asked: dict[PropertyId, PropertyValue] = {
+        p.SESSION_EXPIRY_INTERVAL: 9,
+        p.AUTHENTICATION_METHOD: "PLAIN",
+        p.REQUEST_PROBLEM_INFORMATION: 1,
+        p.REQUEST_RESPONSE_INFORMATION: 1,
+        p.RECEIVE_MAXIMUM: 5,
+        p.TOPIC_ALIAS_MAXIMUM: 3,
+        p.MAXIMUM_PACKET_SIZE: 1_000,
+    }
+    shown: dict[PropertyId, PropertyValue] = {
+        p.AUTHENTICATION_METHOD: "PLAIN",
+        p.AUTHENTICATION_DATA: b"\0guest\0guest",
+    }
+    aliased = encode_properties(Properties({**message, p.TOPIC_ALIAS: 2}, user))
+    alias = encode_properties(Properties({p.TOPIC_ALIAS: 2}))
+    will = Will(
+        b"w", b"gone", 1, delay_s=3, properties=encode_properties(Properties(message, user))
+    )
+    left: dict[PropertyId, PropertyValue] = {p.SESSION_EXPIRY_INTERVAL: 5, p.REASON_STRING: "bye"}
+    return [
+        Connect(5, "c", False, 30, will=will, properties=Properties(asked, user)),
+        Auth(ReasonCode.CONTINUE_AUTHENTICATION, Properties(dict(shown), user)),
+        Subscribe(1, [("a/+", 1)], Properties(user=user, subscription_ids=[7])),
+        Publish(b"a/1", b"x", 1, packet_id=2, properties=aliased),
+        Publish(b"", b"y", 2, packet_id=3, properties=alias),
+        Ack(PacketType.PUBACK, 1, properties=Properties({p.REASON_STRING: "done"}, user)),
+        Unsubscribe(4, ["a/+"], Properties(user=user)),
+        Auth(ReasonCode.REAUTHENTICATE, Properties(dict(shown))),
+        Disconnect(ReasonCode.DISCONNECT_WITH_WILL, Properties(left, user)),
+    ]
+
+
+class WebMqttClient:
+    """Client that says in frames of a websocket what it has to say."""
+
+    def __init__(self, mqtt: MqttEdge) -> None:
+        self.edge = mqtt.edge
+        self.transport = FakeTransport(self.edge.scheduler, {"peername": ("127.0.0.1", 40_000)})
+        self.connection = Connection(mqtt.server, PACKET_HANDLERS)
+        call_later, config = self.edge.scheduler.call_later, mqtt.server.config
+        self.transport.connect(WebSockets(config, call_later, lambda _forwarded: self.connection)())
+        self._frames = WSConnection(ConnectionType.CLIENT)
+        request = Request(host="localhost", target="/ws", subprotocols=["mqtt"])
+        self.transport.receive(self._frames.send(request))
+        self._frames.receive_data(b"".join(self.transport.writes))
+        assert [type(each) for each in self._frames.events()] == [AcceptConnection]
+
+    def send(self, piece: bytes) -> None:
+        self.transport.receive(self._frames.send(BytesMessage(piece)))
+        self.edge.run()
+
+    def lose(self) -> None:
+        self.transport.lose()
+        self.edge.run()
+
+
+def spoilt(octets: bytes) -> Iterator[bytes]:
+    """Each prefix, and each octet in turn as another one."""
+    for at, octet in enumerate(octets):
+        yield octets[:at]
+        for other in {octet ^ 1, octet ^ 0xFF}:
+            yield octets[:at] + bytes([other]) + octets[at + 1 :]
+
+
+@pytest.mark.parametrize("is_web", [False, True])
+@pytest.mark.parametrize("at", range(len(everything_with_properties())))
+def test_each_packet_with_properties_that_is_spoilt_is_answered_or_ends_the_connection(
+    at: int, *, is_web: bool
+) -> None:
+    mqtt, timer_count = warmed()
+    said = [encode(each, MQTT_5) for each in everything_with_properties()]
+    for wrong in spoilt(said[at]):
+        client = WebMqttClient(mqtt) if is_web else mqtt.accept()
+        for piece in (*said[:at], wrong, *said[at + 1 :]):
+            if not client.transport.is_lost and not client.connection.is_over:
+                client.send(piece)
+        if not client.connection.is_over:
+            is_asked = client.connection.is_logging_in  # for AUTH, and all else waits
+            assert is_asked or is_waiting_for_its_client(client.connection)
+            assert client.transport.is_reading()
+        client.lose()
+    check_nothing_is_left(mqtt, timer_count)
+
+
+def test_all_packets_with_properties_are_allowed() -> None:
+    """Else those that are spoilt would be refused for another reason."""
+    mqtt = make_mqtt()
+    client = mqtt.accept()
+    for each in everything_with_properties():
+        assert not client.connection.is_over, each
+        client.send(each)
+    came = client.packets()
+    assert not [each for each in came if isinstance(each, Disconnect)], came
+    assert {"Auth", "Connack", "Suback", "Unsuback", "PUBLISH 1", "PUBREC"} <= said_by_kind(
+        came
+    ).keys()
 
 
 def said_by_kind(events: list[Event]) -> dict[str, list[object]]:

@@ -5,9 +5,17 @@ from unittest.mock import patch
 from fluffle.broker.config.config import MqttConfig
 from fluffle.broker.definitions.retained import RetainedLimits
 from fluffle.broker.protocols.mqtt.outgoing_publishes import OutgoingPublishes
-from fluffle.protocol.mqtt.codes import PacketType, ReasonCode
+from fluffle.broker.protocols.mqtt.retained_messages import MESSAGES_AT_ONCE
+from fluffle.protocol.mqtt.codes import MQTT_5, PacketType, ReasonCode
 from fluffle.protocol.mqtt.events import Publishes
-from fluffle.protocol.mqtt.packets import Disconnect, Publish, Subscribe, encode
+from fluffle.protocol.mqtt.packets import (
+    Disconnect,
+    Pingreq,
+    Pingresp,
+    Publish,
+    Subscribe,
+    encode,
+)
 from fluffle.protocol.mqtt.properties import decode_properties
 from tests.support.edge import Edge
 from tests.support.metadata import ManualMetadata
@@ -90,6 +98,29 @@ def test_many_are_sent_as_the_client_acknowledges_them() -> None:
         count += len(ids)
         client.answer(PacketType.PUBACK, *ids)
     assert count == 90
+
+
+def test_ten_thousand_that_match_are_sent_some_a_turn() -> None:
+    mqtt = MqttEdge()
+    mqtt.connect("p").publish("a", b"x", retain=True)
+    topics, scheduler = mqtt.edge.vhost.retained, mqtt.edge.scheduler
+    message = topics.find("a")
+    assert message is not None
+    for number in range(10_000):
+        topics.put(f"b/{number}", message)
+    client, polite = mqtt.connect("c"), mqtt.connect("d")
+    client.transport.receive(encode(Subscribe(1, [("b/#", 0)]), MQTT_5))
+    counts: list[int] = []
+    while sum(counts) < 10_000:
+        polite.transport.receive(encode(Pingreq(), MQTT_5))
+        assert scheduler.turn(), counts
+        assert polite.packets() == [Pingresp()]
+        client.transport.drain()
+        came = [each for each in client.packets() if isinstance(each, Publishes)]
+        counts.append(sum(len(run.payloads) for run in came))
+    assert sum(counts) == 10_000
+    assert counts[0] <= 2 * MESSAGES_AT_ONCE, "some come with the SUBACK, and a turn's"
+    assert max(counts[1:]) <= MESSAGES_AT_ONCE
 
 
 def test_one_that_was_not_acknowledged_comes_again() -> None:
