@@ -597,6 +597,7 @@ class ClassicQueues:
                 error_texts,
                 deletions=environment.deletions,
             )
+        assert environment.router.boot.counter, "it is a term, and frames of term 0 are questions"
         queue = self._made_here(definition, vhost)
         leaders, id_ = environment.router.leaders, definition.id
         host = ClassicQueueHost(

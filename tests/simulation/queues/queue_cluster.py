@@ -138,9 +138,11 @@ class QueueCluster:
     # Lives of processes
 
     def promote(self, process: Process, links: Links) -> GroupServices:
+        """Make the services of a process.  As in production the counter of a first life is not 0,
+        for it is the term of the classic queues there, and a frame of term 0 is a question."""
         if process.node in self._lives:
             self.installed_versions.begins_again(process.node)
-        before = self._lives.get(process.node, m.SessionBoot(0, 0))
+        before = self._lives.get(process.node, m.SessionBoot(1, 0))
         counter = before.counter + (self.chance.random() < 0.8)
         boot = self._lives[process.node] = m.SessionBoot(counter, self.chance.getrandbits(62))
         return self.made_node(process, links, boot)
