@@ -32,6 +32,7 @@ from fluffle.protocol.mqtt.packets import (
     Disconnect,
     Packet,
     Pingreq,
+    Pingresp,
     Publish,
     Subscribe,
     Unsubscribe,
@@ -620,6 +621,44 @@ def test_a_client_identifier_of_sixty_kilobytes(version: int) -> None:
     check_answered(client)
     client.lose()
     check_nothing_is_left(mqtt, timer_count)
+
+
+def test_a_client_identifier_of_sixty_four_kibibytes_is_too_large() -> None:
+    mqtt, timer_count = warmed()
+    client = mqtt.accept()
+    client.send(Connect(MQTT_5, "x" * 0xFFFF, user="guest", password=b"guest"))
+    assert client.transport.is_lost
+    assert client.packets() == [], "its version is not read before its length"
+    check_nothing_is_left(mqtt, timer_count)
+
+
+def test_hundreds_of_clients_that_come_back_at_once_all_have_their_sessions() -> None:
+    """The node reads them all in one turn, in which it answers one that was there before."""
+    mqtt = make_mqtt()
+    connects = [
+        Connect(MQTT_5, f"c{number}", clean_start=False, user="guest", password=b"guest")
+        for number in range(200)
+    ]
+    for connect in connects:
+        connect.properties.values[PropertyId.SESSION_EXPIRY_INTERVAL] = EXPIRY_S_MAX
+        client = mqtt.accept()
+        client.send(connect, Subscribe(1, [("a", 1)]))
+        client.lose()
+    polite, clients = mqtt.connect("polite"), [mqtt.accept() for _ in connects]
+    for client, connect in zip(clients, connects, strict=True):
+        client.transport.receive(encode(connect, MQTT_5))
+    polite.transport.receive(encode(Pingreq(), MQTT_5))
+    mqtt.edge.scheduler.turn()
+    assert polite.packets() == [Pingresp()]
+    mqtt.edge.run()
+    assert all(client.expect(Connack).session_present for client in clients)
+    polite.publish("a", b"x", 1)
+    for client in clients:
+        assert ids_of(client) == [1]
+        client.lose()
+    polite.lose()
+    mqtt.edge.advance(EXPIRY_S_MAX + 1)
+    check_no_session(mqtt)
 
 
 def test_a_subscription_without_the_right_is_answered() -> None:
