@@ -35,6 +35,7 @@ from fluffle.broker.definitions.catalogue import Catalogue, queues_here
 from fluffle.broker.durability.definitions.image import DefinitionImage
 from fluffle.broker.durability.durability import Durability, open_durability
 from fluffle.broker.events.event_publisher import COMMANDS
+from fluffle.broker.metadata.change import Kind
 from fluffle.broker.metadata.metadata import Metadata
 from fluffle.broker.process.environment import Environment, MachineEnvironment
 from fluffle.broker.process.sockets import unauthenticated_max
@@ -211,6 +212,7 @@ class Node:
             mechanisms=config.auth_mechanisms,
             certificate_login=config.tls_login_from,
             quorum=config.quorum,
+            global_parameters=catalogue.kept.entries[Kind.GLOBAL_PARAMETER],
             interceptors=interceptors_of(config, self._environment.clock),
             read_barrier=cluster_view.read_barrier,
         )

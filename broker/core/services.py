@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from fluffle.broker.core.connections import Connections, ForcedCloses, Owners
 from fluffle.broker.core.direct_reply_to import ReplyTargets
 from fluffle.broker.core.observer import ChangedBy, Observer
 from fluffle.broker.definitions.retained import RetainedStore
+from fluffle.broker.metadata.change import Entry, Key
 from fluffle.broker.metadata.metadata import LOCAL_READ_BARRIER, Metadata, ReadBarrier
 from fluffle.broker.metadata.nodes import Nodes
 from fluffle.broker.runtime.runtime import Runtime
@@ -51,6 +52,8 @@ class Services:
     """Limits of quorum queues that clients may not exceed."""
     nodes: Nodes = field(default_factory=dict)
     """Nodes of the cluster; none where a node is alone."""
+    global_parameters: Mapping[Key, Entry] = field(default_factory=dict)
+    """Global parameters as they are stored, by name."""
     interceptors: Interceptors | None = None
     """Adds headers to messages, if there are any to add."""
     read_barrier: ReadBarrier = LOCAL_READ_BARRIER

@@ -26,7 +26,7 @@ from fluffle.broker.definitions.retained import RetainedLimits, RetainedStore
 from fluffle.broker.durability.durability import Durability
 from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.events.event_publisher import EVENT_EXCHANGE, EventPublisher
-from fluffle.broker.metadata.change import Facts
+from fluffle.broker.metadata.change import Facts, Kind
 from fluffle.broker.metadata.metadata import Apply, LocalMetadata, Metadata
 from fluffle.broker.observability.statistics.sampler import SampleTimer
 from fluffle.broker.observability.statistics.statistics import Statistics
@@ -144,8 +144,7 @@ class Edge:
         """Changes what nobody remembers."""
         for name, password in {"guest": b"guest", "alice": b"wonder"}.items():
             self.editor.grant_everything(name, password, ["/"])
-        names = count(1)
-        metadata = make_metadata(self.catalogue.apply, self.facts)
+        metadata, names = make_metadata(self.catalogue.apply, self.facts), count(1)
         self.services = Services(
             runtime=runtime,
             limits=limits or Limits(),
@@ -160,9 +159,10 @@ class Edge:
             connections=Connections(now_s=lambda: self.scheduler.now_s),
             owners=Owners("a"),
             forced_closes=ForcedCloses(runtime.background_tasks),
+            global_parameters=self.catalogue.kept.entries[Kind.GLOBAL_PARAMETER],
             observers=(self.announcing(),) if announces else (),
         )
-        late = partial(delete_late, self.services.owners, self.services.metadata)
+        late = partial(delete_late, self.services.owners, metadata)
         self.catalogue.transient_listeners.append(late)
 
     def announcing(self) -> ClientEvents:

@@ -31,7 +31,11 @@ from fluffle.broker.core.session import Session
 from fluffle.broker.metadata.change import Change
 from fluffle.broker.metadata.metadata import change_or_refuse
 from fluffle.broker.metadata.nodes import NUMBERS_SESSIONS, check_supported
-from fluffle.broker.process.encryption import alternative_name, distinguished_name
+from fluffle.broker.process.encryption import (
+    alternative_name,
+    certified_name,
+    distinguished_name,
+)
 from fluffle.broker.protocols.mqtt.authentication import AuthenticatedClient, Authentication
 from fluffle.broker.protocols.mqtt.reasons import code_of
 from fluffle.broker.protocols.mqtt.server import (
@@ -60,6 +64,7 @@ from fluffle.protocol.mqtt.properties import PropertyId
 from fluffle.protocol.steps import Steps, whole
 
 if TYPE_CHECKING:
+    from fluffle.broker.core.services import Services
     from fluffle.broker.protocols.mqtt.server import MqttServer
     from fluffle.broker.queues.queue_api import QueueHandle
     from fluffle.broker.routing.topic_filter import FilterBinding
@@ -117,6 +122,7 @@ class ConnectRequest:
         "_expiry_s",
         "_is_checked",
         "_is_present",
+        "_keeps_colons",
         "_kept",
         "_packet",
         "_server",
@@ -131,6 +137,8 @@ class ConnectRequest:
         self._packet = packet
         self._client_id = packet.client_id or server.services.random_name()
         self._vhost_name = server.config.vhost
+        self._keeps_colons = server.config.ignore_colons_in_user
+        """True if the user name has no virtual host before a colon."""
         self._expiry_s = self._asked_expiry_s()
         """How long the session is to last behind its connection."""
         self._kept: ClientSession | None = None
@@ -163,6 +171,8 @@ class ConnectRequest:
         if limit is not None and len(self._server.connected) >= limit:
             self._refuse(ReasonCode.QUOTA_EXCEEDED, "there are as many connections as may be")
             return
+        if self._server.services.global_parameters:
+            self._map_vhost()
         if method is not None:
             self._authenticate(method)
             return
@@ -215,10 +225,25 @@ class ConnectRequest:
             return Credentials(config.anonymous_user, config.anonymous_password.encode())
         return None
 
+    def _map_vhost(self) -> None:
+        """Take the virtual host that global parameters of RabbitMQ's name: for a certificate, or
+        for the port.  A client with a certificate does not say another by its user name."""
+        client, services = self._client, self._server.services
+        certificate = client.certificate if self._server.config.cert_login else None
+        mapped = None
+        if certificate:
+            name = certified_name(certificate, services.certificate_login)
+            mapped = mapped_vhost(services, "mqtt_default_vhosts", name)
+        _, (_, port) = client.ends
+        mapped = mapped or mapped_vhost(services, "mqtt_port_to_vhost_mapping", str(port))
+        if mapped is not None:
+            self._vhost_name = mapped
+            self._keeps_colons = self._keeps_colons or bool(certificate)
+
     def _without_vhost(self, user: str) -> str:
         """The user of "vhost:user"; the virtual host is taken from it."""
         vhost, colon, name = user.rpartition(":")
-        if not colon or self._server.config.ignore_colons_in_user:
+        if not colon or self._keeps_colons:
             return user
         self._vhost_name = vhost
         return name
@@ -519,6 +544,13 @@ class ConnectRequest:
     def _refuse(self, code: ReasonCode, text: str) -> None:
         if not self._client.is_over:
             self._client.refuse_connect(code, text)
+
+
+def mapped_vhost(services: Services, parameter: str, key: str) -> str | None:
+    """Return the virtual host that a global parameter names under a key."""
+    value = services.global_parameters.get((parameter,), {}).get("value")
+    found = value.get(key) if isinstance(value, dict) else None
+    return found if isinstance(found, str) else None
 
 
 def is_there(vhost: VirtualHost, client_id: str, at_ms: int) -> bool:

@@ -8,6 +8,7 @@ import pytest
 from fluffle.broker.access.users import Permission
 from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
 from fluffle.broker.config.config import ListenAddress, MqttConfig
+from fluffle.broker.metadata.change import Kind
 from fluffle.broker.metadata.nodes import NUMBERS_SESSIONS, RegisteredNode
 from fluffle.broker.protocols.mqtt.connect_methods import CHECKED_AT_ONCE
 from fluffle.broker.protocols.mqtt.topics import subscription_queue
@@ -318,3 +319,47 @@ def test_nobody_comes_in_before_all_nodes_know_what_mqtt_writes() -> None:
     assert answer_to(mqtt, connect).code is ReasonCode.SERVER_UNAVAILABLE
     nodes["b"] = old._replace(knows=NUMBERS_SESSIONS)
     assert answer_to(mqtt, connect).code is ReasonCode.SUCCESS
+
+
+@pytest.mark.parametrize(
+    ("parameters", "has_certificate", "user", "vhost"),
+    [
+        ({}, False, "guest", "/"),
+        ({"mqtt_port_to_vhost_mapping": {"1883": "port"}}, False, "guest", "port"),
+        ({"mqtt_port_to_vhost_mapping": {"1884": "port"}}, False, "guest", "/"),
+        ({"mqtt_port_to_vhost_mapping": {"1883": "port"}}, False, "name:guest", "name"),
+        ({"mqtt_port_to_vhost_mapping": {"1883": "port"}}, True, "guest", "port"),
+        ({"mqtt_default_vhosts": {"CN=meter": "cert"}}, False, "guest", "/"),
+        ({"mqtt_default_vhosts": {"CN=other": "cert"}}, True, "name:guest", "name"),
+        (
+            {
+                "mqtt_default_vhosts": {"CN=meter": "cert"},
+                "mqtt_port_to_vhost_mapping": {"1883": "port"},
+            },
+            True,
+            "guest",
+            "cert",
+        ),
+        ({"mqtt_port_to_vhost_mapping": ["1883"]}, False, "guest", "/"),
+    ],
+)
+def test_global_parameters_name_the_virtual_host(
+    parameters: dict[str, object], has_certificate: bool, user: str, vhost: str
+) -> None:
+    """RabbitMQ's `get_vhost`: for a certificate before the user name, for a port behind it."""
+    mqtt = MqttEdge(MqttConfig(cert_login=has_certificate))
+    for name in ("port", "cert", "name"):
+        mqtt.edge.editor.vhost(name)
+        mqtt.edge.editor.put_permission("guest", name, Permission(".*", ".*", ".*"))
+    for name, value in parameters.items():
+        mqtt.edge.catalogue.kept.entries[Kind.GLOBAL_PARAMETER][name,] = {
+            "name": name,
+            "value": value,
+        }
+    client = mqtt.accept(MQTT_5)
+    if has_certificate:
+        client.connection.certificate = {"subject": ((("commonName", "meter"),),)}
+    client.send(Connect(MQTT_5, "c", user=user, password=b"guest"))
+    assert client.expect(Connack).code is ReasonCode.SUCCESS
+    assert client.connection.session is not None
+    assert client.connection.session.vhost.name == vhost
