@@ -2,6 +2,9 @@
 
     offer --> progress: from where --> live entries, in rising order --> the state --> installed
 
+A transfer begins when the leader finds that a follower is behind (`replication.is_behind_floor`),
+or when one whose log is damaged asks for what it lost (`corruption.request_repair`).
+
 The leader reads chunks from the disk one at a time; they are under way in a small window.  Answers
 are cumulative, so after a loss it goes on where the follower is.  If a newer snapshot is made
 meanwhile it is offered instead: entries that have arrived stay of use.
@@ -49,7 +52,7 @@ def send_next(state: GroupState, leading: LeaderState, peer: Progress) -> bool:
     sender = peer.sender
     meta = state.log.snapshot
     if meta.index < peer.snapshot_from or meta.index == 0:
-        want_snapshot(state, peer)
+        ask_host_for_snapshot(state, peer)
         return False
     if sender is None or sender.meta.identity != meta.identity:
         offer(state, leading, peer)
@@ -64,7 +67,7 @@ def send_next(state: GroupState, leading: LeaderState, peer: Progress) -> bool:
     return False
 
 
-def want_snapshot(state: GroupState, peer: Progress) -> None:
+def ask_host_for_snapshot(state: GroupState, peer: Progress) -> None:
     """Ask the host for a snapshot, as there is none that would serve.  Asked again with each
     retry."""
     if peer.retry_at_ms is None:

@@ -1,7 +1,10 @@
 """Errors that clients cause, one class a reply code, and errors that end a node.
 
-The first have RabbitMQ's texts.  They are raised anywhere below the protocols, each of which turns
-them into its own answers in one place: `amqp091/connection`, `mqtt/reasons`, `http/server`.
+The first have RabbitMQ's texts; those that queues and exchanges share are made here
+(`inequivalent`, `check_same`), their code's name and length by `protocol/spec.reply_text`.
+
+They are raised anywhere below the protocols, each of which turns them into its own answers in one
+place: `amqp091/connection`, `mqtt/reasons`, `http/server`.
 """
 
 from typing import ClassVar

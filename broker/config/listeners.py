@@ -97,9 +97,15 @@ LISTENER_KINDS = (AMQP, AMQP_TLS, MQTT, MQTT_TLS, WEB_MQTT, WEB_MQTT_TLS)
 A new protocol needs, beside its kinds here and its packages `protocol/NAME` and `protocols/NAME`:
 
 - `CONNECTIONS_OF` in `composition/listeners`: what accepts its connections;
-- its options: a part of `Config`, a file beside `mqtt_options`, and keys of rabbitmq.conf;
+- its handler of publishes: it asks `services.alarms.reason` first, and blocks its connection while
+  there is one (`mqtt/packet_handlers` shows how), and it turns `base/errors` into its own answers;
+- its options: a part of `Config`, a file beside `mqtt_options`, and keys of rabbitmq.conf, which
+  `rabbitmq_conf/http_rules` may ignore so far;
+- its certificates: `check_named` (`daemon/config`) and `has_certificates` (`daemon/daemon`);
 - what else names protocols: `CLIENT_PLUGINS` (`admin/nodes`), `PROTOCOLS` (`cli/rabbitmq/nodes`),
-  `PROTOCOL_NAMES` (`cli/rabbitmq/checks`), `SAME_PROTOCOL` (`http/endpoints/health`);
+  `PROTOCOL_NAMES` (`cli/rabbitmq/checks`), `SAME_PROTOCOL` (`http/endpoints/health`), and `PLUGINS`
+  in both `rabbitmq_conf/sources` and `cli/rabbitmq/features`;
+- the list of its connections, if RabbitMQ has a command for it: `cli/rabbitmq/objects`;
 - the contracts of `pyproject.toml`: layers, and that protocols do not know each other.
 """
 

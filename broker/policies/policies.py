@@ -152,10 +152,10 @@ MERGED: Mapping[str, Callable[[Any, Any], Any]] = {
     "delayed-retry-min": larger,
     "delivery-limit": laxer_limit,
 }
-"""How the values of a policy and of an operator's policy are merged, by key.
+"""How the values of a policy and of an operator's policy are merged, by key; for other keys the
+operator's value counts.
 
 RabbitMQ: merge_policy_value of rabbit_policies and rabbit_quorum_queue; 4.3 for delayed keys."""
-"""Rule for other keys: the operator's value counts."""
 
 
 def merged(policy: EffectivePolicy, operator: EffectivePolicy) -> EffectivePolicy:

@@ -272,12 +272,14 @@ class ArgumentRule(NamedTuple):
     spec_field: str | None = None
 
 
-# A new argument is written in these places, too: its check; its setting in
-# `settings.SETTING_RULES`, with its default as a field of `QueueSettings`; its place in
-# `COMPARED[QUORUM]`; where the queue goes by it, `Queue._go_by`; the key of policies in
-# `validation.POLICY_KEYS`, and in `OPERATOR_POLICY_KEYS` if operators may set it; which of two
-# values counts, in `policies.MERGED`; its badge in the page views/queues.js, if lists should show
-# it; its row in docs/compatibility.md.  How a setting is written in the log of a quorum queue
+# A new argument, or one that another type of queue takes from now on, is written in these places,
+# too: its check; its setting in `settings.SETTING_RULES`, with its default as a field of
+# `QueueSettings`; its place in `COMPARED[QUORUM]`, and in `COMPARED_ACROSS_TYPES` if classic queues
+# have it too; where the queue goes by it, `Queue._go_by`; the key of policies in
+# `validation.POLICY_KEYS`, and in `OPERATOR_POLICY_KEYS` if operators may set it; the types of
+# queue that policies with it do not apply to, `policies.UNSUPPORTED`; which of two values counts,
+# in `policies.MERGED`; its badge in the page views/queues.js, if lists should show it; its row in
+# docs/compatibility.md.  How a setting is written in the log of a quorum queue
 # follows from the type of its field (`quorum/entry_codec.SETTING_TYPES`).
 ARGUMENTS: Mapping[str, ArgumentRule] = {
     "x-expires": ArgumentRule(positive_duration, _QUEUES),

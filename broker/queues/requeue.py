@@ -2,7 +2,8 @@
 
 They come before all that is ready: `RequeueByPosition` is RabbitMQ's order for classic queues,
 `RequeueFifo` its for quorum queues, where `quorum.runs.MarkedRuns` keeps the same order in the
-replicated state for the next leader.
+replicated state for the next leader (`quorum.state.on_requeued`, `quorum.log_journal.recover`: they
+change with it).  `quorum.leadership` chooses the second, `ReadyList` takes the first else.
 
 With delayed retry they wait first: in nobody's hands and not ready.  What came back together waits
 together, so that costs per run, not per message.

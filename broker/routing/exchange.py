@@ -88,7 +88,11 @@ EXCHANGE_TYPES: dict[str, ExchangeType] = {
 - rules of its own, if it has some: `check` here for arguments, `Matcher.check` for bindings;
 - `TYPES` in `protocols/http/pages/views/exchanges.js`, for the page of exchanges;
 - docs/compatibility.md and the table of README.md; `tests/compat/section_04_types.py`, TYPES, if
-  RabbitMQ has it; `cli.rabbitmq.features` and `admin.nodes`, if it has it in a plugin.
+  RabbitMQ has it; `cli.rabbitmq.features`, `admin.nodes` and `BUILT_IN` in
+  `config.rabbitmq_conf.sources`, if it has it in a plugin.
+
+A type that keeps state shows in one more place how it is replicated: x-recent-history does so by
+`cluster.history_replication`.
 
 Listings, definitions and x-delayed-message find it here by themselves.
 """

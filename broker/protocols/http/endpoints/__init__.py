@@ -1,4 +1,7 @@
-"""Endpoints of the management API, subject by subject; together they are its table."""
+"""Endpoints of the management API, subject by subject; together they are its table.
+
+What a new one needs stands in `endpoint`; a new subject is named here.
+"""
 
 from fluffle.broker.protocols.http.endpoint import EndpointTable
 from fluffle.broker.protocols.http.endpoints import (

@@ -7,10 +7,18 @@ import pytest
 
 from fluffle.broker.protocols.http.endpoints import TABLE
 from fluffle.broker.protocols.http.openapi import document
+from fluffle.broker.protocols.http.server import OF_DEFINITIONS
 from tests.support.management import Api
 
 Operation = dict[str, Any]
 METHODS = {"get", "put", "post", "delete"}
+
+OF_NO_DEFINITIONS = {
+    "aliveness-test", "auth", "channels", "cluster-name", "connections", "consumers",
+    "deprecated-features", "extensions", "feature-flags", "federation-links", "health",
+    "healthchecks", "nodes", "overview", "rebalance", "reset", "shovels", "version", "whoami",
+}  # fmt: skip
+"""First parts of the paths of endpoints that look for nothing that is defined."""
 
 
 def operations() -> list[tuple[str, str, Operation]]:
@@ -24,6 +32,12 @@ def test_each_endpoint_is_there_once() -> None:
     names = [each["operationId"] for _, _, each in operations()]
     assert len(names) == len(set(names))
     assert {method for _, method, _ in operations()} <= METHODS
+
+
+def test_each_first_part_of_a_path_is_of_definitions_or_not() -> None:
+    parts = {each.path.partition("/")[0] for each in TABLE.endpoints}
+    assert parts == OF_DEFINITIONS | OF_NO_DEFINITIONS
+    assert not OF_DEFINITIONS & OF_NO_DEFINITIONS
 
 
 def test_each_name_in_a_path_is_a_parameter() -> None:
