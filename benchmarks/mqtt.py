@@ -50,10 +50,9 @@ persistence true
 persistence_location {folder}/
 max_inflight_messages 1000
 max_queued_messages 0
-log_dest none
 """
-"""Configuration of mosquitto by default, except that as much may be in flight as with the
-others."""
+"""Configuration of mosquitto by default, except that as much may be in flight as with the others.
+So it writes a line of its log for each client that comes or goes, as they do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +112,9 @@ def mosquitto(folder: Path, cores: Cores) -> Iterator[Broker]:
     config.write_text(MOSQUITTO_CONF.format(port=port, folder=folder))
     folder.chmod(0o777)  # started by root, it becomes another user
     began = monotonic()
-    with pinned(cores):
-        process = subprocess.Popen([program, "-c", str(config)])
+    with (folder / "log").open("wb") as output, pinned(cores):
+        command = [program, "-c", str(config)]
+        process = subprocess.Popen(command, stdout=output, stderr=output)
     with ending(process):
         while not listens(port):
             if process.poll() is not None or monotonic() > began + START_TIMEOUT_S:
