@@ -70,7 +70,7 @@ class Ticking(Standing):
 
     def __init__(self) -> None:
         super().__init__()
-        self.timers = Timers(self.now_ms, self._call_later, self._failed)
+        self.timers = Timers(self, self._call_later, self._failed)
         self.timers.start()
 
     def wake(self, queue: DeliverySource, at_ms: int) -> None:

@@ -362,10 +362,10 @@ def runtime_of(
         clock=clock,
         call_later=environment.call_later,
         clients_call_later=environment.clients_call_later,
-        timers=Timers(clock.now_ms, environment.call_later, on_fatal),
+        timers=Timers(clock, environment.call_later, on_fatal),
         turn=turn,
         commits=commits,
-        background_tasks=BackgroundTasks(turn.call_soon, turn, commits, on_fatal),
+        background_tasks=BackgroundTasks(turn, commits, on_fatal),
         traffic=Traffic(),
         on_fatal=on_fatal,
     )

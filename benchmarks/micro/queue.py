@@ -76,7 +76,7 @@ class Passing:
 
     def __init__(self) -> None:
         self._now_ms = count(1_000)
-        self._timers = Timers(self.now_ms, lambda _seconds, _act: Never(), self._fail)
+        self._timers = Timers(self, lambda _seconds, _act: Never(), self._fail)
         self._timers.start()
 
     def now_ms(self) -> int:

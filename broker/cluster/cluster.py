@@ -16,7 +16,6 @@ import secrets
 from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from random import Random
-from secrets import randbits
 from typing import Protocol
 
 from fluffle.broker.base.clock import Clock, SystemClock
@@ -54,7 +53,6 @@ from fluffle.broker.cluster.node_monitor import AbsentNodes, MajorityMonitor, Pe
 from fluffle.broker.cluster.ports import METADATA_GROUP, FrameKind, TrafficClass
 from fluffle.broker.cluster.queues.leader_routes import SessionTransport
 from fluffle.broker.cluster.queues.pending_replies import Deletions
-from fluffle.broker.cluster.queues.placement import ID_BITS
 from fluffle.broker.cluster.queues.ports import QueueId
 from fluffle.broker.cluster.queues.queue_queries import LogPositions
 from fluffle.broker.cluster.queues.quorum_members import CLUSTER_REVISIONS, QuorumMembers
@@ -133,7 +131,7 @@ class ClusterService:
         self.common_time = CommonTime(name, machine, self._deciding)
         self.absent = AbsentNodes(self.name, machine.now_ms, self.links.is_not_running)
         sender = partial(LinkSender, self.links)
-        self.peer_views = PeerViews(self.absent, sender(FrameKind.PEER_VIEW).send, loop.call_later)
+        self.peer_views = PeerViews(self.absent, sender(FrameKind.PEER_VIEW).send, loop)
         self.metadata = self._made_metadata(catalogue, machine)
         self.applied_barrier = AppliedBarrier(self.metadata, sender(FrameKind.REVISION), loop)
         self.rpc_client = RpcClient(sender(FrameKind.RPC, since=RPC_SINCE), loop)
@@ -145,22 +143,20 @@ class ClusterService:
         self._queues = queues
         self.running = self._made_host(runtime, durability.store)
         incarnations.host = host = self.running.host
-        self.log_positions = LogPositions(
-            name, host, sender(FrameKind.LOG_POSITION).send, loop.call_later
-        )
+        self.log_positions = LogPositions(name, host, sender(FrameKind.LOG_POSITION).send, loop)
         self.room = DiskFullHandover(name, host, self.absent, sender(FrameKind.ROOM))
         self._on_fatal = runtime.on_fatal
         self.progress = self._made_progress(life, durability.store)
-        self.membership = self._made_membership(sender(FrameKind.MEMBERSHIP).send)
+        self.membership = self._made_membership(sender(FrameKind.MEMBERSHIP))
         self._queues_on = queues_on
         self.admission = Admission(
-            self._registry, self.metadata, self.has_left_over, lambda: randbits(ID_BITS) or 1
+            self._registry, self.metadata, self.has_left_over, secrets.SystemRandom()
         )
         self.formation: Formation
         """From `start` on: before it is not known where this node listens."""
         self._kept = durability.identity
         self.join = self._made_join(life)
-        self.majority = MajorityMonitor(lambda: self.metadata_config, self._is_here, self._now_ms)
+        self.majority = MajorityMonitor(self.view, self._now_ms)
         self._connect()
         self._looking: asyncio.TimerHandle | None = None
         self._progress_timer: asyncio.TimerHandle | None = None
@@ -260,10 +256,10 @@ class ClusterService:
         """
         return not self.membership.has_left(node) or self._queues_on(node) > 0
 
-    def _made_membership(self, send: Callable[[NodeId, bytes], None]) -> MetadataMembership:
+    def _made_membership(self, sender: LinkSender) -> MetadataMembership:
         return MetadataMembership(
-            self.running.host, self.metadata, self._registry, send, self._on_fatal,
-            may_begin_as=self.progress.may_begin_as,
+            self.running.host, self.metadata, self._registry, sender, self._on_fatal,
+            self.progress,
         )  # fmt: skip
 
     def _made_progress(self, life: BootRecord, store: Store) -> StorageProgress:
@@ -315,10 +311,7 @@ class ClusterService:
         """Leader of the metadata group if it can be reached: a node without a majority follows the
         last one on."""
         leader = self.metadata.leader
-        return leader if leader is not None and self._is_here(leader) else None
-
-    def _is_here(self, node: NodeId) -> bool:
-        return node == self.name or self.absent.is_alive(node)
+        return leader if leader is not None and self.view.is_here(leader) else None
 
     @property
     def metadata_config(self) -> Configuration:
@@ -499,6 +492,14 @@ class NodeClusterView:
         self._cluster = cluster
         self.node = cluster.name
         self.boot = session_boot(cluster.boot)
+
+    def is_here(self, node: NodeId) -> bool:
+        """True if a node is this one, or seems to be alive."""
+        return node == self.node or self._cluster.absent.is_alive(node)
+
+    @property
+    def metadata_config(self) -> Configuration:
+        return self._cluster.metadata_config
 
     @property
     def incarnations(self) -> dict[NodeId, int]:

@@ -26,6 +26,7 @@ from fluffle.broker.base.logs import event
 from fluffle.broker.cluster.common_time import CommonTime
 from fluffle.broker.cluster.links.connection import LinkFailure
 from fluffle.broker.cluster.links.identity import Boot, Boots, Identity
+from fluffle.broker.cluster.queues.placement import ID_BITS
 from fluffle.broker.config.config import ClusterConfig, Config, ListenAddress
 from fluffle.broker.durability.definitions.node_identity import KnownPeers, NodeIdentity, StoreOwner
 from fluffle.broker.metadata.change import NOTHING, Change
@@ -33,6 +34,7 @@ from fluffle.broker.metadata.metadata import Metadata
 from fluffle.broker.metadata.nodes import NodeRegistry, RegisteredNode, admit, enter, found
 from fluffle.broker.queues.quorum.entry_codec import VERSION
 from fluffle.raft.config import NodeId
+from fluffle.raft.state import Chance
 from fluffle.storage.file_mark import FileMark
 
 FIRST_S = 2.0
@@ -300,8 +302,8 @@ class Admission:
     _metadata: Metadata
     _what_is_left: Callable[[NodeId], bool]
     """True if a former node of a name still counts anywhere."""
-    _draw: Callable[[], int]
-    """See `RegisteredNode.id`."""
+    _chance: Chance
+    """Draws the ids of nodes: see `RegisteredNode.id`."""
     _going: set[NodeId] = field(default_factory=set, init=False)
     """The nodes whose change has been asked for, and has no outcome yet."""
     _refused: dict[NodeId, str] = field(default_factory=dict, init=False)
@@ -337,4 +339,4 @@ class Admission:
             return NOTHING
         if self._what_is_left(node):
             raise PreconditionFailed(f"what is left of a former node '{node}' is being removed")
-        return admit(nodes, node, address, self._draw())
+        return admit(nodes, node, address, 1 + self._chance.randrange((1 << ID_BITS) - 1))

@@ -13,15 +13,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import dataclass, field
 
 from fluffle.broker.base.callbacks import call_listener
 from fluffle.broker.base.errors import NodeMustStop
 from fluffle.broker.base.logs import event
 from fluffle.broker.cluster.hosted_group import EntryOutcome, ProposalLost
 from fluffle.broker.cluster.metadata_group import ReplicatedMetadata
-from fluffle.broker.cluster.ports import METADATA_GROUP
+from fluffle.broker.cluster.ports import METADATA_GROUP, FrameSender
 from fluffle.broker.cluster.raft_host import RaftHost
+from fluffle.broker.cluster.storage_progress import StorageProgress
 from fluffle.broker.metadata.nodes import NodeRegistry
 from fluffle.raft.config import AddLearner, Change, Configuration, Member, NodeId, Promote, Remove
 
@@ -48,13 +49,11 @@ class MetadataMembership:
     _host: RaftHost
     _metadata: ReplicatedMetadata
     _registry: NodeRegistry
-    _send: Callable[[NodeId, bytes], None]
+    _sender: FrameSender
     """Sends to the `receive` of another node; it may be lost."""
     _on_fatal: Callable[[Exception], None]
     """Called when this node must end."""
-    _: KW_ONLY
-    may_begin_as: Callable[[int], bool]
-    """See `StorageProgress`."""
+    _progress: StorageProgress
     _leaving: dict[NodeId, list[Callable[[], None]]] = field(default_factory=dict, init=False)
     """Callbacks for when a node has left."""
     _incarnation: int = field(default=0, init=False)
@@ -96,7 +95,7 @@ class MetadataMembership:
         committed = self._host.group(METADATA_GROUP).configs[0]
         member = committed.member_on(node)
         if self._metadata.leads and member is not None:  # mutant: N2
-            self._send(node, member.incarnation.to_bytes(INCARNATION_BYTES, "big"))
+            self._sender.send(node, member.incarnation.to_bytes(INCARNATION_BYTES, "big"))
 
     # As who is let in
 
@@ -115,7 +114,7 @@ class MetadataMembership:
                 self._on_fatal(NodeRemoved(FORMER))
                 return
             self._host.delete(METADATA_GROUP)
-        if not self.may_begin_as(incarnation):
+        if not self._progress.may_begin_as(incarnation):
             return  # it ends
         self._incarnation = incarnation
         self._host.create(METADATA_GROUP, incarnation, Configuration())

@@ -16,7 +16,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from typing import Protocol
 
+from fluffle.broker.base.clock import EventLoop
 from fluffle.broker.base.logs import event
 from fluffle.broker.cluster.codec import BadFrame, pack, unpack
 from fluffle.broker.cluster.rpc import Gather, OnAnswers
@@ -82,12 +84,12 @@ class PeerViews:
         self,
         absent: AbsentNodes,
         send: Callable[[NodeId, bytes], None],
-        call_later: Callable[[float, Callable[[], None]], object],
+        loop: EventLoop,
     ) -> None:
         """`send`: to the `receive` of another node; may be lost."""
         self._absent = absent
         self._send = send
-        self._polls: Gather[frozenset[NodeId]] = Gather(send, call_later)
+        self._polls: Gather[frozenset[NodeId]] = Gather(send, loop)
 
     def ask(self, nodes: Collection[NodeId], done: OnAnswers[frozenset[NodeId]]) -> None:
         """Call `done` once, within seconds and not before this returns, with whom those see that
@@ -120,16 +122,24 @@ def unpacked(payload: bytes) -> tuple[int, int, frozenset[NodeId]]:
     return row[0], row[1], frozenset(row[2:])
 
 
+class MetadataNodes(Protocol):
+    """The nodes of a cluster, as one of them knows them."""
+
+    @property
+    def metadata_config(self) -> Configuration:
+        """Configuration of the metadata group."""
+
+    def is_here(self, node: NodeId) -> bool:
+        """True if a node seems to be alive; this one is."""
+
+
 @dataclass(slots=True, eq=False)
 class MajorityMonitor:
     """Majority as one node sees it, from its join on: there was one then, perhaps seen through its
     link with the leader alone.
     """
 
-    _config: Callable[[], Configuration]
-    """Configuration of the metadata group."""
-    _is_alive: Callable[[NodeId], bool]
-    """Answers for this node, too."""
+    _nodes: MetadataNodes
     _now_ms: Callable[[], int]
     _since_ms: int | None = field(default=None, init=False)
     """When it has looked first, since there were voters whom it had not seen as such."""
@@ -142,8 +152,8 @@ class MajorityMonitor:
 
     def look(self) -> None:
         """Say what is otherwise than at the last look."""
-        voters = self._config().voters
-        alive = {voter for voter in voters if self._is_alive(voter.node)}
+        voters = self._nodes.metadata_config.voters
+        alive = {voter for voter in voters if self._nodes.is_here(voter.node)}
         is_there = not voters or is_majority(alive, voters)
         if not self._voters.issuperset(voters):  # who has just joined may not have been heard yet
             self._is_seen, self._since_ms = False, None

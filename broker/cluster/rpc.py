@@ -323,7 +323,7 @@ class Gather(Generic[Answer]):
 
     _send: Callable[[NodeId, bytes], None]
     """Sends to another node; it may be lost."""
-    _call_later: Callable[[float, Callable[[], None]], object]
+    _loop: EventLoop
     _polls: dict[int, PendingGather[Answer]] = field(default_factory=dict, init=False)
     asked: int = 0
     """How many there were; the number of the last."""
@@ -343,7 +343,7 @@ class Gather(Generic[Answer]):
         self._polls[number] = PendingGather(nodes, done)
         for node in nodes:
             self._send(node, question(number))
-        self._call_later(GIVE_UP_S if nodes else 0.0, partial(self._end, number))
+        self._loop.call_later(GIVE_UP_S if nodes else 0.0, partial(self._end, number))
 
     def answered(self, node: NodeId, number: int, answer: Answer | None) -> None:
         """None: there is nothing that it can say."""

@@ -120,9 +120,7 @@ def start_watches(
     `queues`: those in this process, whose messages go to the disk while memory is short.
     """
     loop, alarms = asyncio.get_running_loop(), services.alarms
-    page_out = PageOut(
-        queues, durability.journals.spill, durability.commits, services.connections.relieve
-    )
+    page_out = PageOut(queues, durability.journals.spill, durability.commits, services.connections)
     memory = MemoryWatch(alarms, loop.call_later, page_out)
     disk = DiskWatch(alarms, loop.call_later, config.data_dir)
     disk.has_room = cluster_view.watch_room(partial(loop.call_soon, disk.look))

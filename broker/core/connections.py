@@ -246,13 +246,20 @@ def forced_close(reason: str) -> NodeStops:
     return NodeStops(f"broker forced connection closure with reason '{reason}'")
 
 
+class DroppedConnection(Protocol):
+    """Connection whose client may miss a deadline."""
+
+    def drop(self, reason: str) -> None:
+        """Hang up; `reason` is what the client has not done."""
+
+
 @dataclass(slots=True, eq=False)
 class Deadlines:
     """Deadlines of one connection, until `end`."""
 
     _call_later: Callable[[float, Callable[[], None]], Timer]
-    _hang_up: Callable[[str], None]
-    """Called with what the client has not done."""
+    _connection: DroppedConnection | None
+    """None after the end."""
     _timers: dict[str, Timer] = field(default_factory=dict, init=False)
     _is_over: bool = field(default=False, init=False)
 
@@ -285,11 +292,11 @@ class Deadlines:
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
-        self._hang_up = no_connection
+        self._connection = None
 
-
-def no_connection(_failure: str) -> None:
-    """Where the connection is gone."""
+    def _hang_up(self, failure: str) -> None:
+        if self._connection is not None:
+            self._connection.drop(failure)
 
 
 class Silence:

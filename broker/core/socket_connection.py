@@ -94,7 +94,7 @@ class SocketConnection(asyncio.Protocol, Generic[E]):
         """How often something came in, and how much."""
         self.heartbeat_s = 0
         """Interval of heartbeats, or of keep alives."""
-        self.deadlines = Deadlines(services.runtime.clients_call_later, self.drop)
+        self.deadlines = Deadlines(services.runtime.clients_call_later, self)
 
     @property
     def session(self) -> Session | None:

@@ -14,7 +14,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from fluffle.broker.base.client_session import page_of
 from fluffle.broker.durability.definitions.fact_codec import decode, encode, encode_key, encode_keys
@@ -48,6 +48,13 @@ from fluffle.storage.errors import Corrupt, StorageError
 from fluffle.storage.store import Store
 
 
+class RelievedConnections(Protocol):
+    """The connections of clients, which take memory, too."""
+
+    def relieve(self) -> None:
+        """Have them do with less."""
+
+
 @dataclass(slots=True, eq=False)
 class PageOut:
     """Goes from queue to queue, and on when the disk has taken what came from them.
@@ -58,8 +65,7 @@ class PageOut:
     _queues: Callable[[], Iterable[Queue]]
     _spill: PageStore
     _commits: Commits
-    _relieve: Callable[[], None]
-    """Has connections do with less."""
+    _connections: RelievedConnections
     _left: list[Queue] = field(default_factory=list, init=False)
     """Queues whose turn is yet to come."""
 
@@ -71,7 +77,7 @@ class PageOut:
     def shed(self) -> None:
         """Have messages leave memory, unless that is under way."""
         self._spill.is_wanted = True
-        self._relieve()
+        self._connections.relieve()
         if not self._left:
             self._left = sorted(self._queues(), key=lambda queue: queue.ready_count)
             self._go_on()

@@ -39,7 +39,6 @@ class ReadyTask(NamedTuple):
 class BackgroundTasks:
     """The chores of one node.  `on_fatal` is called with a broken assertion."""
 
-    _call_soon: Callable[[Callable[[], None]], object]
     _turn: Turn
     _commits: Commits
     _on_fatal: Callable[[Exception], None]
@@ -67,7 +66,7 @@ class BackgroundTasks:
     def _schedule(self) -> None:
         if self._due and not self._is_scheduled:
             self._is_scheduled = True
-            self._call_soon(self._go_on)
+            self._turn.call_soon(self._go_on)
 
     def _go_on(self) -> None:
         self._is_scheduled = False

@@ -15,7 +15,7 @@ from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 from itertools import count
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from fluffle.broker.base.clock import CallLater, Clock, Timer
 from fluffle.broker.queues.queue_api import DeliverySource, OnQueueExpired
@@ -40,12 +40,18 @@ Look: TypeAlias = Callable[[Any], None]
 """Callback with the object whose time has come."""
 
 
+class MonotonicClock(Protocol):
+    """Clock that never goes back."""
+
+    def now_ms(self) -> int:
+        """Milliseconds since some moment in the past."""
+
+
 @dataclass(slots=True, eq=False)
 class Timers:
     """Timers of one node, on one timer of its event loop."""
 
-    _now_ms: Callable[[], int]
-    """Never goes back."""
+    _clock: MonotonicClock
     _call_later: CallLater
     _on_fatal: Callable[[Exception], None]
     """Gets a failed assertion."""
@@ -66,7 +72,7 @@ class Timers:
     def wake(self, who: Hashable, delay_ms: int, look: Look) -> None:
         """Have `look` called with it after so many milliseconds, or when it was asked for before,
         if that is sooner."""
-        at_ms = self._now_ms() + max(0, delay_ms)
+        at_ms = self._clock.now_ms() + max(0, delay_ms)
         known_ms = self._at_ms.get(who)
         if known_ms is not None and known_ms <= at_ms + SLACK_MS:
             return
@@ -93,12 +99,12 @@ class Timers:
             if self._running[0] <= at_ms:
                 return
             self._running[1].cancel()
-        delay_s = min(max(0, at_ms - self._now_ms()) / 1_000, REST_S_MAX)
+        delay_s = min(max(0, at_ms - self._clock.now_ms()) / 1_000, REST_S_MAX)
         self._running = at_ms, self._call_later(delay_s, self._fire)
 
     def _fire(self) -> None:
         self._running = None
-        now_ms, looked = self._now_ms(), 0
+        now_ms, looked = self._clock.now_ms(), 0
         while self._heap and self._heap[0][0] <= now_ms and looked < DUE_MAX:
             at_ms, _number, who, look = heappop(self._heap)
             if self._at_ms.get(who) == at_ms:

@@ -43,7 +43,7 @@ class Module(NamedTuple):
 
 
 class Bundle(NamedTuple):
-    """A class that holds callables for others to call."""
+    """A class that its maker gives functions."""
 
     module: str
     name: str
@@ -124,9 +124,10 @@ def cycles(by: Mapping[str, set[str]]) -> list[list[str]]:
 
 
 def bundles(found: list[Module]) -> list[Bundle]:
-    """Classes that hold two callables or more for others, those with most first.
+    """Classes whose maker gives them two functions or more, those with most first.
 
-    What the name of a field marks as the class's own is called by nothing but its methods.
+    Private fields of a dataclass count: its `__init__` takes them.  A field that no parameter
+    sets, and a method that a class binds to a name of its own, are no part of a bundle.
     """
     named = []
     for module in found:
@@ -135,8 +136,8 @@ def bundles(found: list[Module]) -> list[Bundle]:
             if isinstance(node, ast.ClassDef):
                 count = sum(
                     isinstance(field, ast.AnnAssign)
-                    and not ast.unparse(field.target).startswith("_")
                     and is_callable(field.annotation, aliases)
+                    and not is_set_by_its_class(field)
                     for field in node.body
                 )
                 if count >= BUNDLE_FIELDS_MIN:
@@ -159,6 +160,14 @@ def callable_aliases(tree: ast.Module) -> set[str]:
 def is_callable(annotation: ast.expr, aliases: set[str]) -> bool:
     text = ast.unparse(annotation).removesuffix(" | None")
     return text.startswith("Callable[") or text in aliases
+
+
+def is_set_by_its_class(field: ast.AnnAssign) -> bool:
+    """True for a field of a dataclass that is no parameter: `field(..., init=False)`."""
+    return isinstance(field.value, ast.Call) and any(
+        keyword.arg == "init" and ast.unparse(keyword.value) == "False"
+        for keyword in field.value.keywords
+    )
 
 
 def riddles(found: list[Module]) -> list[str]:

@@ -40,11 +40,15 @@ class Ports:
     size: int
 class Alone:
     touch: Callable[[], None]
-class Own:
+class Given:
     _drop: Drop
     _touch: Callable[[], None]
+class Own:
+    _drop: Drop
+    _touch: Callable[[], None] = field(default=do_nothing, init=False)
 """
-    assert source_tree.bundles([module("broker.a", text)]) == [("broker.a", "Ports", 2)]
+    found = [("broker.a", "Ports", 2), ("broker.a", "Given", 2)]
+    assert source_tree.bundles([module("broker.a", text)]) == found
 
 
 def test_a_docstring_says_what_a_class_is() -> None:

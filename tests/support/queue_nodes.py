@@ -94,7 +94,7 @@ class QueueNode(Node):
         self.refusing: set[NodeId] = set()
         """Nodes whose hosts say that they do not run."""
         clock = self.common_time
-        timers = Timers(clock.now_ms, self.call_later, raise_it)
+        timers = Timers(clock, self.call_later, raise_it)
         timers.start()
         view = QueueNodeView(self)
         transport = SessionTransport(view, self.links, self, self, clock)

@@ -33,7 +33,7 @@ def fake_runtime(
         clock = ScheduledClock(loop) if isinstance(loop, Scheduler) else SystemClock()
     turn = turn or Turn(loop.call_soon, on_fatal)
     commits = commits or commits_in_memory(turn)
-    timers = Timers(clock.now_ms, loop.call_later, on_fatal)
+    timers = Timers(clock, loop.call_later, on_fatal)
     timers.start()
     return Runtime(
         clock=clock,
@@ -42,7 +42,7 @@ def fake_runtime(
         timers=timers,
         turn=turn,
         commits=commits,
-        background_tasks=BackgroundTasks(loop.call_soon, turn, commits, on_fatal),
+        background_tasks=BackgroundTasks(turn, commits, on_fatal),
         traffic=Traffic(),
         on_fatal=on_fatal,
     )

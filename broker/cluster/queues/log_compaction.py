@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Protocol
 
 from fluffle.broker.cluster.queues.ports import QueueId
 from fluffle.broker.cluster.raft_host import RaftHost
@@ -43,16 +44,25 @@ class CompactionCandidate:
     """True if it was said that one of them cannot be read."""
 
 
+class CompactedMembers(Protocol):
+    """The members of queues on a node, and the host of their groups."""
+
+    @property
+    def host(self) -> RaftHost: ...
+
+    def feed_later(self, seconds: float, call: Callable[[], None]) -> None:
+        """Call from within a turn of the host after so many seconds, if there is one by then."""
+
+    def entry_rejected(self, group: QueueId, index: int, wrong: str) -> None:
+        """Handle an entry that is whole and cannot be read, and why: one for all that a snapshot
+        finds so."""
+
+
 @dataclass(slots=True, eq=False)
 class LogCompaction:
     """Compaction of the logs of all queues with a member on a node."""
 
-    _host: Callable[[], RaftHost]
-    _call_later: Callable[[float, Callable[[], None]], object]
-    """Calls from within a turn of the host, if there is one by then."""
-    _on_unreadable: Callable[[QueueId, int, str], None]
-    """Hears of an entry that is whole and cannot be read, and why: of one for all that a
-    snapshot finds so."""
+    _members: CompactedMembers
     _dead_bytes_min: int = DEAD_BYTES_MIN
     _unfit: dict[QueueId, set[int]] = field(default_factory=dict, init=False)
     """Unreadable entries that the last snapshot has found, by queue."""
@@ -75,7 +85,7 @@ class LogCompaction:
     def _look_later(self) -> None:
         if not self._is_looking:
             self._is_looking = True
-            self._call_later(LOOK_S, self._look)
+            self._members.feed_later(LOOK_S, self._look)
 
     def _look(self) -> None:
         self._is_looking = False
@@ -93,7 +103,7 @@ class LogCompaction:
 
     def _slim(self, queue: QueueId, due: CompactionCandidate, entries_max: int) -> int:
         """How many were made smaller."""
-        hosted = self._host().groups.get(queue)
+        hosted = self._members.host.groups.get(queue)
         settled = hosted.raft.settled_snapshot if hosted is not None else None
         if settled is None or settled.index != due.floor:
             return 0
@@ -101,14 +111,14 @@ class LogCompaction:
         while due.entries and done < entries_max:
             index, runs = due.entries.pop()
             try:
-                is_done = self._host().rewrite(queue, index, partial(slim, live=runs))
+                is_done = self._members.host.rewrite(queue, index, partial(slim, live=runs))
             except DamagedLog:
                 continue  # the search for damage finds it, and has it mended
             except InvalidEntry as unfit:
                 self._unfit.setdefault(queue, set()).add(index)
                 if not due.is_reported:
                     due.is_reported = True
-                    self._on_unreadable(queue, index, str(unfit))
+                    self._members.entry_rejected(queue, index, str(unfit))
                 continue
             if is_done:
                 due.image.slimmed(index, sum(map(len, runs)))

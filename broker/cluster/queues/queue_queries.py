@@ -22,6 +22,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
+from fluffle.broker.base.clock import EventLoop
 from fluffle.broker.cluster.codec import BadFrame, are_numbers, pack, unpack
 from fluffle.broker.cluster.queues.leader_routes import LeaderRoutes, SessionTransport
 from fluffle.broker.cluster.queues.local_leaders import LocalLeaders, led_here
@@ -262,13 +263,13 @@ class LogPositions:
         node: NodeId,
         host: RaftHost,
         send: Callable[[NodeId, bytes], None],
-        call_later: Callable[[float, Callable[[], None]], object],
+        loop: EventLoop,
     ) -> None:
         """`send`: to the `receive` of another node; may be lost."""
         self._node = node
         self._host = host
         self._send = send
-        self._polls: Gather[LogPosition] = Gather(send, call_later)
+        self._polls: Gather[LogPosition] = Gather(send, loop)
 
     def here(self, queue: QueueId) -> LogPosition | None:
         """Position of the member on this node; None if it has nothing to go on with."""

@@ -97,7 +97,7 @@ class LeaderLog:
 
     _named: Callable[[QueueId], Mapping[str, object]]
     """Returns what people call a queue, as fields of a line."""
-    _call_later: Callable[[float, Callable[[], None]], object]
+    _loop: EventLoop
     _last: dict[QueueId, KnownLeader] = field(default_factory=dict, init=False)
     """Last leader of each queue: having none in between is not logged."""
     _changed: dict[QueueId, NodeId] = field(default_factory=dict, init=False)
@@ -114,7 +114,7 @@ class LeaderLog:
         former, self._last[queue] = self._last.get(queue), known
         if former is not None and former.node != known.node:
             if not self._changed:
-                self._call_later(COLLECT_S, self._say)
+                self._loop.call_later(COLLECT_S, self._say)
             self._changed.setdefault(queue, former.node)
 
     def forget(self, queue: QueueId) -> None:
@@ -163,9 +163,7 @@ class QuorumMembers:
         self.defined = DefinedQueues(services.settings)
         self.aging = QueueTiming(aging.timers, self._queue_expired)
         self._expired = aging.queue_expired
-        self.compaction = LogCompaction(
-            lambda: self.host, self._feed_later, self._unfit, dead_bytes_min
-        )
+        self.compaction = LogCompaction(self, dead_bytes_min)
         self.host: RaftHost
         """Set before it starts."""
         self.force_single_member: Callable[[QueueId, int], None]
@@ -185,9 +183,9 @@ class QuorumMembers:
         self._lost: dict[QueueId, int] = {}
         """Queues whose data here cannot be read, with this node's incarnation there: it must not be
         that member again."""
-        self._news = LeaderLog(self.defined.named, loop.call_later)
+        self._news = LeaderLog(self.defined.named, loop)
 
-    def _feed_later(self, seconds: float, call: Callable[[], None]) -> None:
+    def feed_later(self, seconds: float, call: Callable[[], None]) -> None:
         """Have the host do it after so many seconds, unless it has ended by then."""
         self.loop.call_later(seconds, lambda: self.host.feed(call))
 
@@ -353,7 +351,7 @@ class QuorumMembers:
         are any."""
         event(logger, logging.ERROR, "log_rejected", **self.defined.named(group), wrong=wrong)
 
-    def _unfit(self, group: GroupId, index: int, wrong: str) -> None:
+    def entry_rejected(self, group: GroupId, index: int, wrong: str) -> None:
         """Log an entry whose live messages cannot be served from here."""
         fields = self.defined.named(group) | {"index": index, "wrong": wrong}
         event(logger, logging.ERROR, "entry_rejected", **fields)

@@ -43,8 +43,8 @@ class HeldConfirms:
     """A `ByteFilter` of one connection."""
 
     _tap: TappedConnection
-    _is_meant: Callable[[TappedConnection], bool]
-    """True if the tap is concerned."""
+    _scope: FaultScope
+    """Says whether the tap is concerned."""
     _delay: Callable[[Callable[[], None]], object]
     """Calls something when it is time."""
     _numbers: Iterator[int] = field(default_factory=count, init=False)
@@ -55,7 +55,7 @@ class HeldConfirms:
         return (data,)
 
     def to_client(self, data: bytes) -> bytes:
-        if not self._is_meant(self._tap):
+        if not self._scope.has(self._tap):
             return data
         go_on, stay = list[bytes](), dict[int, WireUnit]()
         units_of = self._tap.units_of or frames_of
@@ -107,7 +107,7 @@ def begin_holding(
     filters: dict[TappedConnection, HeldConfirms] = {}
 
     def attach(tap: TappedConnection) -> None:
-        filters[tap] = HeldConfirms(tap, scope.has, wait)
+        filters[tap] = HeldConfirms(tap, scope, wait)
         tap.filters.append(filters[tap])
         tap.when_lost.append(partial(filters.pop, tap, None))
 

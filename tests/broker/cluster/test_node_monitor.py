@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 import msgpack
 import pytest
 
+from fluffle.broker.base.clock import Timer
 from fluffle.broker.cluster.codec import BadFrame
 from fluffle.broker.cluster.node_monitor import AbsentNodes, PeerViews
 from fluffle.broker.cluster.rpc import GIVE_UP_S
@@ -28,10 +29,17 @@ class Harness:
         def send(node: str, payload: bytes) -> None:
             self.under_way.append((name, node, payload))
 
-        def call_later(seconds: float, call: Callable[[], None]) -> None:
-            self.later.append((seconds, call))
+        return PeerViews(self.absent[name], send, self)
 
-        return PeerViews(self.absent[name], send, call_later)
+    def call_soon(self, _call: Callable[[], None]) -> None:
+        raise AssertionError("nothing is asked for at once")
+
+    def call_later(self, delay_s: float, call: Callable[[], None]) -> Timer:
+        self.later.append((delay_s, call))
+        return self
+
+    def cancel(self) -> None:
+        raise AssertionError("no timer is cancelled")
 
     def sees(self, name: str, others: str) -> None:
         for other in others:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 
 import pytest
 
@@ -23,12 +24,23 @@ def said(caplog: pytest.LogCaptureFixture, *names: str) -> list[dict[str, str]]:
     return [{"event": each.getMessage()} | getattr(each, FIELDS_ATTRIBUTE) for each in records]
 
 
+@dataclass
+class FakeNodes:
+    """Nodes of a cluster, as a test says."""
+
+    metadata_config: Configuration
+    alive: set[str]
+
+    def is_here(self, node: str) -> bool:
+        return node in self.alive
+
+
 def test_it_is_lost_and_regained(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    alive, config = {"a", "b", "c"}, [Configuration()]
-    majority = MajorityMonitor(lambda: config[0], alive.__contains__, ManualClock().now_ms)
+    nodes = FakeNodes(Configuration(), {"a", "b", "c"})
+    majority, alive = MajorityMonitor(nodes, ManualClock().now_ms), nodes.alive
     majority.look()
-    config[0] = Configuration.initial("abc")
+    nodes.metadata_config = Configuration.initial("abc")
     majority.look()
     alive -= {"c"}
     majority.look()
@@ -48,10 +60,8 @@ def test_it_is_lost_and_regained(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_who_has_just_entered_may_not_see_all_yet(caplog: pytest.LogCaptureFixture) -> None:
     """The leader has let the node in: two of five are no majority."""
-    clock, alive = ManualClock(), {"a", "b"}
-    majority = MajorityMonitor(
-        lambda: Configuration.initial("abcde"), alive.__contains__, clock.now_ms
-    )
+    clock, nodes = ManualClock(), FakeNodes(Configuration.initial("abcde"), {"a", "b"})
+    majority, alive = MajorityMonitor(nodes, clock.now_ms), nodes.alive
     for _ in range(3):
         majority.look()
         clock.advance(SEEN_AFTER_MS // 3)
@@ -67,10 +77,10 @@ def test_who_has_just_entered_may_not_see_all_yet(caplog: pytest.LogCaptureFixtu
 def test_who_has_just_joined_may_not_have_been_heard_yet(caplog: pytest.LogCaptureFixture) -> None:
     """The new node of a growing cluster is suspected only once it was there."""
     caplog.set_level(logging.INFO)
-    clock, alive, config = ManualClock(), {"a"}, [Configuration.initial("a")]
-    majority = MajorityMonitor(lambda: config[0], alive.__contains__, clock.now_ms)
+    clock, nodes = ManualClock(), FakeNodes(Configuration.initial("a"), {"a"})
+    majority, alive = MajorityMonitor(nodes, clock.now_ms), nodes.alive
     majority.look()
-    config[0] = Configuration.initial("ab")
+    nodes.metadata_config = Configuration.initial("ab")
     for _ in range(3):
         majority.look()
         clock.advance(SEEN_AFTER_MS // 3)
@@ -86,9 +96,7 @@ def test_who_has_just_joined_may_not_have_been_heard_yet(caplog: pytest.LogCaptu
 
 def test_who_never_sees_a_majority_says_so(caplog: pytest.LogCaptureFixture) -> None:
     clock = ManualClock()
-    majority = MajorityMonitor(
-        lambda: Configuration.initial("abcde"), {"a", "b"}.__contains__, clock.now_ms
-    )
+    majority = MajorityMonitor(FakeNodes(Configuration.initial("abcde"), {"a", "b"}), clock.now_ms)
     majority.look()
     clock.advance(SEEN_AFTER_MS - 1)
     majority.look()

@@ -43,9 +43,19 @@ def test_one_that_fails_keeps_the_others_from_nothing() -> None:
     assert done == ["a", "b", "c"]
 
 
+class FakeConnection:
+    """Connection that keeps what its client has not done."""
+
+    def __init__(self) -> None:
+        self.failures: list[str] = []
+
+    def drop(self, reason: str) -> None:
+        self.failures.append(reason)
+
+
 def test_only_what_is_not_done_in_time_is_a_failure() -> None:
-    scheduler, failures = Scheduler(), list[str]()
-    deadlines = Deadlines(scheduler.call_later, failures.append)
+    scheduler, connection = Scheduler(), FakeConnection()
+    deadlines, failures = Deadlines(scheduler.call_later, connection), connection.failures
     deadlines.give("one", 10, "one was not done")
     deadlines.give("other", 10, "other was not done")
     scheduler.advance(9)
@@ -58,8 +68,8 @@ def test_only_what_is_not_done_in_time_is_a_failure() -> None:
 
 
 def test_who_is_given_time_again_has_no_more_of_it() -> None:
-    scheduler, failures = Scheduler(), list[str]()
-    deadlines = Deadlines(scheduler.call_later, failures.append)
+    scheduler, connection = Scheduler(), FakeConnection()
+    deadlines, failures = Deadlines(scheduler.call_later, connection), connection.failures
     deadlines.give("close", 10, "first")
     scheduler.advance(9)
     deadlines.give("close", 10, "second")
@@ -68,8 +78,8 @@ def test_who_is_given_time_again_has_no_more_of_it() -> None:
 
 
 def test_nothing_is_due_after_the_end() -> None:
-    scheduler, failures = Scheduler(), list[str]()
-    deadlines = Deadlines(scheduler.call_later, failures.append)
+    scheduler, connection = Scheduler(), FakeConnection()
+    deadlines, failures = Deadlines(scheduler.call_later, connection), connection.failures
     deadlines.give("close", 10, "late")
     deadlines.end()
     deadlines.met("close")

@@ -179,7 +179,7 @@ class LineConnection(asyncio.Protocol):
         runtime = self.node.runtime
         self.output = OutputBuffer(self.transport, touch=runtime.turn.touch_output_buffer)
         read_control = ReadControl(self.transport)
-        self._deadlines = Deadlines(runtime.clients_call_later, self.drop)
+        self._deadlines = Deadlines(runtime.clients_call_later, self)
         self.read_holds = ReadHolds(
             read_control,
             self._deadlines,

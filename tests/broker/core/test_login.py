@@ -84,12 +84,15 @@ class LoginConnection:
         self.certificate: PeerCertificate = {}
         self.handshake = Handshake()
         self.hung_up: list[str] = []
-        self.deadlines = Deadlines(edge.scheduler.call_later, self.hung_up.append)
+        self.deadlines = Deadlines(edge.scheduler.call_later, self)
         self.is_logging_in = True
         self.outcomes: list[User | LoginRefused] = []
         self.errors: list[Exception] = []
         self.services.connections.add(self)  # type: ignore[arg-type]
         expect_login(self)  # type: ignore[arg-type]
+
+    def drop(self, reason: str) -> None:
+        self.hung_up.append(reason)
 
     def log_in(self, name: str, password: bytes | None, mechanism: str = "PLAIN") -> None:
         credentials = Credentials(name, password)

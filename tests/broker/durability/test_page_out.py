@@ -33,9 +33,10 @@ class Harness:
         self.journals = LocalJournals(self.store.log, self.commits, {})
         ports = FakeQueueHost()
         self.queue = Queue(QueueSpec("q"), ports, QueueStores(spill=self.journals.spill))
-        self.shedding = PageOut(
-            lambda: [self.queue], self.journals.spill, self.commits, lambda: None
-        )
+        self.shedding = PageOut(lambda: [self.queue], self.journals.spill, self.commits, self)
+
+    def relieve(self) -> None:
+        """Do nothing: there are no connections."""
 
     def _make_writer(self, disk: Disk, wake: Callable[[], None]) -> ManualWriter:
         self.writer = ManualWriter(disk, wake)

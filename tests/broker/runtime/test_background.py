@@ -24,9 +24,7 @@ class Harness:
         self.commits = Commits(open_store(make_writer=self._make_writer), self.turn)
         self.fatal: list[Exception] = []
         self.failures: list[Exception] = []
-        self.background_tasks = BackgroundTasks(
-            self.scheduler.call_soon, self.turn, self.commits, self.fatal.append
-        )
+        self.background_tasks = BackgroundTasks(self.turn, self.commits, self.fatal.append)
         self.done: list[str] = []
 
     def _make_writer(self, disk: Disk, wake: Callable[[], None]) -> ManualWriter:

@@ -22,7 +22,7 @@ class Harness:
         self.asleep_ms = 0
         """Time for which the machine was asleep, and the loop counted nothing."""
         self.fatal: list[Exception] = []
-        self.timers = Timers(self.now_ms, self.scheduler.call_later, self.fatal.append)
+        self.timers = Timers(self, self.scheduler.call_later, self.fatal.append)
         self.timers.start()
         self.seen: list[tuple[int, object]] = []
 
@@ -55,7 +55,7 @@ def test_each_is_looked_at_when_it_is_due(harness: Harness) -> None:
 
 
 def test_nothing_is_looked_at_before_the_start(harness: Harness) -> None:
-    timers = Timers(harness.clock.now_ms, harness.scheduler.call_later, harness.fatal.append)
+    timers = Timers(harness.clock, harness.scheduler.call_later, harness.fatal.append)
     timers.wake("a", 10, harness.look)
     harness.advance(20)
     assert (harness.seen, harness.scheduler.timer_count) == ([], 0)

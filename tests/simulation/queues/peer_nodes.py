@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from fluffle.broker.cluster.common_time import CommonTime
 from fluffle.broker.cluster.membership import MetadataMembership
 from fluffle.broker.cluster.metadata_group import ReplicatedMetadata
-from fluffle.broker.cluster.ports import METADATA_GROUP
+from fluffle.broker.cluster.ports import METADATA_GROUP, FrameSender
 from fluffle.broker.cluster.queues.session_router import SessionRouter
+from fluffle.broker.cluster.storage_progress import StorageProgress
 from fluffle.broker.metadata.nodes import NodeRegistry
 from fluffle.raft.config import Configuration, NodeId
 from tests.simulation.process import Process
@@ -23,12 +24,12 @@ class PeerNodes:
         metadata: ReplicatedMetadata,
         registry: NodeRegistry,
         *,
-        send: Callable[[NodeId, bytes], None],
+        sender: FrameSender,
         soon: Callable[[Callable[[], None]], object],
         hang_up: Callable[[NodeId], None],
-        may_begin_as: Callable[[int], bool],
+        progress: StorageProgress,
     ) -> None:
-        """`send`: to the `MetadataMembership` of another node.  `hang_up`: a link is gone."""
+        """`sender`: to the `MetadataMembership` of another node.  `hang_up`: a link is gone."""
         self._process = process
         self._registry = registry
         self._soon = soon
@@ -38,7 +39,7 @@ class PeerNodes:
         self.has_entered = False
         """Until then what is applied may be old, and nobody is forgotten."""
         self.membership = MetadataMembership(
-            process.host, metadata, registry, send, _raise, may_begin_as=may_begin_as
+            process.host, metadata, registry, sender, _raise, progress
         )
         self.router: SessionRouter
         self.day: CommonTime

@@ -117,7 +117,7 @@ class QueueNode:
         self.defining = DefinitionRequests(self.catalogue, self.metadata, self.applied_barrier)
         self.absent = AbsentNodes(process.node, clock.now_ms, self.is_not_running)
         send = partial(self._send, FrameKind.PEER_VIEW)
-        self.peer_views = PeerViews(self.absent, send, self.call_later)
+        self.peer_views = PeerViews(self.absent, send, self)
         self.progress = self._made_progress()
         self.connections = NodeConnections(self)
         self.view = SimulatedClusterView(self, queue_cluster)
@@ -149,7 +149,7 @@ class QueueNode:
         )  # fmt: skip
 
     def _made_timing(self) -> QueueTiming:
-        timers = Timers(self.clock.now_ms, self.call_later, raise_it)
+        timers = Timers(self.clock, self.call_later, raise_it)
         timers.start()
         return QueueTiming(timers, self._delete_disused)
 
@@ -213,10 +213,10 @@ class QueueNode:
             self.process,
             self.metadata,
             self.catalogue.nodes,
-            send=partial(self._send, FrameKind.MEMBERSHIP),
+            sender=self._sender(FrameKind.MEMBERSHIP),
             soon=partial(self.call_later, 0.0),
             hang_up=self._hang_up,
-            may_begin_as=self.progress.may_begin_as,
+            progress=self.progress,
         )
         peer_nodes.router, peer_nodes.day = self.router, self.day
         return peer_nodes

@@ -43,13 +43,16 @@ class Scene:
         """Entries of queue 1 that can be read all the same."""
         self.is_hot = False
         self.looks = 0
-        host: Any = self
+        members: Any = self
+        self.host = self
         self.told: list[tuple[int, int, str]] = []
-        self.slimming = LogCompaction(
-            lambda: host,
-            lambda _seconds, call: self.asked.append(call),
-            lambda queue, index, wrong: self.told.append((queue, index, wrong)),
-        )
+        self.slimming = LogCompaction(members)
+
+    def feed_later(self, _seconds: float, call: Callable[[], None]) -> None:
+        self.asked.append(call)
+
+    def entry_rejected(self, queue: int, index: int, wrong: str) -> None:
+        self.told.append((queue, index, wrong))
 
     def rewrite(self, queue: int, index: int, _make: object) -> bool:
         if queue == 1 and self.wrong is not None and index not in self.fit:

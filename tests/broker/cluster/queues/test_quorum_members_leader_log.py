@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 
 import pytest
 
 from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
 from fluffle.broker.cluster.queues.ports import KnownLeader
-from fluffle.broker.cluster.queues.quorum_members import LINES_MAX, LeaderLog
+from fluffle.broker.cluster.queues.quorum_members import COLLECT_S, LINES_MAX, LeaderLog
+from tests.support.fakes import Scheduler
 
 
 class Scene:
     def __init__(self, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.INFO)
         self._caplog = caplog
-        self._timers: list[Callable[[], None]] = []
+        self._scheduler = Scheduler()
         self.news = LeaderLog(
             lambda queue: {"vhost": "/", "queue": f"q{queue}", "group": queue},
-            lambda _seconds, act: self._timers.append(act),
+            self._scheduler,
         )
 
     def hears(self, queue: int, term: int, leader: str) -> None:
@@ -28,9 +28,7 @@ class Scene:
     def said(self) -> list[tuple[str, dict[str, object]]]:
         """Once the time to collect has passed."""
         self._caplog.clear()
-        timers, self._timers = self._timers, []
-        for act in timers:
-            act()
+        self._scheduler.advance(COLLECT_S)
         return [
             (each.getMessage(), getattr(each, FIELDS_ATTRIBUTE)) for each in self._caplog.records
         ]

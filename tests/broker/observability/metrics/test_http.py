@@ -32,9 +32,7 @@ class Visit:
     def __init__(self) -> None:
         self.scheduler = Scheduler()
         turn = Turn(self.scheduler.call_soon)
-        self.background_tasks = BackgroundTasks(
-            self.scheduler.call_soon, turn, commits_in_memory(turn), raise_it
-        )
+        self.background_tasks = BackgroundTasks(turn, commits_in_memory(turn), raise_it)
         self.made = 0
         """Pieces."""
         self.open: dict[HttpConnection, None] = {}
