@@ -169,7 +169,8 @@ class Turn:
         self._scheduled = False
         if self._queues or self._is_commit_due or self._is_consensus_due:
             self._schedule()
-        self._flush()
+        if self._outputs:
+            self._flush()
         if self.watchers:
             self._call_watchers()
 
