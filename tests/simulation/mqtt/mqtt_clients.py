@@ -81,6 +81,9 @@ class Clients:
         ]  # fmt: skip
         self.group: Group | None = None
         self.will_clients: list[ClientWithWill] = []
+        self.qos0_subscribers: list[SubscriberOfQos0] = []
+        self.served_of_qos0 = 0
+        """Number of the first message of QoS 0 that is published when all is well again."""
         self._workload: Workload
 
     def add_others(self, share: float) -> None:
@@ -94,9 +97,10 @@ class Clients:
             self.will_clients = watcher.others
             self.members += watcher, *watcher.others
         if chance.random() < share:
+            self.qos0_subscribers.append(SubscriberOfQos0(self))
             publisher = PublisherOfQos0(self)
             self.publishers.append(publisher)
-            self.members += publisher, SubscriberOfQos0(self)
+            self.members += publisher, *self.qos0_subscribers
         if chance.random() < share:
             self.members += (CleanSubscriber(self, chance.choice((1, 2))),)
 
@@ -208,6 +212,7 @@ class Clients:
             self.is_over = True
             for each in (*self.publishers, self.retaining):
                 self._served[each.name] = len(each.acknowledged)
+            self.served_of_qos0 = self.publishers[-1].next_number
         if not self.has_ended:
             member.look()
             self._look_later(member)

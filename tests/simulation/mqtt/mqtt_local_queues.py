@@ -11,9 +11,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fluffle.broker.protocols.mqtt.topics import subscription_queue
+from fluffle.protocol.mqtt.events import Publishes
 from fluffle.protocol.mqtt.packets import Publish
 from tests.simulation.facts import Violation
-from tests.simulation.mqtt.mqtt_members import SimulatedPublisher, SimulatedSubscriber
+from tests.simulation.mqtt.mqtt_members import SimulatedPublisher, SimulatedSubscriber, number_of
 
 if TYPE_CHECKING:
     from tests.simulation.mqtt.mqtt_clients import Clients
@@ -31,30 +32,29 @@ class PublisherOfQos0(SimulatedPublisher):
 
     def go_on(self) -> None:
         clients = self.node
-        if not clients.is_over and clients.wants_message():
+        is_wanted = not all(each.is_done for each in clients.qos0_subscribers)
+        if (clients.is_over and is_wanted) or (not clients.is_over and clients.wants_message()):
             number = self.next_number
             self.next_number += 1
             self.send(Publish(self.topic_of(number), self.payload_of(number)))
 
 
 class SubscriberOfQos0(SimulatedSubscriber):
-    """Subscriber of QoS 0 with a session that lasts.
-
-    It need not be sent anything in the end: with seeds 1 and 2 it is sent nothing any more, which
-    is not explained yet.
-    """
+    """Subscriber of QoS 0 with a session that lasts."""
 
     def __init__(self, clients: Clients) -> None:
         super().__init__(clients, "s0", "+", 0)
         self._home: tuple[str, int] | None = None
         """Node of its queue, and the file that it had on its disk."""
+        self._has_heard = False
+        """True if it was sent a message since all is well again."""
 
     @property
     def is_done(self) -> bool:
-        return self.is_subscribed and not self.held
+        return self.is_subscribed and not self.held and self._has_heard
 
     def lacking(self) -> list[str]:
-        return []
+        return [] if self._has_heard else ["any message of QoS 0"]
 
     def subscribed(self) -> None:
         super().subscribed()
@@ -71,6 +71,12 @@ class SubscriberOfQos0(SimulatedSubscriber):
         if home is None or self.node.disk_of(home[0]) != home[1]:
             self.may_be_lost = True
         super().let_in(present=present)
+
+    def take(self, packet: Publishes, payload: bytes) -> None:
+        super().take(packet, payload)
+        sender = payload.partition(b"/")[0]
+        if self.node.is_over and sender == b"p0" and number_of(payload) >= self.node.served_of_qos0:
+            self._has_heard = True
 
 
 class CleanSubscriber(SimulatedSubscriber):
