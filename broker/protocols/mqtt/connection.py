@@ -27,6 +27,7 @@ from fluffle.broker.core.pending_requests import WHOLE_CONNECTION
 from fluffle.broker.core.session import REMEMBERED_WHEN_SHORT_MAX, Session
 from fluffle.broker.core.socket_connection import SocketConnection
 from fluffle.broker.metadata.metadata import ignore_done
+from fluffle.broker.process.encryption import certified_name
 from fluffle.broker.protocols.mqtt.annotations import client_mark
 from fluffle.broker.protocols.mqtt.authentication import Authentication
 from fluffle.broker.protocols.mqtt.channel import Channel
@@ -514,7 +515,7 @@ class Connection(SocketConnection[Event]):
         return {
             "client_id": channel.state.client_id,
             "user_property": [list(pair) for pair in self.user_properties],
-            "ssl_login_name": "none",
+            "ssl_login_name": self._certified_name or "none",
             "clean_sess": not channel.state.is_lasting,
             "will_msg": "undefined" if will is None else will.topic.decode(),
             "exchange": self.server.config.exchange,
@@ -522,6 +523,13 @@ class Connection(SocketConnection[Event]):
             "messages_unconfirmed": channel.confirms.open_count if channel.confirms else 0,
             "messages_unacknowledged": len(channel.unacked),
         }
+
+    @property
+    def _certified_name(self) -> str:
+        """The user that its certificate stands for, whether or not it has logged in by that."""
+        if not self.certificate:
+            return ""
+        return certified_name(self.certificate, self.services.certificate_login)
 
     @property
     def state(self) -> str:

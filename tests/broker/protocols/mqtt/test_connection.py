@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from fluffle.broker.access.users import Permission, User
 from fluffle.broker.base.errors import ConnectionForced, NodeStops
 from fluffle.broker.config.config import Config, ListenAddress, MqttConfig
 from fluffle.broker.core.session import REMEMBERED_WHEN_SHORT_MAX
@@ -21,11 +22,14 @@ from fluffle.protocol.mqtt.packets import (
     Pingreq,
     Pingresp,
     Publish,
+    Subscribe,
+    Will,
     encode,
 )
 from fluffle.protocol.mqtt.properties import Properties, PropertyId
 from tests.support.deadlines import DEADLINE_S
 from tests.support.mqtt_edge import MqttClient, MqttEdge
+from tests.support.mqtt_restarts import RestartedMqtt
 from tests.support.mqtt_socket import MqttSocket, MqttSocketClosed
 
 LEVEL_6 = b"\x10\x0d\x00\x04MQTT\x06\x02\x00\x00\x00\x01c"
@@ -305,3 +309,46 @@ def test_who_takes_no_packet_that_large_hears_of_no_other_server() -> None:
         ReasonCode.SERVER_SHUTTING_DOWN,
         ReasonCode.USE_ANOTHER_SERVER,
     ]
+
+
+@pytest.mark.parametrize("cert_login", [False, True])
+def test_a_connection_shows_the_name_of_its_certificate(cert_login: bool) -> None:
+    """RabbitMQ's `ssl_login_name`, whether the client logs in by its certificate or not."""
+    mqtt = MqttEdge(MqttConfig(cert_login=cert_login))
+    mqtt.edge.editor.put_user(User("CN=meter", None))
+    mqtt.edge.editor.put_permission("CN=meter", "/", Permission(".*", ".*", ".*"))
+    client = mqtt.accept(MQTT_5)
+    client.connection.certificate = {"subject": ((("commonName", "meter"),),)}
+    user, password = (None, None) if cert_login else ("guest", b"guest")
+    client.send(Connect(MQTT_5, "c", user=user, password=password))
+    assert client.expect(Connack).code is ReasonCode.SUCCESS
+    row = client.connection.protocol_row
+    assert row["ssl_login_name"] == "CN=meter"
+    assert mqtt.connect("d").connection.protocol_row["ssl_login_name"] == "none"
+
+
+def test_a_connection_shows_what_rabbitmq_lists_of_it() -> None:
+    mqtt = MqttEdge(MqttConfig(prefetch=7))
+    will = Will(b"gone/c", b"bye")
+    client = mqtt.accept(MQTT_5)
+    told = Properties(user=[("site", "cellar"), ("site", "attic")])
+    client.send(Connect(MQTT_5, "c", user="guest", password=b"guest", will=will, properties=told))
+    client.expect(Connack)
+    client.subscribe("a", options=1)
+    client.publish("a", qos=1)
+    client.publish("a", qos=0)
+    row = client.connection.protocol_row
+    assert row["user_property"] == [["site", "cellar"], ["site", "attic"]]
+    assert (row["prefetch"], row["will_msg"]) == (7, "gone/c")
+    assert (row["messages_unconfirmed"], row["messages_unacknowledged"]) == (0, 1)
+
+
+def test_a_connection_shows_how_many_of_its_messages_are_not_safe_yet() -> None:
+    node = RestartedMqtt()
+    client = node.connect("c", expiry_s=60)
+    client.send(Subscribe(1, [("a", 1)]))
+    node.settle()
+    client.publish("a", qos=1)
+    assert client.connection.protocol_row["messages_unconfirmed"] == 1
+    node.settle()
+    assert client.connection.protocol_row["messages_unconfirmed"] == 0
