@@ -176,6 +176,21 @@ def test_who_may_not_publish_is_disconnected_where_that_is_wanted() -> None:
     assert client.packets() == [Disconnect(ReasonCode.NOT_AUTHORIZED)]
 
 
+def test_only_who_cannot_be_told_is_disconnected() -> None:
+    mqtt = MqttEdge(MqttConfig(disconnect_on_unauthorized=True))
+    client, old = mqtt.connect("c"), mqtt.connect("d", MQTT_3_1_1)
+    mqtt.edge.editor.put_permission("guest", "/", Permission("", "", ""))
+    client.publish("a", b"", 1)
+    client.publish("a", b"", 2)
+    refused = ReasonCode.NOT_AUTHORIZED
+    assert client.acks() == [(PUBACK, 1, refused), (PUBREC, 2, refused)]
+    assert client.subscribe("a", "b") == [refused, refused]
+    assert not client.transport.is_lost
+    old.publish("a", b"", 1)
+    assert old.packets() == []
+    assert old.transport.is_lost
+
+
 def test_topics_are_exact_between_clients_of_mqtt() -> None:
     mqtt = MqttEdge()
     subscriber = subscribed(mqtt, "a.b", "+/c", options=0)
