@@ -25,12 +25,9 @@ from fluffle.broker.core.consumer import (
 from fluffle.broker.core.publisher import Publisher
 from fluffle.broker.core.session import Session
 from fluffle.broker.core.settlement import Settlements, Unacked
+from fluffle.broker.protocols.mqtt.delivery_terms import DeliveryTerms
 from fluffle.broker.protocols.mqtt.incoming_publishes import IncomingPublishes
-from fluffle.broker.protocols.mqtt.outgoing_publishes import (
-    DeliveryTerms,
-    OutgoingPublishes,
-    PublishWriter,
-)
+from fluffle.broker.protocols.mqtt.outgoing_publishes import OutgoingPublishes, PublishWriter
 from fluffle.broker.protocols.mqtt.packet_keeper import PacketKeeper, PacketRequests
 from fluffle.broker.protocols.mqtt.prepared_runs import PublishTerms
 from fluffle.broker.protocols.mqtt.publish_runs import LastRun

@@ -33,7 +33,7 @@ from fluffle.broker.protocols.mqtt.authentication import Authentication
 from fluffle.broker.protocols.mqtt.channel import Channel
 from fluffle.broker.protocols.mqtt.connect_methods import Accepted
 from fluffle.broker.protocols.mqtt.conversion import is_text
-from fluffle.broker.protocols.mqtt.outgoing_publishes import DeliveryTerms
+from fluffle.broker.protocols.mqtt.delivery_terms import DeliveryTerms
 from fluffle.broker.protocols.mqtt.prepared_runs import PublishTerms
 from fluffle.broker.protocols.mqtt.reasons import code_of
 from fluffle.broker.protocols.mqtt.server import TRAFFIC_LABELS

@@ -12,7 +12,7 @@ to its PUBCOMP, and so does its place in the window of the client.  A hot file.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -21,6 +21,11 @@ from fluffle.broker.base.traffic import ClientDrop, Deliveries
 from fluffle.broker.core.output_buffer import BURST_BYTES, burst_bytes
 from fluffle.broker.core.settlement import Stretch
 from fluffle.broker.protocols.mqtt.conversion import expiry_property, with_identifiers
+from fluffle.broker.protocols.mqtt.delivery_terms import (
+    PACKET_OVERHEAD_BYTES,
+    DeliveryTerms,
+    publish_bytes,
+)
 from fluffle.broker.protocols.mqtt.packet_keeper import NotedPackets
 from fluffle.broker.protocols.mqtt.publish_runs import (
     FORMS_MAX,
@@ -31,7 +36,7 @@ from fluffle.broker.protocols.mqtt.publish_runs import (
     Variant,
 )
 from fluffle.broker.protocols.mqtt.session_state import DirectMessage, SentBefore
-from fluffle.broker.protocols.mqtt.topic_aliases import PACKET_OVERHEAD_BYTES, TopicAliases
+from fluffle.broker.protocols.mqtt.topic_aliases import TopicAliases
 from fluffle.broker.protocols.mqtt.topics import is_reserved, is_shared
 from fluffle.broker.queues.deduplication import spans_of
 from fluffle.broker.queues.queue_api import Consumer, DeliveryBatch, Outcome
@@ -54,7 +59,6 @@ REMEMBERED_BYTES_MAX = 512
 """Longer forms are found each time: properties that long are seldom those of the next message."""
 
 ACKED = Outcome.ACKED
-
 
 RETURNED_AFTER_MS = 120_000
 """Time by which messages of a node that cannot be reached are back in their queue: see
@@ -103,20 +107,6 @@ class DeliveryChannel(Protocol):
 
     def give_up(self, error: Exception) -> None:
         """Close the connection for an error of the broker's own that concerns it alone."""
-
-
-class DeliveryTerms(NamedTuple):
-    """Terms on which a client is given messages."""
-
-    version: int
-    client: bytes
-    """Its mark in annotations."""
-    packet_bytes_max: int
-    """Largest packet that the client takes; 0 is no limit."""
-    now_ms: Callable[[], int]
-    """The time of queues: that of day, in UTC."""
-    aliases_max: int = 0
-    """How many topic aliases it takes."""
 
 
 class SentPublish(NamedTuple):
@@ -202,8 +192,15 @@ class OutgoingPublishes:
 
     def _is_too_large(self, message: DirectMessage) -> bool:
         """True if the client does not take a packet of that size."""
-        size_bytes = len(message.topic) + len(message.properties) + len(message.payload)
-        return 0 < self.terms.packet_bytes_max < size_bytes + PACKET_OVERHEAD_BYTES
+        if not self.terms.packet_bytes_max:
+            return False
+        topic, properties = message.topic, message.properties
+        if message.expires_at_ms:
+            properties = expiry_property(1) + properties
+        if self.aliases is not None:
+            topic, properties = self.aliases.known(topic, properties)
+        size_bytes = publish_bytes(topic, properties, len(message.payload), message.qos)
+        return self.terms.packet_bytes_max < size_bytes
 
     def _let_go(self, packet_ids: Sequence[int]) -> None:
         """Have the client forget packets of QoS 2 that it may have had, and is not sent again."""
@@ -217,9 +214,10 @@ class OutgoingPublishes:
 
     def send(self, message: DirectMessage) -> None:
         """Send a message that comes from no queue, unless it is too large for the client."""
-        if self._is_too_large(message):
-            return
         traffic = self._channel.session.traffic
+        if self._is_too_large(message):
+            traffic.dropped[ClientDrop.PACKET_TOO_LARGE] += 1
+            return
         traffic.past_queues += 1
         traffic.sent_bytes += len(message.payload)
         packet_id = 0
@@ -260,7 +258,9 @@ class OutgoingPublishes:
             left_ms = max(1, message.expires_at_ms - self.terms.now_ms())
             properties = expiry_property(left_ms) + properties
         if self.aliases is not None:
-            topic, properties = self.aliases.apply(topic, properties, len(message.payload))
+            topic, properties = self.aliases.apply(
+                topic, properties, len(message.payload), message.qos
+            )
         build_publishes(
             output.pieces,
             topic,
@@ -637,14 +637,13 @@ class PublishWriter:
         interceptors = channel.session.interceptors
         if interceptors is not None and interceptors.outgoing is not None:
             contents = interceptors.outgoing.intercepted(contents)
-        no_ack = delivery_batch.holder.no_ack
         finished: list[int] = []
         self._unsent_count = 0
         for group in self._last_run.split(delivery_batch.origins, contents):
             key = group.origin, group.raw
             form = self._forms.get(key) or self._find_form(*key)
             settled = self._send_alike(delivery_batch, form, group)
-            if settled and not no_ack:
+            if settled and not delivery_batch.holder.no_ack:
                 finished += settled
         channel.output.sent(burst_bytes(delivery_batch))
         self._count(delivery_batch)
@@ -699,7 +698,7 @@ class PublishWriter:
     ) -> list[int]:
         """Send messages one by one, for they differ in more than their payloads."""
         terms, output = self._outgoing.terms, self._channel.output
-        noted = self._outgoing.noted
+        noted, limit_bytes = self._outgoing.noted, terms.packet_bytes_max
         aliases = self._aliases_for(2 if delivery_batch.redelivered else form.qos)
         finished: list[int] = []
         queue = delivery_batch.holder.queue.name
@@ -712,18 +711,20 @@ class PublishWriter:
             if form.expiry_ms >= 0:
                 left_ms = self._left_ms(delivery_batch, form, index)
                 properties = expiry_property(left_ms) + properties
-            size_bytes = len(form.topic) + len(properties) + len(payload)
-            if 0 < terms.packet_bytes_max < size_bytes + PACKET_OVERHEAD_BYTES:
+            state, sequence = self._outgoing.state, delivery_batch.sequences[index]
+            is_again = delivery_batch.redelivered and state.may_have_had(queue, sequence)
+            topic, sent_qos = form.topic, form.qos or int(is_again)
+            if aliases is not None:
+                topic, properties = aliases.apply(topic, properties, len(payload), sent_qos)
+            size_bytes = len(topic) + len(properties) + len(payload)
+            if 0 < limit_bytes < size_bytes + PACKET_OVERHEAD_BYTES and limit_bytes < (
+                publish_bytes(topic, properties, len(payload), sent_qos)
+            ):
                 finished.append(index)  # as if it had been sent: S5 3.1.2.11.4
                 self._unsent_count += 1
                 self._traffic.dropped[ClientDrop.PACKET_TOO_LARGE] += 1
                 continue
             self._traffic.sent_bytes += len(payload)
-            topic = form.topic
-            if aliases is not None:
-                topic, properties = aliases.apply(topic, properties, len(payload))
-            state, sequence = self._outgoing.state, delivery_batch.sequences[index]
-            is_again = delivery_batch.redelivered and state.may_have_had(queue, sequence)
             one = range(index, index + 1)
             packet_ids, qos = self._outgoing.number(delivery_batch, one, form.qos)
             if self._shared_filter and qos == 2:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fluffle.broker.protocols.mqtt.delivery_terms import publish_bytes
 from fluffle.protocol.mqtt.properties import Properties, PropertyId, encode_properties
 
 if TYPE_CHECKING:
     from fluffle.broker.protocols.mqtt.publish_runs import Form
-
-PACKET_OVERHEAD_BYTES = 13
-"""Octets of a PUBLISH beside topic, properties and payload: at most so many."""
 
 ALIAS_BYTES = 3
 ALIASED_TOPIC_BYTES_MIN = 2 * ALIAS_BYTES + 1
@@ -48,17 +46,23 @@ class TopicAliases:
             return form
         return form._replace(topic=b"", properties=alias + form.properties)
 
-    def apply(self, topic: bytes, properties: bytes, payload_bytes: int) -> tuple[bytes, bytes]:
+    def known(self, topic: bytes, properties: bytes) -> tuple[bytes, bytes]:
+        """Return the topic and the properties of a message, with the alias that the topic has."""
+        alias = self._properties.get(topic)
+        return (topic, properties) if alias is None else (b"", alias + properties)
+
+    def apply(
+        self, topic: bytes, properties: bytes, payload_bytes: int, qos: int
+    ) -> tuple[bytes, bytes]:
         """Return the topic and the properties with which a message is sent, which gives its topic
         an alias, if it may have one and there is room for both."""
-        alias = self._properties.get(topic)
-        if alias is not None:
-            return b"", alias + properties
-        size_bytes = len(topic) + len(properties) + payload_bytes + PACKET_OVERHEAD_BYTES
-        has_room = not 0 < self._packet_bytes_max < size_bytes + ALIAS_BYTES
-        if not has_room or not self._may_have(topic):
-            return topic, properties
+        if self.is_told(topic):
+            return self.known(topic, properties)
         number = len(self._properties) + 1
         alias = encode_properties(Properties({PropertyId.TOPIC_ALIAS: number}))
+        both = alias + properties
+        size_bytes = publish_bytes(topic, both, payload_bytes, qos)
+        if 0 < self._packet_bytes_max < size_bytes:
+            return topic, properties
         self._properties[topic] = alias
-        return topic, alias + properties
+        return topic, both

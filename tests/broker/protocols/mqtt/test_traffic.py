@@ -78,6 +78,18 @@ def test_what_is_too_large_for_its_client_is_dropped_and_said() -> None:
     assert traffic.from_queues.delivered == 0
 
 
+def test_a_retained_message_that_is_too_large_for_its_client_is_dropped_and_said() -> None:
+    mqtt = MqttEdge()
+    mqtt.connect("p").publish("a", b"x" * 200, qos=1, retain=True)
+    client = mqtt.accept(5)
+    limit = Properties({PropertyId.MAXIMUM_PACKET_SIZE: 100})
+    client.send(Connect(5, "c", user="guest", password=b"guest", properties=limit))
+    client.packets()
+    client.subscribe("a", options=1)
+    assert client.messages() == []
+    assert of(mqtt, 5).dropped[ClientDrop.PACKET_TOO_LARGE] == 1
+
+
 def unanswerable(mqtt: MqttEdge) -> MqttClient:
     """A client without the right to publish, that is not ended for it and cannot be told."""
     client = mqtt.connect("c", 4)
