@@ -15,6 +15,7 @@ come; the node that orders the changes then removes it.
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -25,6 +26,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from fluffle.broker.base.callbacks import call_listener
 from fluffle.broker.base.errors import BrokerError, NotFound, PreconditionFailed
+from fluffle.broker.base.limited_log import LimitedLog
 from fluffle.broker.base.message import NEVER_EXPIRES_MS, RetainedMessage
 from fluffle.broker.base.traffic import ClientDrop
 from fluffle.broker.metadata.change import NOTHING, Change, CountLimit, Fact, Kind
@@ -69,6 +71,8 @@ Done: TypeAlias = Callable[[], None]
 MakeTopic: TypeAlias = Callable[[str], str | None]
 """The topic of a routing key; None if it is none that is retained."""
 Failed: TypeAlias = Callable[[BrokerError], None]
+
+logger = logging.getLogger(__name__)
 
 
 class RetainedLimitReached(PreconditionFailed):
@@ -153,6 +157,7 @@ class RetainedStore:
         self.blocked_publishers: list[BlockedPublisher] = []
         """Publishers that wait for room themselves."""
         self._is_sending = False
+        self._log = LimitedLog(logger, runtime.clock)
         catalogue.retained_listeners.append(self._expire_in_time)
         for vhost in catalogue.vhosts.values():
             self._expire_in_time(vhost.retained)
@@ -207,7 +212,10 @@ class RetainedStore:
 
     def _answer(self, requests: list[RetainRequest]) -> None:
         """Answer requests that have been decided, and let publishers go on that wait."""
-        answer_all(requests)
+        for request in requests:
+            if isinstance(request.error, RetainedLimitReached):
+                self._log.warn("retained_limit_reached", vhost=request.vhost)
+            request.answer()
         if not self.is_full:
             targets, self.full_targets = self.full_targets, []
             for target in targets:
@@ -360,11 +368,6 @@ class PendingInVhost:
 
     def flush(self) -> dict[str, RetainedMessage]:
         return self._store.unapplied(self._vhost)
-
-
-def answer_all(requests: Iterable[RetainRequest]) -> None:
-    for request in requests:
-        request.answer()
 
 
 # Decisions

@@ -21,7 +21,7 @@ from typing import NamedTuple, Protocol
 
 from fluffle.broker.base.clock import Clock
 from fluffle.broker.base.delayed_queues import is_delayed_queue
-from fluffle.broker.base.logs import event
+from fluffle.broker.base.limited_log import LimitedLog
 from fluffle.broker.base.message import Origin
 from fluffle.broker.base.traffic import DISABLED, Deaths, DropReason
 from fluffle.broker.metadata.metadata import LOCAL_READ_BARRIER, ReadBarrier
@@ -57,11 +57,6 @@ PATIENCE_MS = 10_000
 it is one that takes nothing after this."""
 PAUSE_MS = 1_000
 """Time after which a full queue is tried again."""
-
-NOTED_MAX = 1000
-"""Most events remembered as logged; beyond, all are forgotten."""
-NOTED_MS = 600_000
-"""Time after which an ongoing fault is logged again."""
 
 logger = logging.getLogger(__name__)
 
@@ -136,8 +131,7 @@ class DeadLetters:
         oldest may lead to another that does."""
         self._full: dict[tuple[str, str], tuple[int, int]] = {}
         """Full queues by virtual host and name: since when, and when last tried."""
-        self._noted: dict[tuple[str, str, str, str], int] = {}
-        """Times of the events logged."""
+        self._log = LimitedLog(logger, clock)
         self._stranded: dict[Callable[[], None], None] = {}
         """Callbacks for when messages may arrive that could not."""
 
@@ -191,7 +185,9 @@ class DeadLetters:
                 continue
             pending.finish()
             if pending.leads_nowhere and kind.drop_event is None:
-                self._note(kind.stuck_event, DropReason.NO_ROUTE, vhost_name, queue)
+                self._log.warn(
+                    kind.stuck_event, reason=DropReason.NO_ROUTE, vhost=vhost_name, queues=queue
+                )
             if pending.is_refused:
                 self._stranded[dead.hasten] = None
 
@@ -217,7 +213,7 @@ class DeadLetters:
 
     def _let_go(self, pending: PendingDeadLetter, what: str, vhost: str, queue: str) -> None:
         self._deaths.dropped[DropReason.NO_ROUTE] += 1
-        self._note(what, DropReason.NO_ROUTE, vhost, queue)
+        self._log.warn(what, reason=DropReason.NO_ROUTE, vhost=vhost, queues=queue)
         pending.let_go()
 
     def hasten(self) -> None:
@@ -323,7 +319,7 @@ class DeadLetters:
         for pending in parcels[start:stop]:
             kind.deaths.confirmed += pending.known(identity_of(target), is_accepted=is_accepted)
         if not is_accepted:
-            self._note(kind.stuck_event, why, group.vhost, target.name)
+            self._log.warn(kind.stuck_event, reason=why, vhost=group.vhost, queues=target.name)
 
     def _on_outcome(
         self,
@@ -355,18 +351,7 @@ class DeadLetters:
         """Count messages that are dropped; logged now and then for a queue, or for a cycle of
         queues."""
         self._deaths.dropped[why] += count
-        self._note("dead_letters_dropped", why, vhost, queues)
-
-    def _note(self, what: str, why: str, vhost: str, queues: str) -> None:
-        """Log it, unless it was not long ago."""
-        now_ms, key = self._clock.now_ms(), (what, why, vhost, queues)
-        noted_ms = self._noted.get(key)
-        if noted_ms is not None and now_ms - noted_ms < NOTED_MS:
-            return
-        if len(self._noted) >= NOTED_MAX:
-            self._noted.clear()
-        self._noted[key] = now_ms
-        event(logger, logging.WARNING, what, reason=why, vhost=vhost, queues=queues)
+        self._log.warn("dead_letters_dropped", reason=why, vhost=vhost, queues=queues)
 
 
 def put_on_record(parcels: list[PendingDeadLetter], target: QueueTarget) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from fluffle.broker.base.client_session import ClientSession
 from fluffle.broker.base.errors import BrokerError
+from fluffle.broker.base.limited_log import INTERVAL_MS
 from fluffle.broker.base.message import NEVER_EXPIRES_MS, RetainedMessage
 from fluffle.broker.config.config import ListenAddress
 from fluffle.broker.definitions.changes import dismantling, doom
@@ -184,6 +185,21 @@ def test_a_new_topic_finds_no_room_and_an_old_one_does() -> None:
         "a", "a", "b", "b", "c", "d", "d: RetainedLimitReached",
     ]  # fmt: skip
     assert contents(node.topics) == {"a": b"2", "c": b"1", "d": b"3"}
+
+
+def test_a_virtual_host_without_room_is_logged_now_and_then(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    node = LoneNode()
+    for topic in "abcdef":
+        node.publisher.put(topic, b"1")
+    node.settle()
+    assert caplog.messages == ["retained_limit_reached"]
+    assert caplog.records[0].levelname == "WARNING"
+    node.advance(INTERVAL_MS)
+    node.publisher.put("g", b"1")
+    node.settle()
+    assert caplog.messages == ["retained_limit_reached"] * 2
 
 
 def test_a_topic_that_is_too_large_is_not_retained() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from fluffle.broker.base.limited_log import INTERVAL_MS
 from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
 from fluffle.broker.base.message import MessageAnnotations
 from fluffle.broker.base.traffic import DISABLED, Deaths, DropReason
@@ -25,7 +26,7 @@ from fluffle.broker.queues.queue_api import Consumer, DeliveryBatch, Outcome, Sh
 from fluffle.broker.queues.settings import DeadLetterStrategy, QueueSettings
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import ExchangeSpec
-from fluffle.broker.transfer.dead_letters import NOTED_MS, DeadLetters
+from fluffle.broker.transfer.dead_letters import DeadLetters
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.deaths import DeathReason, deaths_of
 from fluffle.protocol.properties import (
@@ -223,7 +224,7 @@ def test_what_the_other_queue_refuses_is_counted_and_logged_now_and_then(
         die_into(fate)
         assert place.dropped[DropReason.REFUSED] == gone
     assert caplog.messages.count("dead_letters_dropped") == 1
-    place.clock.advance(NOTED_MS)
+    place.clock.advance(INTERVAL_MS)
     die_into(EnqueueResult.REJECTED)
     assert caplog.messages.count("dead_letters_dropped") == 2
     fields = getattr(caplog.records[-1], FIELDS_ATTRIBUTE)

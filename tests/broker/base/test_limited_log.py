@@ -1,0 +1,31 @@
+"""Warnings that may come all the time: each is written now and then."""
+
+import logging
+
+import pytest
+
+from fluffle.broker.base.limited_log import INTERVAL_MS, REMEMBERED_MAX, LimitedLog
+from tests.support.manual_clock import ManualClock
+
+logger = logging.getLogger(__name__)
+
+
+def test_the_same_warning_is_written_once_in_an_interval(caplog: pytest.LogCaptureFixture) -> None:
+    clock = ManualClock()
+    log = LimitedLog(logger, clock)
+    for vhost in ("/", "house", "/"):
+        log.warn("full", vhost=vhost)
+    assert caplog.messages == ["full", "full"]
+    clock.advance(INTERVAL_MS - 1)
+    log.warn("full", vhost="/")
+    assert len(caplog.messages) == 2
+    clock.advance(1)
+    log.warn("full", vhost="/")
+    assert len(caplog.messages) == 3
+
+
+def test_not_all_warnings_are_remembered_for_ever() -> None:
+    log = LimitedLog(logger, ManualClock())
+    for number in range(REMEMBERED_MAX + 1):
+        log.warn("full", number=number)
+    assert len(log._logged_ms) == 1
