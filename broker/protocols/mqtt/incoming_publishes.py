@@ -88,8 +88,8 @@ class Unanswered:
         self.waits = 0
         """Number of other events awaited: that it is retained, that its packets are noted."""
         self.refused: Mapping[int, ReasonCode] = NONE_REFUSED
-        """Reason codes of packets that are refused, of what was not published under numbers of the
-        client."""
+        """Reason codes of packets that are refused, beside those that a queue refuses by the
+        numbers of the client."""
 
 
 class NotedRun:
@@ -510,7 +510,8 @@ class IncomingPublishes:
         if unanswered is None:
             return
         unanswered.waits -= 1
-        unanswered.code = code or unanswered.code
+        if code is not None:  # all others are in their queues, and that is all
+            unanswered.refused = {unanswered.packet_ids[-1]: code}
         self._answer()
 
     def code_of_unretained(self, error: BrokerError) -> ReasonCode | None:
@@ -600,15 +601,13 @@ class IncomingPublishes:
         refused = run.refused
         if run.first and self._refused:
             numbers = range(run.first, run.first + len(packet_ids))
-            refused = {
-                packet_id: ReasonCode.QUOTA_EXCEEDED
-                for number, packet_id in zip(numbers, packet_ids, strict=True)
-                if number in self._refused
-            }
+            refused = dict(refused)
+            for number, packet_id in zip(numbers, packet_ids, strict=True):
+                if number in self._refused:
+                    refused[packet_id] = ReasonCode.QUOTA_EXCEEDED
             self._refused.difference_update(numbers)
         if run.first and run.kind is PacketType.PUBREC:
-            is_error = run.code is not None and run.code.is_error
-            self._note_taken(packet_ids, packet_ids if is_error else refused)
+            self._note_taken(packet_ids, refused)
         if self._is_ended:
             return
         code = run.code

@@ -2,10 +2,13 @@
 
 from unittest.mock import patch
 
+import pytest
+
 from fluffle.broker.config.config import MqttConfig
 from fluffle.broker.definitions.retained import RetainedLimits
 from fluffle.broker.protocols.mqtt.outgoing_publishes import OutgoingPublishes
 from fluffle.broker.protocols.mqtt.retained_messages import MESSAGES_AT_ONCE
+from fluffle.protocol.methods import pamqp_table
 from fluffle.protocol.mqtt.codes import MQTT_5, PacketType, ReasonCode
 from fluffle.protocol.mqtt.events import Publishes
 from fluffle.protocol.mqtt.packets import (
@@ -17,6 +20,7 @@ from fluffle.protocol.mqtt.packets import (
     encode,
 )
 from fluffle.protocol.mqtt.properties import decode_properties
+from fluffle.protocol.wire import to_table
 from tests.support.edge import Edge
 from tests.support.metadata import ManualMetadata
 from tests.support.mqtt_edge import MqttClient, MqttEdge
@@ -216,6 +220,45 @@ def test_what_cannot_be_retained_is_answered_and_its_identifier_is_free() -> Non
     old = mqtt.connect("old", 4)
     packet_id = old.publish("a", b"1", 1, retain=True)
     assert old.acks() == [(PacketType.PUBACK, packet_id, ReasonCode.SUCCESS)]
+
+
+@pytest.mark.parametrize(("kind", "qos"), [(PacketType.PUBACK, 1), (PacketType.PUBREC, 2)])
+def test_only_the_message_of_a_run_that_is_not_retained_is_refused(
+    kind: PacketType, qos: int
+) -> None:
+    """The last message of a run is retained; the others are in their queues, and that is all."""
+    mqtt = MqttEdge()
+    live = mqtt.connect("live")
+    live.subscribe("a", options=0)
+    mqtt.edge.services.retained._limits = RetainedLimits(messages_max=0, size_bytes_max=0)
+    client = mqtt.connect("c")
+    payloads = (b"1", b"2", b"3")
+    run = [Publish(b"a", each, qos, retain=True, packet_id=int(each)) for each in payloads]
+    client.send(*run)
+    codes = [ReasonCode.SUCCESS, ReasonCode.SUCCESS, ReasonCode.QUOTA_EXCEEDED]
+    answers = [(kind, packet_id, code) for packet_id, code in enumerate(codes, start=1)]
+    assert client.acks() == answers
+    assert live.messages() == [("a", payload, 0) for payload in payloads]
+    if qos == 2:
+        client.send(*run)
+        assert client.acks() == [answers[0], answers[1], answers[2]]
+        assert live.messages() == [("a", b"3", 0)], "what is refused is new when it comes again"
+
+
+def test_a_run_that_a_queue_refuses_in_part_and_that_is_not_retained_is_refused_for_both() -> None:
+    mqtt = MqttEdge()
+    mqtt.edge.services.retained._limits = RetainedLimits(messages_max=0, size_bytes_max=0)
+    amqp = mqtt.edge.connect()
+    full = to_table({"x-max-length": 1, "x-overflow": "reject-publish"})
+    amqp.declare("full", arguments=pamqp_table(full))
+    amqp.bind("full", "amq.topic", "a")
+    client = mqtt.connect("c")
+    client.send(*(Publish(b"a", b"x", 2, retain=True, packet_id=each) for each in (1, 2, 3)))
+    assert [code for _, _, code in client.acks()] == [
+        ReasonCode.SUCCESS,
+        ReasonCode.QUOTA_EXCEEDED,
+        ReasonCode.QUOTA_EXCEEDED,
+    ]
 
 
 def test_nothing_is_retained_where_that_is_switched_off() -> None:
