@@ -342,15 +342,13 @@ class MqttServer:
         elif state.is_lasting:
             self._begin_waiting(state, user, pending)
         elif pending is None and self.kept(state.key) is None:
-            self._forget(state)
+            self.end_state(state)
         else:
-            delete = partial(self._delete, state, self.kept(state.key))
             with self._together():
-                self.end_state(state)
                 if pending is not None:
-                    self.wills.publish(pending, delete)
-                else:
-                    delete()
+                    self.wills.publish(pending)
+                self.end_state(state)
+                self._delete(state)
 
     @contextmanager
     def _together(self) -> Iterator[None]:
@@ -398,18 +396,8 @@ class MqttServer:
             self.wills.session_resumed(key)
             return
         with self._together():
-            self.wills.session_ended(key, partial(self._will_published, key, kept))
-
-    def _will_published(self, key: SessionKey, kept: ClientSession) -> None:
-        """Have the will of a session on record no more, if the record is what it was."""
-
-        def decide() -> Change:
-            vhost = self.services.vhosts.get(key[0])
-            if vhost is None or self.kept(key) != kept:
-                return NOTHING
-            return keep_session(vhost, key[1], kept._replace(record=encode_record(None)))
-
-        self.services.metadata.ensure(decide)
+            self.wills.session_ended(key)
+            self._keep(state, kept.user, kept.ended_at_ms, encode_record(None))
 
     def _expire_later(self, state: SessionState, seconds: float) -> None:
         """End a session in so many seconds, and not before, if it ends at all."""
@@ -447,16 +435,17 @@ class MqttServer:
         elif state.key not in self.connecting:
             self.sys.expired += 1
             with self._together():
-                self.end_state(state, partial(self._delete, state, self.kept(state.key)))
+                self.end_state(state)
+                self._delete(state)
 
-    def end_state(self, state: SessionState, done: Callable[[], None] = do_nothing) -> None:
-        """Forget a session that has ended, and publish the will that waits; then, as `publish`
-        does, call `done`, which deletes what is defined of it."""
+    def end_state(self, state: SessionState) -> None:
+        """Forget a session that has ended, and publish the will that waits; what is defined of it
+        is deleted elsewhere."""
         self._drop(state)
-        self.wills.session_ended(state.key, done)
+        self.wills.session_ended(state.key)
 
     def _forget(self, state: SessionState) -> None:
-        """Forget a session that is not this node's any more, or that nothing is defined of."""
+        """Forget a session that is not this node's any more."""
         self._drop(state)
         self.wills.session_resumed(state.key)
 
@@ -467,13 +456,12 @@ class MqttServer:
         for delivery_batch, start, stop in held.values():
             delivery_batch.holder.queue.settle(delivery_batch, start, stop, Outcome.LOST)
 
-    def _delete(self, state: SessionState, ended: ClientSession | None) -> None:
-        """Delete what is defined of a session that has ended, if it was this node's.  `ended`: its
-        record.
+    def _delete(self, state: SessionState) -> None:
+        """Delete what is defined of a session that has ended, if it was this node's.
 
         Exclusive queues go with their connections: those that are there are of another."""
         vhost_name, client_id = state.key
-        if ended is None:
+        if self.kept(state.key) is None:
             return
 
         def decide() -> Change:
@@ -482,8 +470,6 @@ class MqttServer:
                 return NOTHING
             if state.key in self.connecting:
                 return NOTHING
-            if vhost.client_sessions.by_client[client_id].number != ended.number:
-                return NOTHING  # it has begun anew meanwhile
             return deletion(vhost, client_id, self.config.exchange)
 
         self.services.metadata_of(ChangedBy(INTERNAL, INTERNAL)).ensure(decide)

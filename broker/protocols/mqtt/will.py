@@ -19,15 +19,14 @@ from fluffle.broker.base.traffic import TrafficLabels
 from fluffle.broker.core.client import Handshake
 from fluffle.broker.core.publisher import Publisher
 from fluffle.broker.core.session import Session
+from fluffle.broker.metadata.metadata import ignore_done
 from fluffle.broker.protocols.mqtt.annotations import client_mark
 from fluffle.broker.protocols.mqtt.prepared_runs import (
-    PreparedRun,
     PublishTerms,
     find_route,
     prepared_run,
     retain,
 )
-from fluffle.broker.runtime.turn import do_nothing
 from fluffle.protocol.mqtt.codes import MQTT_5
 from fluffle.protocol.mqtt.events import Publishes
 from fluffle.protocol.mqtt.packets import Will
@@ -134,13 +133,11 @@ class Wills:
             pending = decode_record(key, kept.record)
         return None if pending is None or not pending.will.delay_s else pending
 
-    def session_ended(self, key: SessionKey, done: Callable[[], None] = do_nothing) -> None:
-        """Publish what waited, if anything did; then call `done`, as `publish` does."""
+    def session_ended(self, key: SessionKey) -> None:
+        """Publish what waited, if anything did."""
         pending = self.session_resumed(key)
         if pending is not None:
-            self.publish(pending, done)
-        else:
-            done()
+            self.publish(pending)
 
     def replaced(self, key: SessionKey, kept: ClientSession, *, is_present: bool) -> None:
         """Publish the will of a session in whose place a client of this node has come, by the
@@ -156,28 +153,22 @@ class Wills:
         if not is_over:
             self.publish(pending)
 
-    def publish(self, pending: PendingWill, done: Callable[[], None] = do_nothing) -> None:
-        """Publish a will now, as far as its user may.
-
-        `done` is called once its queues have the message, or will not; where a node is alone, as
-        soon as it is in them, so that what follows is in one commit with it."""
+    def publish(self, pending: PendingWill) -> None:
+        """Publish a will now, as far as its user may."""
         services, (vhost_name, client_id) = self._services, pending.key
         user, vhost = services.access.users.get(pending.user), services.vhosts.get(vhost_name)
         if user is None or vhost is None:
-            done()
             return
         client = WillClient(pending)
         session = Session(user=user, vhost=vhost, services=services, client=client)
         session.rights.topic_variables["client_id"] = client_id
         terms = PublishTerms(MQTT_5, self._exchange, client_mark(client_id), 1, disconnects=True)
-        is_alone = services.read_barrier.is_complete
-        message_key = b"" if is_alone else pending.message_key
-        outcome = WillOutcome(session, done, is_confirmed=not is_alone)
+        message_key = b"" if services.read_barrier.is_complete else pending.message_key
         turn = services.runtime.turn
         ends_turn = turn.begin()
         try:
             steps = publish_will(
-                *(outcome, self._converter, terms, pending.will, self._retained),
+                *(session, self._converter, terms, pending.will, self._retained),
                 message_key=message_key,
             )
             for _ in steps:
@@ -186,6 +177,10 @@ class Wills:
         finally:
             if ends_turn:
                 turn.end()
+
+
+def ignore_error(_error: BrokerError) -> None:
+    """Ignore the error: a will that was not retained is not reported."""
 
 
 NO_RECORD = b""
@@ -229,57 +224,23 @@ def decode_record(key: SessionKey, record: bytes) -> PendingWill | None:
         return None
 
 
-class WillOutcome:
-    """Outcome of the publish of a will: the `PublishOutcomes` of its publisher."""
+class NoOutcomes:
+    """The `PublishOutcomes` of who waits for none."""
 
-    __slots__ = ("_done", "_waits", "publisher")
-
-    def __init__(self, session: Session, done: Callable[[], None], *, is_confirmed: bool) -> None:
-        """`done` is called when the message is in its queues, and retained if it is to be.
-        `is_confirmed`: whether queues are to say so."""
-        self._done = done
-        self._waits = 1 + is_confirmed
-        """Number of events that it waits for: its routes are found, its queues have answered, it
-        is retained."""
-        self.publisher = Publisher(session, self)
-        if is_confirmed:
-            self.publisher.confirm()
+    __slots__ = ()
 
     def returned(self, routed: RoutedBatch) -> None:
         """No message of MQTT is mandatory."""
 
     def settle(self, confirms: Confirms) -> None:
-        """The queues have answered."""
-        known = confirms.take()
-        if known.accepted or known.refused:
-            self.one_known()
+        """Nothing is confirmed."""
 
-    settle_later = settle
-
-    def retain(self, store: RetainedStore, prepared: PreparedRun) -> None:
-        """Have the message retained."""
-        self._waits += 1
-        retain(store, self.publisher.session, prepared, self.one_known, self._not_retained)
-
-    def _not_retained(self, _error: BrokerError) -> None:
-        """Pass over why: nothing can be told to who has gone."""
-        self.one_known()
-
-    def refused(self) -> None:
-        """The user may not publish it."""
-        self._waits = 1
-        self.one_known()
-
-    def one_known(self) -> None:
-        self._waits -= 1
-        if not self._waits:
-            self.publisher.end()
-            self.publisher.session.end()
-            self._done()
+    def settle_later(self, confirms: Confirms) -> None:
+        """Nothing is confirmed."""
 
 
 def publish_will(
-    outcome: WillOutcome,
+    session: Session,
     converter: MessageConverter,
     terms: PublishTerms,
     will: Will,
@@ -288,7 +249,7 @@ def publish_will(
     message_key: bytes,
 ) -> Steps[None]:
     """Publish a will, under a key if it has one, and end the session that is there for it."""
-    publisher, session = outcome.publisher, outcome.publisher.session
+    publisher = Publisher(session, NoOutcomes())
     try:
         prepared = prepared_run(session, converter, terms, run_of(will))
         annotations = prepared.annotations
@@ -301,6 +262,8 @@ def publish_will(
             annotations=with_key(annotations, message_key) if message_key else annotations,
             is_certain=True,
         )
+        if prepared.retain and retained is not None:
+            retain(retained, session, prepared, ignore_done, ignore_error)
     except BrokerError as error:
         event(
             logger,
@@ -310,12 +273,8 @@ def publish_will(
             topic=will.topic.decode(),
             reason=error.explanation,
         )
-        outcome.refused()
-        return
-    if prepared.retain and retained is not None:
-        outcome.retain(retained, prepared)
-    session.confirm()
-    outcome.one_known()
+    publisher.end()
+    session.end()
 
 
 def run_of(will: Will) -> Publishes:
