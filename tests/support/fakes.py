@@ -86,6 +86,14 @@ class Scheduler:
             self.run()
         self.now_s = until_s
 
+    def fire(self, seconds: float) -> None:
+        """Let time pass before the next turn: what was asked for soon waits behind the timers."""
+        self.now_s += seconds
+        while self._timers and self._timers[0][0] <= self.now_s:
+            _, _, timer = heapq.heappop(self._timers)
+            if timer.act is not None:
+                timer.act()
+
     @property
     def is_busy(self) -> bool:
         """True if there is something to do in the next turn."""

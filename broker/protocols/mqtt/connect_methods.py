@@ -127,6 +127,7 @@ class ConnectRequest:
         "_packet",
         "_server",
         "_vhost_name",
+        "_waiting_will",
         "_will_key",
     )
 
@@ -151,6 +152,8 @@ class ConnectRequest:
         """True if the session is there, and goes on."""
         self._is_checked = False
         """True if the user may have that."""
+        self._waiting_will: PendingWill | None = None
+        """Will that waited for the client, if the session goes on."""
         client.handshake.client_id = self._client_id
 
     def begin(self) -> None:
@@ -486,6 +489,7 @@ class ConnectRequest:
         state.number = 0 if own is None else own.number
         if is_present:
             server.connecting[key] += 1
+            self._waiting_will = server.stop_waiting(key, kept)
             self._restore(session, state, own, restore_subscriptions(server, session, state))
         else:
             self._let_in(session, state)
@@ -504,20 +508,22 @@ class ConnectRequest:
             server.connect_over(key, is_let_in=False)
             self._refuse(ReasonCode.SERVER_UNAVAILABLE, "taken over before it was answered")
             return
-        go_on = partial(self._restore, session, state, own, steps)
-        for _ in () if self._client.is_over else steps:
-            server.services.runtime.turn.act_later(go_on, self._client.give_up)
-            return
+        if not self._client.is_over:
+            go_on = partial(self._restore, session, state, own, steps)
+            for _ in steps:
+                server.services.runtime.turn.act_later(go_on, self._client.give_up)
+                return
         server.connect_over(key, is_let_in=True)
         self._let_in(session, state)
 
     def _let_in(self, session: Session, state: SessionState) -> None:
-        """Let the client in, unless it has gone meanwhile."""
+        """Let the client in, unless it or its user has gone meanwhile: then its session waits
+        again, as it did."""
         server, client, is_present = self._server, self._client, self._is_present
-        if client.is_over:
+        user = session.user.name
+        if client.is_over or self._defined_user(user, session.vhost) is None:
             session.end()
-            waits = server.wills.take(state.key, self._kept) if is_present else None
-            server.detach(state, client, session.user.name, waits)
+            server.detach(state, client, user, self._waiting_will)
             return
         accepted = Accepted(
             self._packet,

@@ -320,6 +320,12 @@ class MqttServer:
 
     # Connections
 
+    def stop_waiting(self, key: SessionKey, kept: ClientSession | None) -> PendingWill | None:
+        """Have a session wait no more, as its client is being let in; return the will that waited.
+        `kept`: its record before."""
+        self._stop_expiry(key)
+        return self.wills.take(key, kept)
+
     def attach(self, state: SessionState, client: ConnectedClient) -> None:
         """A client has connected to its session, which does not expire meanwhile."""
         self.connected[state.key] = client

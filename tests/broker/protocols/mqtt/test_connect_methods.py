@@ -11,6 +11,7 @@ from fluffle.broker.config.config import ListenAddress, MqttConfig
 from fluffle.broker.metadata.change import Kind
 from fluffle.broker.metadata.nodes import NUMBERS_SESSIONS, RegisteredNode
 from fluffle.broker.protocols.mqtt.connect_methods import CHECKED_AT_ONCE
+from fluffle.broker.protocols.mqtt.connection import REFUSED_LOGIN_WAIT_S
 from fluffle.broker.protocols.mqtt.topics import subscription_queue
 from fluffle.broker.vhosts import queue_changes
 from fluffle.protocol.mqtt.codes import MQTT_3_1_1, MQTT_5, ReasonCode
@@ -173,6 +174,78 @@ def interrupted_resumption(turns: int) -> tuple[MqttEdge, MqttClient]:
     for _ in range(turns):
         mqtt.edge.scheduler.turn()
     return mqtt, again
+
+
+EXPIRY_S, DELAY_S = 60, 30
+BEFORE, AFTER = Will(b"w", b"before", 1, delay_s=DELAY_S), Will(b"w", b"after", 1, delay_s=DELAY_S)
+
+
+def late_resumption(turns: int, away_s: float) -> tuple[MqttEdge, MqttClient, MqttClient]:
+    """A client, so many turns after it has come back from so many seconds to a session of many
+    filters and with a will, and one that sees its wills."""
+    mqtt = MqttEdge()
+    watcher = mqtt.connect("watcher")
+    watcher.subscribe("w")
+    first = mqtt.connect("c", clean_start=False, expiry_s=EXPIRY_S, will=BEFORE)
+    first.subscribe(*(f"a/{number}" for number in range(2 * CHECKED_AT_ONCE)))
+    first.lose()
+    mqtt.edge.advance(away_s)
+    again = mqtt.accept()
+    connect = Connect(MQTT_5, "c", clean_start=False, user="guest", password=b"guest", will=AFTER)
+    connect.properties.values[PropertyId.SESSION_EXPIRY_INTERVAL] = EXPIRY_S
+    again.transport.receive(encode(connect, MQTT_5))
+    for _ in range(turns):
+        mqtt.edge.scheduler.turn()
+    return mqtt, again, watcher
+
+
+def test_a_will_that_waited_is_not_published_while_subscriptions_are_restored() -> None:
+    for turns in count(1):
+        mqtt, again, watcher = late_resumption(turns, DELAY_S - 0.1)
+        is_let_in = bool(again.transport.writes)
+        kept = mqtt.edge.vhost.client_sessions.by_client["c"]
+        if kept.ended_at_ms:
+            continue  # its session is not yet this client's
+        mqtt.edge.scheduler.fire(0.2)
+        mqtt.edge.run()
+        assert again.expect(Connack).session_present, turns
+        assert watcher.messages() == [], turns
+        again.lose()
+        mqtt.edge.advance(DELAY_S + 1)
+        assert watcher.messages() == [("w", b"after", 1)], turns
+        if is_let_in:
+            return
+
+
+def test_a_session_does_not_expire_while_subscriptions_are_restored() -> None:
+    for turns in count(1):
+        mqtt, again, _ = late_resumption(turns, EXPIRY_S - 0.1)
+        is_let_in = bool(again.transport.writes)
+        if mqtt.edge.vhost.client_sessions.by_client["c"].ended_at_ms:
+            continue
+        mqtt.edge.scheduler.fire(0.2)
+        mqtt.edge.run()
+        assert again.expect(Connack).session_present, turns
+        again.lose()
+        mqtt.edge.advance(EXPIRY_S + 1)
+        assert not mqtt.edge.vhost.client_sessions.by_client, turns
+        if is_let_in:
+            return
+
+
+def test_a_user_who_is_deleted_while_subscriptions_are_restored_is_refused() -> None:
+    """In whichever turn; the session waits, and ends in its time."""
+    for turns in count(1):
+        mqtt, again = interrupted_resumption(turns)
+        if again.transport.writes:
+            return
+        mqtt.edge.editor.delete_user("guest")
+        mqtt.edge.run()
+        mqtt.edge.advance(REFUSED_LOGIN_WAIT_S)
+        assert again.expect(Connack).code is ReasonCode.NOT_AUTHORIZED, turns
+        assert ("/", "c") not in mqtt.server.connected
+        mqtt.edge.advance(60)
+        assert not mqtt.edge.vhost.client_sessions.by_client, turns
 
 
 def check_only_session(mqtt: MqttEdge) -> None:
