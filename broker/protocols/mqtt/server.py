@@ -108,10 +108,13 @@ class Connacks:
         terms = version, is_present, properties
         found = self._encoded.get(terms)
         if found is None:
+            values = dict(properties)
+            found = encode(Connack(ReasonCode.SUCCESS, is_present, Properties(values)), version)
+            if PropertyId.ASSIGNED_CLIENT_IDENTIFIER in values:
+                return found  # no other client is sent this one
             if len(self._encoded) >= CONNACKS_MAX:
                 self._encoded.clear()
-            packet = Connack(ReasonCode.SUCCESS, is_present, Properties(dict(properties)))
-            found = self._encoded[terms] = encode(packet, version)
+            self._encoded[terms] = found
         return found
 
 

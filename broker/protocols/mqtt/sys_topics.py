@@ -25,8 +25,6 @@ from fluffle.broker.protocols.mqtt.conversion import with_identifiers
 from fluffle.broker.protocols.mqtt.reasons import code_of
 from fluffle.broker.protocols.mqtt.session_state import DirectMessage
 from fluffle.broker.protocols.mqtt.topics import SYS, is_reserved
-from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.queue_view import MessageMeter
 from fluffle.broker.vhosts.retained import RetainedTopics
 from fluffle.protocol.mqtt.codes import MQTT_5, ReasonCode
 from fluffle.protocol.mqtt.reader import PacketCounts
@@ -317,7 +315,6 @@ class SysTopics:
         """Return all figures but averages, by mosquitto's names."""
         server, services, counts = self._server, self._server.services, self.packets
         sessions = server.session_counts()
-        stored_count, stored_bytes = self._stored()
         heap_bytes = resident_bytes() or 0
         self._heap_bytes_max = max(self._heap_bytes_max, heap_bytes)
         return {
@@ -343,29 +340,10 @@ class SysTopics:
             "publish/messages/dropped": self._dropped_count,
             "publish/bytes/received": counts.publish_bytes,
             "publish/bytes/sent": sum(each.sent_bytes for each in self._traffic),
-            "messages/stored": stored_count,
-            "store/messages/count": stored_count,
-            "store/messages/bytes": stored_bytes,
             "shared_subscriptions/count": sessions.shared_subscriptions,
             "bytes/received": self.read_bytes,
             "bytes/sent": self.written_bytes,
         }
-
-    def _stored(self) -> tuple[int, int]:
-        """Count the messages that are retained or in queues of sessions that are led here, and
-        their octets, those in quorum queues apart."""
-        count = size_bytes = 0
-        for vhost in self._server.services.vhosts.values():
-            count += vhost.retained.count
-            size_bytes += vhost.retained.size_bytes
-            for queue in vhost.queues.values():
-                counts = queue.local_counts if queue.spec.guarantee.takes_keys else None
-                if counts is None or not (counts.ready or counts.unacked):
-                    continue
-                count += counts.ready + counts.unacked
-                if isinstance(queue, Queue):
-                    size_bytes += MessageMeter().ready(queue.ready_view).size_bytes
-        return count, size_bytes
 
     def _totals(self) -> dict[str, int]:
         """Return the counters whose gains are averaged, but for octets, which connections count."""
