@@ -183,8 +183,8 @@ SESSIONS: tuple[Option, ...] = (
     ),
     switch(
         "mqtt-disconnect-on-unauthorized",
-        "Whether to disconnect who publishes without the right and cannot be told: with QoS 0, or "
-        "before MQTT 5.0; else the message is dropped.",
+        "Whether to disconnect a client that publishes without the right where no packet can say "
+        "so: with QoS 0, or before MQTT 5.0; else the message is dropped.",
     ),
     option(
         "mqtt-server-reference",

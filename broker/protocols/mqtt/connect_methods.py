@@ -489,7 +489,7 @@ class ConnectRequest:
         state.number = 0 if own is None else own.number
         if is_present:
             server.connecting[key] += 1
-            self._waiting_will = server.stop_waiting(key, kept)
+            self._waiting_will = server.wills.take(key, kept)  # mutant: MQ29
             self._restore(session, state, own, restore_subscriptions(server, session, state))
         else:
             self._let_in(session, state)

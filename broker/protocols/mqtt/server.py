@@ -273,8 +273,9 @@ class MqttServer:
     def opened(
         self, key: SessionKey, kept: ClientSession | None, *, is_present: bool
     ) -> SessionState:
-        """Return the state of a session for its client, who has come back to it or makes it.
-        `kept`: what was kept of it before."""
+        """Return the state of a session for its client, who has come back to it or makes it, and
+        have it expire no more.  `kept`: what was kept of it before."""
+        self._stop_expiry(key)
         state = self.states.find(key)
         if state is not None and not is_present:
             self.end_state(state)
@@ -323,12 +324,6 @@ class MqttServer:
 
     # Connections
 
-    def stop_waiting(self, key: SessionKey, kept: ClientSession | None) -> PendingWill | None:
-        """Have a session wait no more, as its client is being let in; return the will that waited.
-        `kept`: its record before."""
-        self._stop_expiry(key)
-        return self.wills.take(key, kept)
-
     def attach(self, state: SessionState, client: ConnectedClient) -> None:
         """A client has connected to its session, which does not expire meanwhile."""
         self.connected[state.key] = client
@@ -336,8 +331,6 @@ class MqttServer:
             self.unkept.announce(state.key, client.came_at_ms)
         self.sys.connected()
         self.states.put(state)
-        self.wills.session_resumed(state.key)  # mutant: MQ29
-        self._stop_expiry(state.key)
 
     def detach(
         self, state: SessionState, client: object, user: str, pending: PendingWill | None

@@ -48,8 +48,8 @@ class QueueLog(EntrySource, Protocol):
     def takes(self, content_bytes: int) -> bool:
         """True if the log takes so many content bytes now.
 
-        Whoever says no asks for `pump` later: until then what is decided waits, and none is refused
-        for what could have been known.
+        A log that says no asks for `pump` later: until then what is decided waits, and none is
+        refused for what could have been known.
         """
 
     def may_grow(self) -> bool:

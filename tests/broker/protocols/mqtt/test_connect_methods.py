@@ -258,7 +258,7 @@ def check_only_session(mqtt: MqttEdge) -> None:
 
 
 @pytest.mark.parametrize("clean_start", [False, True])
-def test_whoever_comes_while_subscriptions_are_restored_is_the_only_one(
+def test_a_client_that_comes_while_subscriptions_are_restored_is_the_only_one(
     *, clean_start: bool
 ) -> None:
     """In whichever turn, and however many that are."""
@@ -299,7 +299,7 @@ def test_who_leaves_while_its_subscriptions_are_restored_leaves_its_session() ->
             return
 
 
-def test_who_leaves_while_the_filters_of_a_session_are_looked_at_is_forgotten() -> None:
+def test_a_client_that_leaves_while_the_filters_of_a_session_are_looked_at_is_forgotten() -> None:
     mqtt = MqttEdge()
     first = mqtt.connect("c", clean_start=False, expiry_s=60)
     first.subscribe(*(f"a/{number}" for number in range(2 * CHECKED_AT_ONCE)))
