@@ -48,6 +48,23 @@ def test_an_error_of_the_client_publishes_it() -> None:
     assert watcher.messages() == [("w", b"gone", 1)]
 
 
+@pytest.mark.parametrize("leaves", [False, True])
+def test_a_session_that_has_ended_is_gone_and_its_will_is_published_once(leaves: bool) -> None:
+    mqtt = MqttEdge()
+    watcher = watched(mqtt)
+    mqtt.connect("c", expiry_s=60)
+    client = mqtt.connect("c", clean_start=False, will=WILL)
+    client.subscribe("a", options=1)
+    if leaves:
+        client.transport.lose()
+    client = mqtt.connect("c", clean_start=False, expiry_s=60)
+    assert not client.connack.session_present
+    assert watcher.messages() == [("w", b"gone", 1)]
+    client.lose()
+    client = mqtt.connect("c", clean_start=False, expiry_s=60)
+    assert client.connack.session_present
+
+
 def test_a_will_waits_for_its_time() -> None:
     mqtt = MqttEdge()
     watcher = watched(mqtt)
