@@ -113,6 +113,15 @@ def test_a_will_that_may_not_be_published_any_more_is_not(
     assert "will_refused" in caplog.text
 
 
+def test_a_will_is_published_during_an_alarm() -> None:
+    mqtt = MqttEdge()
+    watcher = watched(mqtt)
+    client = mqtt.connect("c", will=WILL)
+    mqtt.edge.services.alarms.set("memory", low=True)
+    client.lose()
+    assert watcher.messages() == [("w", b"gone", 1)]
+
+
 def test_a_will_is_retained_if_it_says_so() -> None:
     mqtt = MqttEdge()
     mqtt.connect("c", will=Will(b"w", b"gone", retain=True)).lose()
