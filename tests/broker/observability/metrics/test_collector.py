@@ -10,16 +10,19 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from fluffle.broker.base.message import NEVER_EXPIRES_MS, RetainedMessage
 from fluffle.broker.base.traffic import DISABLED, ClientDrop, DropReason, TrafficLabels
 from fluffle.broker.config.config import Config
 from fluffle.broker.core.client import SessionCounts
 from fluffle.broker.core.confirms import Confirms
 from fluffle.broker.core.settlement import FRONT_RUNS_MAX
+from fluffle.broker.metadata.metadata import ignore_done
 from fluffle.broker.observability.metrics.collector import NodeCollector, UnackedAges
 from fluffle.broker.observability.metrics.endpoint import AGGREGATED, PER_OBJECT, text_page
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.queue_api import Consumer, DeliveryBatch, SharedCredit
 from fluffle.broker.queues.settings import DeadLetterStrategy
+from fluffle.broker.vhosts.retained import size_of
 from fluffle.protocol.deaths import DeathReason
 from fluffle.protocol.methods import Basic, make
 from fluffle.protocol.properties import Properties
@@ -232,6 +235,15 @@ def test_sessions_and_what_their_clients_cannot_be_told_are_counted_where_there_
     assert node.value("fluffle_shared_subscriptions") == 5
     dropped = {"protocol": "mqtt311", "reason": "packet_too_large"}
     assert node.value("fluffle_client_messages_dropped_total", **dropped) == 3
+
+
+def test_retained_messages_are_shown_for_each_virtual_host(node: Node) -> None:
+    assert node.value("fluffle_retained_messages", vhost="/") == 0
+    kept = RetainedMessage(b"content", b"", "guest", 0, NEVER_EXPIRES_MS)
+    node.edge.services.retained.put("/", "a", kept, ignore_done, lambda _error: None)
+    node.edge.run()
+    assert node.value("fluffle_retained_messages", vhost="/") == 1
+    assert node.value("fluffle_retained_bytes", vhost="/") == size_of("a", kept)
 
 
 def test_totals_survive_those_who_made_them(node: Node) -> None:

@@ -12,6 +12,8 @@ from fluffle.protocol.methods import pamqp_table
 from fluffle.protocol.mqtt.codes import MQTT_5, PacketType, ReasonCode
 from fluffle.protocol.mqtt.events import Publishes
 from fluffle.protocol.mqtt.packets import (
+    Connack,
+    Connect,
     Disconnect,
     Pingreq,
     Pingresp,
@@ -48,6 +50,21 @@ def test_the_last_message_of_each_topic_is_sent_to_new_subscriptions() -> None:
     assert retained(client) == [(b"0", 0, True), (b"1", 1, True), (b"2", 2, True)]
     client.subscribe("a/2", options=1)
     assert retained(client) == [(b"2", 1, True)]
+
+
+def test_what_a_deleted_user_has_retained_stays() -> None:
+    mqtt = MqttEdge()
+    mqtt.edge.editor.grant_everything("meter", b"secret", ["/"])
+    publisher = mqtt.accept(MQTT_5)
+    publisher.send(Connect(MQTT_5, "p", user="meter", password=b"secret"))
+    publisher.expect(Connack)
+    publisher.publish("a", b"x", 1, retain=True)
+    mqtt.edge.editor.delete_user("meter")
+    mqtt.edge.run()
+    assert publisher.transport.is_lost
+    client = mqtt.connect("c")
+    client.subscribe("a", options=1)
+    assert retained(client) == [(b"x", 1, True)]
 
 
 def test_an_empty_message_removes_what_was_kept() -> None:
