@@ -633,12 +633,9 @@ class ClassicQueues:
         return self.make(definition, vhost)
 
     def redefine(self, queue: QueueHandle, definition: QueueDefinition) -> None:
-        """Give a queue its new definition: it stays on its node."""
+        """Give a queue its new definition: it stays on its node, with another successor or none."""
         assert isinstance(queue, Queue | SessionQueue), "it was made here"
-        if isinstance(queue, Queue):
-            queue.redefine(definition)
-        else:
-            queue.definition = definition
+        queue.definition = definition
 
     def renew_settings(self, queue: QueueHandle, vhost: str) -> None:
         if isinstance(queue, Queue):
