@@ -123,7 +123,16 @@ class MqttCluster(QueueCluster):
         for node in self.queue_nodes():
             if node.metadata._pending:
                 return f"{node.process.node} waits for a change of definitions"
-        return self.clients.unfinished() or self._growing()
+        return self.clients.unfinished() or self._growing() or self._undrained()
+
+    def _undrained(self) -> str | None:
+        """Return the queue that has messages left for a consumer: it is not idle yet."""
+        for queue_node in self.queue_nodes():
+            for definition in self._led_by(queue_node):
+                counts = queue_node.router.leaders.queues[definition.id].counts
+                if counts.consumers and (left := counts.ready + counts.unacked):
+                    return f"{left} messages are left in {definition.spec.name}"
+        return None
 
     def end(self) -> None:
         self.clients.end()
