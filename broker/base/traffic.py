@@ -40,6 +40,9 @@ class ClientDrop(StrEnum):
     """The store of retained messages has no room; the messages are delivered all the same."""
     PACKET_TOO_LARGE = "packet_too_large"
     """The messages are larger than what the client takes."""
+    TOPIC_TOO_LONG = "topic_too_long"
+    """The topic is longer than a routing key of AMQP: the messages go to subscribers with topic
+    filters alone."""
 
 
 DISABLED = "disabled"

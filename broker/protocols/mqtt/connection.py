@@ -223,11 +223,9 @@ class Connection(SocketConnection[Event]):
             state,
             self.server,
             publish_terms=PublishTerms(
-                packet.version,
-                config.exchange,
-                mark,
-                config.receive_max,
-                config.disconnect_on_unauthorized,
+                *(packet.version, config.exchange, mark, config.receive_max),
+                disconnects=config.disconnect_on_unauthorized,
+                warnings=self.server.warnings,
             ),
             delivery_terms=DeliveryTerms(
                 packet.version,

@@ -39,6 +39,7 @@ from fluffle.broker.protocols.mqtt.prepared_runs import (
     PreparedRun,
     PublishTerms,
     find_route,
+    note_unreached,
     part_of,
     prepared_run,
     retain,
@@ -179,6 +180,7 @@ class NotedRun:
         self, session: Session, retained: RetainedStore | None, route: CachedRoute
     ) -> None:
         """Note that messages are on their way into queues; retain the last, if it is to be."""
+        self._incoming.note_unreached(self.prepared)
         if self.prepared.retain and retained is not None:
             self._waits += 1  # mutant: MQ61
             client_id = str(session.rights.topic_variables["client_id"])
@@ -481,6 +483,7 @@ class IncomingPublishes:
 
     def _published(self, prepared: PreparedRun, first: int, route: CachedRoute) -> None:
         """Messages are on their way into queues; retain the last of them, if it is to be."""
+        self.note_unreached(prepared)
         if prepared.repeated_ids:
             self._answer_repeated(prepared.repeated_ids, prepared.qos)
         unanswered = None
@@ -503,6 +506,10 @@ class IncomingPublishes:
             done = partial(stored, None)
             client_id = self._state.client_id
             retain(self._retained, self._session, prepared, done, stored, client_id=client_id)
+
+    def note_unreached(self, prepared: PreparedRun) -> None:
+        """Count messages that were published and that queues of AMQP are not given."""
+        note_unreached(self._session, prepared, self._terms.warnings)
 
     def _stored(self, unanswered: Unanswered | None, error: BrokerError | None) -> None:
         """A message is retained, or cannot be, or its packet is noted."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.base.message import NEVER_EXPIRES_MS, RetainedMessage
+from fluffle.broker.base.traffic import ClientDrop
 from fluffle.broker.core.property_facts import PropertyFacts, read_lifetimes, remember_facts
 from fluffle.broker.core.publisher import MessageRun
 from fluffle.broker.core.route_lookup import (
@@ -23,6 +24,7 @@ from fluffle.protocol.properties import body_size, build_contents
 from fluffle.protocol.steps import Steps
 
 if TYPE_CHECKING:
+    from fluffle.broker.base.limited_log import LimitedLog
     from fluffle.broker.core.session import Session
     from fluffle.broker.definitions.retained import RetainedStore
     from fluffle.broker.protocols.mqtt.conversion import AmqpProperties, MessageConverter
@@ -40,6 +42,7 @@ class PublishTerms(NamedTuple):
     """Messages of QoS 1 and 2 that it may have under way."""
     disconnects: bool
     """True if a publish without the right ends the connection, where it cannot be answered."""
+    warnings: LimitedLog
 
 
 class PreparedRun(NamedTuple):
@@ -50,6 +53,8 @@ class PreparedRun(NamedTuple):
     """Topic as a key of the remembered routes."""
     exchange: str
     routing_key: str
+    reaches_amqp: bool
+    """False if the routing key is too long for one of AMQP."""
     messages: MessageRun
     facts: PropertyFacts
     lifetimes_ms: Lifetimes
@@ -95,6 +100,7 @@ def prepared_run(
         run.topic,
         terms.exchange,
         form.routing_key or converter.topics.routing_key(topic),
+        form.reaches_amqp,
         MessageRun(contents, sum(map(len, contents)), properties),
         facts,
         read_lifetimes(contents) if facts.expires else None,
@@ -121,6 +127,15 @@ def find_route(session: Session, prepared: PreparedRun) -> Steps[CachedRoute]:
             topic=prepared.topic,
         )
     )
+
+
+def note_unreached(session: Session, prepared: PreparedRun, warnings: LimitedLog) -> None:
+    """Count and log messages that were published and that queues of AMQP are not given."""
+    if prepared.reaches_amqp:
+        return
+    session.traffic.dropped[ClientDrop.TOPIC_TOO_LONG] += len(prepared.messages.contents)
+    vhost, user = session.vhost.name, session.user.name
+    warnings.warn("topic_too_long_for_amqp", vhost=vhost, user=user)
 
 
 def retain(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fluffle.broker.base.client_session import OUTGOING, ClientSession
+from fluffle.broker.base.limited_log import LimitedLog
 from fluffle.broker.base.traffic import ClientDrop, TrafficLabels
 from fluffle.broker.config.config import MqttConfig
 from fluffle.broker.core.client import SessionCounts
@@ -55,6 +57,8 @@ if TYPE_CHECKING:
     from fluffle.broker.base.clock import Timer
     from fluffle.broker.queues.queue_api import QueueHandle
     from fluffle.broker.vhosts.vhost import VirtualHost
+
+logger = logging.getLogger(__name__)
 
 CONNACKS_MAX = 64
 """CONNACKs that are remembered; beyond, all are forgotten."""
@@ -139,6 +143,7 @@ class MqttServer:
         "sys",
         "taken_over",
         "unkept",
+        "warnings",
         "wills",
     )
 
@@ -159,7 +164,10 @@ class MqttServer:
         """Connected clients by session."""
         self.unkept = UnkeptClients(self)
         self.retained = services.retained if config.retained else None
-        self.wills = Wills(services, self.converter, config.exchange, self.retained)
+        self.warnings = LimitedLog(logger, services.runtime.clock)
+        self.wills = Wills(
+            *(services, self.converter, config.exchange, self.retained, self.warnings)
+        )
         if config.retained:
             services.retained.exchanges[config.exchange] = self.converter.retained_topic
         services.connections.session_keepers.append(self)

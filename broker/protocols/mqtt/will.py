@@ -24,6 +24,7 @@ from fluffle.broker.protocols.mqtt.annotations import client_mark
 from fluffle.broker.protocols.mqtt.prepared_runs import (
     PublishTerms,
     find_route,
+    note_unreached,
     prepared_run,
     retain,
 )
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
     from fluffle.broker.base.client_session import ClientSession
     from fluffle.broker.base.clock import Timer
+    from fluffle.broker.base.limited_log import LimitedLog
     from fluffle.broker.core.confirms import Confirms
     from fluffle.broker.core.route_lookup import RoutedBatch
     from fluffle.broker.core.services import Services
@@ -88,7 +90,9 @@ class WillClient:
 class Wills:
     """Wills of a node that wait for their time."""
 
-    __slots__ = ("_converter", "_exchange", "_retained", "_services", "_timers", "_waiting")
+    __slots__ = (
+        "_converter", "_exchange", "_retained", "_services", "_timers", "_waiting", "_warnings",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -96,7 +100,9 @@ class Wills:
         converter: MessageConverter,
         exchange: str,
         retained: RetainedStore | None,
+        warnings: LimitedLog,
     ) -> None:
+        self._warnings = warnings
         self._retained = retained
         self._services = services
         self._converter = converter
@@ -162,7 +168,11 @@ class Wills:
         client = WillClient(pending)
         session = Session(user=user, vhost=vhost, services=services, client=client)
         session.rights.topic_variables["client_id"] = client_id
-        terms = PublishTerms(MQTT_5, self._exchange, client_mark(client_id), 1, disconnects=True)
+        terms = PublishTerms(
+            *(MQTT_5, self._exchange, client_mark(client_id), 1),
+            disconnects=True,
+            warnings=self._warnings,
+        )
         message_key = b"" if services.read_barrier.is_complete else pending.message_key
         turn = services.runtime.turn
         ends_turn = turn.begin()
@@ -262,6 +272,7 @@ def publish_will(
             annotations=with_key(annotations, message_key) if message_key else annotations,
             is_certain=True,
         )
+        note_unreached(session, prepared, terms.warnings)
         if prepared.retain and retained is not None:
             retain(retained, session, prepared, ignore_done, ignore_error)
     except BrokerError as error:

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from itertools import chain
 
+import pytest
+
 from fluffle.broker.access.users import Permission
+from fluffle.broker.base.limited_log import INTERVAL_MS
 from fluffle.broker.base.traffic import ClientDrop, ClientTraffic
 from fluffle.broker.config.config import Config, MqttConfig
 from fluffle.broker.observability.metrics.collector import NodeCollector
 from fluffle.broker.observability.metrics.endpoint import AGGREGATED
+from fluffle.broker.protocols.mqtt.conversion import LONG_BYTES
 from fluffle.broker.protocols.mqtt.server import TRAFFIC_LABELS
 from fluffle.protocol.mqtt.codes import PacketType
-from fluffle.protocol.mqtt.packets import Connect
-from fluffle.protocol.mqtt.properties import Properties, PropertyId
+from fluffle.protocol.mqtt.packets import Connack, Connect, Publish, Suback, Subscribe, Will
+from fluffle.protocol.mqtt.properties import Properties, PropertyId, encode_properties
+from tests.support.edge import Client, Edge
 from tests.support.manual_clock import ManualClock
 from tests.support.mqtt_edge import MqttClient, MqttEdge
+from tests.support.mqtt_nodes import MqttNodes
 from tests.support.no_cluster import NoCluster
 
 
@@ -115,6 +121,83 @@ def test_what_cannot_be_retained_is_said() -> None:
         client.publish(topic, retain=True)
     assert of(mqtt, 4).dropped[ClientDrop.NOT_RETAINED] == 1
     assert mqtt.edge.vhost.retained.count == 1
+
+
+LONGEST, TOO_LONG = "a" + "/b" * 127, "a" + "/b" * 127 + "c"
+"""The longest topic that AMQP has a routing key for, and one that is an octet longer."""
+
+
+def bound_to_all(edge: Edge) -> Client:
+    """A client of AMQP with a queue that is bound to every routing key."""
+    amqp = edge.connect()
+    amqp.declare("all")
+    amqp.bind("all", "amq.topic", "#")
+    return amqp
+
+
+@pytest.mark.parametrize("qos", [0, 1, 2])
+def test_what_has_a_topic_too_long_for_amqp_is_dropped_there_and_said(
+    qos: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    mqtt = MqttEdge()
+    amqp = bound_to_all(mqtt.edge)
+    subscriber, publisher = mqtt.connect("s"), mqtt.connect("p", 4)
+    subscriber.subscribe("#", options=0)
+    publisher.publish(LONGEST, qos=qos)
+    assert of(mqtt, 4).dropped[ClientDrop.TOPIC_TOO_LONG] == 0
+    publisher.publish(TOO_LONG, qos=qos)
+    run = [Publish(TOO_LONG.encode(), b"x", qos, packet_id=qos and 10 + at) for at in range(3)]
+    publisher.send(*run)
+    assert [topic for topic, *_ in subscriber.messages()] == [LONGEST] + [TOO_LONG] * 4
+    assert amqp.ready_count("all") == 1
+    assert of(mqtt, 4).dropped[ClientDrop.TOPIC_TOO_LONG] == 4
+    assert caplog.messages == ["topic_too_long_for_amqp"]
+    mqtt.edge.advance(INTERVAL_MS / 1000)
+    publisher.publish(TOO_LONG, qos=qos)
+    assert caplog.messages == ["topic_too_long_for_amqp"] * 2
+
+
+def test_what_takes_steps_to_convert_has_a_topic_too_long_too() -> None:
+    mqtt = MqttEdge()
+    properties = encode_properties(Properties(user=[("name", "v" * LONG_BYTES)]))
+    mqtt.connect("p").send(Publish(TOO_LONG.encode(), b"x", properties=properties))
+    assert of(mqtt, 5).dropped[ClientDrop.TOPIC_TOO_LONG] == 1
+
+
+def test_what_may_not_be_published_is_not_too_long() -> None:
+    mqtt = MqttEdge(MqttConfig(disconnect_on_unauthorized=False))
+    unanswerable(mqtt).publish(TOO_LONG)
+    assert of(mqtt, 4).dropped[ClientDrop.TOPIC_TOO_LONG] == 0
+
+
+def test_a_will_with_a_topic_too_long_for_amqp_is_counted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    mqtt = MqttEdge()
+    amqp = bound_to_all(mqtt.edge)
+    watcher = mqtt.connect("w")
+    watcher.subscribe("a/#")
+    mqtt.connect("c", 4, will=Will(TOO_LONG.encode(), b"gone", 1)).lose()
+    assert watcher.messages() == [(TOO_LONG, b"gone", 1)]
+    assert amqp.ready_count("all") == 0
+    assert of(mqtt, 5).dropped[ClientDrop.TOPIC_TOO_LONG] == 1
+    assert "topic_too_long_for_amqp" in caplog.messages
+
+
+def test_a_packet_that_is_noted_first_in_a_cluster_is_counted_too() -> None:
+    nodes = MqttNodes()
+    publisher, subscriber = nodes.begin("a", "p"), nodes.begin("b", "s")
+    nodes.settle()
+    publisher.expect(Connack)
+    subscriber.expect(Connack)
+    subscriber.send(Subscribe(1, [("#", 2)]))
+    nodes.settle()
+    subscriber.expect(Suback)
+    publisher.send(*(Publish(TOO_LONG.encode(), b"x", 2, packet_id=1 + at) for at in range(2)))
+    nodes.settle()
+    assert subscriber.messages() == [(TOO_LONG, b"x", 2)] * 2
+    traffic = publisher.edge.services.runtime.traffic.of(TRAFFIC_LABELS[5])
+    assert traffic.dropped[ClientDrop.TOPIC_TOO_LONG] == 2
 
 
 def test_sessions_are_counted_by_whether_their_clients_are_there() -> None:
