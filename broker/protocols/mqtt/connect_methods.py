@@ -553,10 +553,13 @@ def mapped_vhost(services: Services, parameter: str, key: str) -> str | None:
 
 
 def is_there(vhost: VirtualHost, client_id: str, at_ms: int) -> bool:
-    """True if there is a session, which had not ended at that time."""
+    """True if there is a session, which had not ended at that time.  One that ends with its
+    connection is over once its client connects anew, wherever that is.  S5 3.1.4."""
     kept = vhost.client_sessions.by_client.get(client_id)
     if kept is None:
         return bool(lasting_queues_of(vhost, client_id))
+    if not kept.expiry_s:
+        return False
     if not kept.ended_at_ms or kept.expiry_s == NEVER_S:
         return True
     return at_ms < kept.ended_at_ms + kept.expiry_s * 1000

@@ -101,6 +101,26 @@ def test_who_starts_anew_at_another_node_takes_over_the_session_that_ends() -> N
     assert after.packets() == []
 
 
+@pytest.mark.parametrize("delay_s", [0, 30])
+def test_who_comes_elsewhere_ends_a_session_that_ends_with_its_connection(delay_s: int) -> None:
+    """So it is not present, as at one node, and the will of it comes though it was to wait."""
+    nodes = MqttNodes()
+    watcher = nodes.begin("b", "watcher")
+    nodes.settle()
+    watcher.send(Subscribe(1, [("w", 1)]))
+    nodes.begin("a", "c").lose()
+    nodes.settle()
+    watcher.packets()
+    before = nodes.begin("a", "c", expiry_s=0, will=Will(b"w", b"gone", 1, delay_s=delay_s))
+    nodes.settle()
+    assert before.expect(Connack).session_present
+    after = nodes.begin("b", "c", expiry_s=60)
+    nodes.settle()
+    assert not after.expect(Connack).session_present
+    assert before.packets() == [Disconnect(ReasonCode.SESSION_TAKEN_OVER)]
+    assert watcher.messages() == [("w", b"gone", 1)]
+
+
 def test_who_comes_elsewhere_while_it_subscribes_is_let_in() -> None:
     """Its exclusive queue is there, and no binding yet says that it is of a subscription."""
     nodes = MqttNodes()
