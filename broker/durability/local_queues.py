@@ -73,9 +73,9 @@ class LocalQueues:
         return queue
 
     def redefine(self, queue: QueueHandle, definition: QueueDefinition) -> None:
-        """Give a queue, which is here and nowhere else, another successor, or none any more."""
+        """Give a queue, which is here and nowhere else, other arguments or another successor."""
         assert isinstance(queue, Queue), "it was made here"
-        queue.definition = definition
+        queue.redefine(definition)
 
     def renew_settings(self, queue: QueueHandle, vhost: str) -> None:
         assert isinstance(queue, Queue), "it was made here"

@@ -120,8 +120,8 @@ class Declaration:
 
 @dataclass(frozen=True, slots=True)
 class QueueSpec:
-    """The permanent properties of a queue.  What may change while it is there: see
-    `QueueSettings`."""
+    """The properties of a queue.  While it is there, only its protocol may exchange its arguments.
+    What is in force of these and of policies: see `QueueSettings`."""
 
     name: str
     durable: bool = False

@@ -274,6 +274,10 @@ class Queue:
     def name(self) -> str:
         return self.spec.name
 
+    def redefine(self, definition: QueueDefinition) -> None:
+        """Take another definition; what is in force of its arguments is said by `settings`."""
+        self.definition, self.spec = definition, definition.spec
+
     @property
     def settings(self) -> QueueSettings:
         """Settings in force, from arguments and policies; they may be replaced."""

@@ -79,8 +79,9 @@ def is_same(queue: QueueDefinition, other: QueueDefinition) -> bool:
 
 
 def is_same_or_changing(queue: QueueDefinition, other: QueueDefinition) -> bool:
-    """The same where a node is alone, too, if nothing but their successors differs."""
-    if is_same(queue, other):
+    """The same where a node is alone, too: what is durable keeps its journal, and of all else
+    nothing but the successor differs."""
+    if is_same(queue, other) or queue.groups == other.groups != ():
         return True
     is_other = queue.successor is None and other.successor is None
     return not is_other and queue._replace(successor=None) == other._replace(successor=None)

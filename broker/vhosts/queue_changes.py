@@ -185,7 +185,7 @@ def queue_fact(vhost: VirtualHost, queue: QueueHandle) -> Fact:
 
 
 def redefinition(vhost: str, definition: QueueDefinition) -> Change:
-    """A queue is the same, in other places."""
+    """A queue is the same, in other places or with other arguments."""
     fact = Fact(Kind.QUEUE, (vhost, definition.spec.name), definition, definition.spec.durable)
     return Change(puts=(fact,), rests_on=(fact.name,))
 

@@ -298,8 +298,9 @@ class VirtualHost:
     # Facts
 
     def put_queue(self, definition: QueueDefinition) -> tuple[Consumer, ...]:
-        """Put a queue: a new one; or one of this id with other members, or another successor; or
-        one that has taken the place of another, whose consumers have to be notified."""
+        """Put a queue: a new one; or one of this id with other members, arguments or another
+        successor; or one that has taken the place of another, whose consumers have to be
+        notified."""
         there = self.queues.get(definition.spec.name)
         if there is not None:
             if is_same_or_changing(there.definition, definition):
@@ -323,7 +324,10 @@ class VirtualHost:
 
     def _redefine(self, queue: QueueHandle, definition: QueueDefinition) -> None:
         before, after = queue.definition.successor, definition.successor
+        has_other_arguments = queue.spec.arguments != definition.spec.arguments
         self.maker.redefine(queue, definition)
+        if has_other_arguments:
+            self.maker.renew_settings(queue, self.name)
         if before == after:
             return
         if (successor := self.successors.pop(queue.name, None)) is not None:

@@ -633,9 +633,12 @@ class ClassicQueues:
         return self.make(definition, vhost)
 
     def redefine(self, queue: QueueHandle, definition: QueueDefinition) -> None:
-        """Give a queue its new definition: it stays on its node, with another successor or none."""
+        """Give a queue its new definition: it stays on its node."""
         assert isinstance(queue, Queue | SessionQueue), "it was made here"
-        queue.definition = definition
+        if isinstance(queue, Queue):
+            queue.redefine(definition)
+        else:
+            queue.definition = definition
 
     def renew_settings(self, queue: QueueHandle, vhost: str) -> None:
         if isinstance(queue, Queue):

@@ -38,7 +38,12 @@ from fluffle.broker.process.encryption import (
 )
 from fluffle.broker.protocols.mqtt.authentication import AuthenticatedClient, Authentication
 from fluffle.broker.protocols.mqtt.reasons import code_of
-from fluffle.broker.protocols.mqtt.server import has_definitions, lasting_queues_of, queues_of
+from fluffle.broker.protocols.mqtt.server import (
+    has_definitions,
+    lasting_queues_of,
+    queues_of,
+    renew_expiry,
+)
 from fluffle.broker.protocols.mqtt.session_state import (
     NEVER_S,
     QOS_MASK,
@@ -423,6 +428,8 @@ class ConnectRequest:
         else:
             number = self._server.packet_requests.session_number(before)
         kept = ClientSession(session.user.name, expiry_s, 0, node, record, number)
+        if is_present and expiry_s:
+            change = change.joined(renew_expiry(vhost, client_id, expiry_s))
         return change.joined(keep_session(vhost, client_id, kept))  # mutant: MQ57
 
     def _ending_queues(self, session: Session) -> tuple[QueueHandle, ...]:

@@ -6,6 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -33,6 +34,7 @@ from fluffle.broker.protocols.mqtt.session_state import (
     SessionStates,
 )
 from fluffle.broker.protocols.mqtt.shared_queues import LASTS, end_memberships, memberships
+from fluffle.broker.protocols.mqtt.subscribe_methods import X_EXPIRES, expiry_arguments
 from fluffle.broker.protocols.mqtt.sys_topics import SysTopics
 from fluffle.broker.protocols.mqtt.topics import (
     TopicTranslator,
@@ -321,7 +323,10 @@ class MqttServer:
             if vhost is None or state.key in self.connected or not self.is_own(state.key):
                 return NOTHING
             own = vhost.client_sessions.by_client[state.client_id]
-            return keep_session(vhost, state.client_id, kept._replace(number=own.number))
+            change = keep_session(vhost, state.client_id, kept._replace(number=own.number))
+            if own.expiry_s != kept.expiry_s:  # DISCONNECT has said so
+                change = change.joined(renew_expiry(vhost, state.client_id, kept.expiry_s))
+            return change
 
         self.services.metadata.ensure(decide, done)
 
@@ -521,6 +526,20 @@ def queues_of(vhost: VirtualHost, client_id: str) -> tuple[QueueHandle, ...]:
 def lasting_queues_of(vhost: VirtualHost, client_id: str) -> tuple[QueueHandle, ...]:
     """The queues of a session that outlive its connections."""
     return tuple(queue for queue in queues_of(vhost, client_id) if queue.owner is None)
+
+
+def renew_expiry(vhost: VirtualHost, client_id: str, expiry_s: int) -> Change:
+    """Let the queues of a session be unused for as long as it lasts by now."""
+    change, expiry = NOTHING, expiry_arguments(expiry_s)
+    for queue in lasting_queues_of(vhost, client_id):
+        arguments = {**queue.spec.arguments}
+        arguments.pop(X_EXPIRES, None)
+        arguments |= expiry
+        if arguments != queue.spec.arguments:
+            spec = replace(queue.spec, arguments=arguments)
+            definition = queue.definition._replace(spec=spec)
+            change = change.joined(queue_changes.redefinition(vhost.name, definition))
+    return change
 
 
 def deletion(vhost: VirtualHost, client_id: str, exchange: str) -> Change:

@@ -20,7 +20,7 @@ from fluffle.broker.core.property_facts import EXPIRATION_MS_MAX
 from fluffle.broker.metadata.change import NOTHING, Change
 from fluffle.broker.metadata.metadata import change_or_refuse
 from fluffle.broker.protocols.mqtt.reasons import code_of
-from fluffle.broker.protocols.mqtt.session_state import QOS_MASK, TopicSubscription
+from fluffle.broker.protocols.mqtt.session_state import NEVER_S, QOS_MASK, TopicSubscription
 from fluffle.broker.protocols.mqtt.shared_queues import memberships
 from fluffle.broker.protocols.mqtt.sys_topics import check_may_read
 from fluffle.broker.protocols.mqtt.topics import is_reserved
@@ -36,6 +36,8 @@ from fluffle.protocol.wire import FieldTable
 if TYPE_CHECKING:
     from fluffle.broker.config.config import MqttConfig
     from fluffle.broker.protocols.mqtt.channel import Channel
+
+X_EXPIRES = "x-expires"
 
 FILTERS_AT_ONCE = 32
 """Most filters bound, or unbound, in one turn, which takes a millisecond or two."""
@@ -60,41 +62,45 @@ GUARANTEES = (
 class SubscriptionTerms:
     """How the subscriptions of one client are kept."""
 
-    __slots__ = ("durable_queue_type", "exchange", "mailbox_limit", "queue_expiry_s", "version")
+    __slots__ = ("durable_queue_type", "exchange", "group_expiry_s", "mailbox_limit", "version")
 
     def __init__(self, version: int, config: MqttConfig, durable_queue_type: str) -> None:
         self.version = version
         self.exchange = config.exchange
         self.mailbox_limit = config.mailbox_soft_limit
         """How many messages of QoS 0 may wait for a client that does not read; 0: all."""
-        self.queue_expiry_s = config.session_expiry_s_max
-        """How long queues of a session that lasts may be unused; None: for ever.  As long as any
-        session may last: it may ask for more when it comes back, and ends by its own time."""
+        longest_s = config.session_expiry_s_max
+        self.group_expiry_s = NEVER_S if longest_s is None else longest_s
+        """How long the queue of a group may be unused: as long as any session may last."""
         self.durable_queue_type = durable_queue_type
         """Type of the queue for QoS 1 and 2 of a session that lasts."""
 
 
 def declaration_of(channel: Channel, qos: int, terms: SubscriptionTerms) -> Declaration:
     """The queue of a session for subscriptions of a QoS."""
-    is_lasting = channel.state.is_lasting
+    state, is_lasting = channel.state, channel.state.is_lasting
+    arguments = lasting_arguments(terms, state.expiry_s, is_sure=qos > 0) if is_lasting else {}
     return Declaration(
         name=channel.queue_name(qos),
         durable=True,
         exclusive=not is_lasting,
         auto_delete=False,
-        arguments=lasting_arguments(terms, is_sure=qos > 0) if is_lasting else {},
+        arguments=arguments,
         mailbox_limit=terms.mailbox_limit if qos == 0 and not is_lasting else None,
         guarantee=GUARANTEES[qos],
     )
 
 
-def lasting_arguments(terms: SubscriptionTerms, *, is_sure: bool) -> FieldTable:
+def expiry_arguments(expiry_s: int) -> FieldTable:
+    """Arguments that let a queue be unused for so long."""
+    is_limited = expiry_s != NEVER_S and expiry_s * 1000 <= EXPIRATION_MS_MAX
+    return {X_EXPIRES: ("l", expiry_s * 1000)} if is_limited else {}
+
+
+def lasting_arguments(terms: SubscriptionTerms, expiry_s: int, *, is_sure: bool) -> FieldTable:
     """Arguments of a queue that outlives connections.  `is_sure`: whether its messages are to
     outlive nodes."""
-    arguments: FieldTable = {}
-    expiry_s = terms.queue_expiry_s
-    if expiry_s is not None and expiry_s * 1000 <= EXPIRATION_MS_MAX:
-        arguments["x-expires"] = ("l", expiry_s * 1000)
+    arguments = expiry_arguments(expiry_s)
     if is_sure and terms.durable_queue_type != "classic":
         arguments["x-queue-type"] = ("S", terms.durable_queue_type.encode())
     if is_sure and terms.durable_queue_type == "quorum":  # else a bad line would use up messages
@@ -110,7 +116,7 @@ def shared_declaration(name: str, terms: SubscriptionTerms) -> Declaration:
         durable=True,
         exclusive=False,
         auto_delete=False,
-        arguments=lasting_arguments(terms, is_sure=True),
+        arguments=lasting_arguments(terms, terms.group_expiry_s, is_sure=True),
         guarantee=DeliveryGuarantee.EXACTLY_ONCE,
     )
 

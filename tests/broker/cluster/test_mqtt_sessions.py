@@ -13,6 +13,7 @@ from typing import TypeVar
 import pytest
 
 from fluffle.broker.base.client_session import OUTGOING, ClientSession
+from fluffle.broker.cluster.queues.quorum_member import QuorumQueueMember
 from fluffle.broker.config.config import Config, ListenAddress, MqttConfig
 from fluffle.broker.protocols.mqtt import channel, packet_handlers
 from fluffle.broker.protocols.mqtt.channel import TAGS
@@ -21,6 +22,7 @@ from fluffle.broker.protocols.mqtt.incoming_publishes import NotedRun
 from fluffle.broker.protocols.mqtt.server import MqttServer
 from fluffle.broker.protocols.mqtt.topics import shared_queue
 from fluffle.broker.queues.arguments import DEFAULT_DELIVERY_LIMIT
+from fluffle.broker.queues.settings import SESSION_GRACE_MS
 from fluffle.protocol.mqtt.codes import MQTT_5, PacketType, ReasonCode
 from fluffle.protocol.mqtt.events import Acks, Event, Publishes
 from fluffle.protocol.mqtt.packets import (
@@ -221,6 +223,32 @@ async def test_the_lost_queue_of_qos_0_ends_no_client_and_refuses_no_publisher(
             await until(lambda: queue.consumer_count == 1)
             line.send(Publish(b"zero", b"again", 0))
             assert await subscriber.messages(1) == [(b"zero", b"again", 0)]
+
+
+async def test_queues_expire_as_their_session_has_asked_for_last(tmp_path: Path) -> None:
+    """That is at another node, and what they hold stays."""
+    names = {qos: f"mqtt-subscription-sqos{qos}" for qos in (0, 1)}
+    async with running_cluster(tmp_path, config=CONFIG) as three:
+        async with connected(three["a"], "s", expiry_s=100) as subscriber:
+            await subscriber.subscribe(1)
+            await subscriber.subscribe(0, "zero")
+        await until(lambda: session_of(three["b"]).ended_at_ms > 0)
+        async with connected(three["c"], "p") as publisher:
+            await publisher.publish(b"kept", 1)
+        async with connected(three["b"], "s", expiry_s=200) as subscriber:
+            assert await subscriber.messages(1) == [(b"t", b"kept", 1)]
+        everywhere = [three[name].node.catalogue.vhosts["/"].queues for name in "abc"]
+        specs = [queues[name].spec for queues in everywhere for name in names.values()]
+        assert all(each.arguments["x-expires"] == ("l", 200_000) for each in specs)
+        id_ = everywhere[0][names[1]].definition.id
+
+        def in_force() -> list[int | None]:
+            hosted = [three[name].cluster.session_router.leaders.queues[id_] for name in "abc"]
+            members = [each for each in hosted if isinstance(each, QuorumQueueMember)]
+            led = [each.replica.leadership for each in members]
+            return [each.queue.settings.expires_ms for each in led if each is not None]
+
+        await until(lambda: in_force() == [200_000 + SESSION_GRACE_MS])
 
 
 async def test_who_subscribes_at_another_node_is_sent_what_is_retained(tmp_path: Path) -> None:

@@ -371,18 +371,6 @@ DIFFERENCES: tuple[Difference, ...] = (
         ours="'315360000000'",
     ),
     Difference(
-        "queues of a session last as long as it may ever ask for: it may want more when it is back",
-        scenarios=r"section_06_amqp\.queues_of_a_session_that_lasts",
-        theirs=r"(\[2\]) Queue\.DeclareOk\(queue='([^']*)'[^)]*\)\n(.*)'300000'",
-        ours=r"\1 Channel.Close(reply_code=406, reply_text="
-        + '"'
-        + r"PRECONDITION_FAILED - inequivalent"
-        r" arg 'x-expires' for queue '\2' in vhost '/': received '300000' but current is '86400000'"
-        + '"'
-        + r", class_id=50, method_id=10)\n\3'86400000'",
-        clients=".* in 5",
-    ),
-    Difference(
         "a Response Topic has no wildcards, as the specification says",
         scenarios=r"section_06_amqp\.properties_for_mqtt",
         theirs=r", response_topic='answers/to/\+'",

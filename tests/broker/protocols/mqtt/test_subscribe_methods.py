@@ -10,10 +10,13 @@ from fluffle.broker.config.config import MqttConfig
 from fluffle.broker.core.input_queue import EVENT_COST
 from fluffle.broker.protocols.mqtt.packet_handlers import on_subscribe, on_unsubscribe
 from fluffle.broker.queues.arguments import DeliveryGuarantee
+from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.settings import SESSION_GRACE_MS
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.vhosts import queue_changes
 from fluffle.protocol.mqtt.codes import MQTT_3_1_1, MQTT_5, ReasonCode
 from fluffle.protocol.mqtt.packets import (
+    Disconnect,
     Pingreq,
     Pingresp,
     Suback,
@@ -22,6 +25,7 @@ from fluffle.protocol.mqtt.packets import (
     Unsubscribe,
     encode,
 )
+from fluffle.protocol.mqtt.properties import Properties, PropertyId
 from fluffle.protocol.mqtt.topics import LEVELS_MAX
 from fluffle.protocol.wire import FieldTable
 from tests.support.mqtt_edge import MqttEdge
@@ -73,14 +77,52 @@ def test_queues_are_as_with_rabbitmq(version: int) -> None:
     assert mqtt.edge.vhost.queues[QOS_1].owner == client.connection.session.owner
 
 
-def test_queues_of_a_session_that_lasts_are_kept_as_long_as_it_may_ask_for() -> None:
+def expires_s(mqtt: MqttEdge, queue: str) -> int | None:
+    """After how long a queue expires, by its arguments and in force."""
+    found = mqtt.edge.vhost.queues[queue]
+    assert isinstance(found, Queue)
+    tag, value = found.spec.arguments.get("x-expires", ("l", None))
+    if value is None:
+        assert found.queue_expiry is None
+        return None
+    assert (tag, found.settings.expires_ms) == ("l", int(str(value)) + SESSION_GRACE_MS)
+    return int(str(value)) // 1000
+
+
+def test_queues_of_a_session_that_lasts_are_kept_as_long_as_it_does() -> None:
     mqtt = MqttEdge(MqttConfig(session_expiry_s_max=3_600))
     client = mqtt.connect("c", expiry_s=60)
     client.subscribe("a", options=0)
     queue = mqtt.edge.vhost.queues[QOS_0]
     assert queue.owner is None
-    assert queue.spec.arguments == {"x-expires": ("l", 3_600_000)}
+    assert expires_s(mqtt, QOS_0) == 60
     assert queue.spec.queue_type.shown == "classic"
+
+
+def test_queues_are_kept_as_long_as_their_session_has_asked_for_last() -> None:
+    mqtt = MqttEdge(MqttConfig(session_expiry_s_max=None))
+    client, publisher = mqtt.connect("c", expiry_s=60), mqtt.connect("p")
+    client.subscribe("a", options=0)
+    client.subscribe("b", options=1)
+    client.lose()
+    publisher.publish("b", b"x", 1)
+    client = mqtt.connect("c", clean_start=False, expiry_s=300)
+    assert client.connack.session_present
+    assert client.messages() == [("b", b"x", 1)]
+    assert (expires_s(mqtt, QOS_0), expires_s(mqtt, QOS_1)) == (300, 300)
+    shorter = Properties({PropertyId.SESSION_EXPIRY_INTERVAL: 30})
+    client.send(Disconnect(ReasonCode.SUCCESS, properties=shorter))
+    assert (expires_s(mqtt, QOS_0), expires_s(mqtt, QOS_1)) == (30, 30)
+    client = mqtt.connect("c", MQTT_3_1_1, clean_start=False)
+    assert (expires_s(mqtt, QOS_0), expires_s(mqtt, QOS_1)) == (None, None)
+    client.lose()
+    client = mqtt.connect("c", clean_start=False, expiry_s=20)
+    assert client.messages() == [("b", b"x", 1)]
+    client.lose()
+    mqtt.edge.advance(19)
+    assert expires_s(mqtt, QOS_1) == 20
+    mqtt.edge.advance(2)
+    assert not mqtt.edge.vhost.queues.keys() & {QOS_0, QOS_1}
 
 
 @pytest.mark.parametrize("arguments", [{}, {"x-binding-key": ("S", b"a.*")}])
