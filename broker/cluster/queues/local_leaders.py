@@ -10,7 +10,7 @@ from functools import partial
 from itertools import islice
 
 from fluffle.broker.base.logs import FIELDS_ATTRIBUTE, event
-from fluffle.broker.cluster.queue_sessions.session_server import SessionServer, not_leading
+from fluffle.broker.cluster.queue_sessions.session_server import SessionServer
 from fluffle.broker.cluster.queues.leader_routes import SessionTransport
 from fluffle.broker.cluster.queues.ports import (
     NO_LEADER,
@@ -19,7 +19,13 @@ from fluffle.broker.cluster.queues.ports import (
     OnFailure,
     QueueId,
 )
-from fluffle.broker.queues.quorum.messages import ClientFrame, Leader, LeaderFrame, SessionBoot
+from fluffle.broker.queues.quorum.messages import (
+    ClientFrame,
+    Leader,
+    LeaderFrame,
+    SessionBoot,
+    not_leading,
+)
 from fluffle.raft.config import NodeId
 from fluffle.raft.multiraft import PendingNews
 

@@ -27,7 +27,7 @@ from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.expiry_times import Lifetimes
 from fluffle.broker.queues.publish_target import DeadLetterIds
 from fluffle.broker.queues.queue_api import DeliveryBatch, Outcome
-from fluffle.broker.queues.quorum.facts import Key
+from fluffle.broker.queues.quorum.facts import Key, SessionId
 from fluffle.broker.queues.quorum.runs import runs_of
 
 MESSAGES_MAX = 1 << 16
@@ -404,3 +404,43 @@ def deliver_of(holder: Key, delivery_batch: DeliveryBatch) -> Deliver:
 def tokens_of(deliver: Deliver) -> list[Token]:
     """Tokens that a delivery gives its holder."""
     return [Token(deliver.holder, deliver.ordinal, run) for run in deliver.runs]
+
+
+def reply_beside(asked: ClientFrame, own: SessionBoot, messages: list[FromLeader]) -> LeaderFrame:
+    """Return a reply that is not repeated: a client without it asks again, over another link."""
+    return LeaderFrame(
+        group=asked.group,
+        term=asked.term,
+        leadership=asked.leadership,
+        sender=own,
+        receiver=asked.sender,
+        session=asked.session,
+        opening=asked.opening,
+        number=0,
+        messages=messages,
+    )
+
+
+def leader_notice(group: int, leader: Leader, session: SessionId) -> LeaderFrame:
+    """Return the notice of who leads, for a client node with a session that may wait to be served.
+
+    Its term is 0, as in every frame that names a leader and does not come from it; `leader.boot` is
+    the boot of the node that sends it.
+    """
+    return LeaderFrame(
+        group=group,
+        term=0,
+        leadership=0,
+        sender=leader.boot,
+        receiver=SessionBoot(session.boot, session.nonce),
+        session=session.counter,
+        opening=0,
+        number=0,
+        messages=[NotLeader(leader.term, leader.node, leader.leadership)],
+    )
+
+
+def not_leading(asked: ClientFrame, hint: Leader) -> LeaderFrame:
+    """Return the reply of a node whose leadership is not the one addressed."""
+    answer = NotLeader(hint.term, hint.node, hint.leadership)
+    return reply_beside(asked, asked.receiver, [answer])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fluffle.broker.cluster.queue_sessions.opened_session import (
+from fluffle.broker.cluster.queue_sessions.session_server import (
     FRAME_SIZE_MAX,
     MESSAGE_SIZE,
     SessionSendQueue,

@@ -10,7 +10,7 @@ from functools import partial
 from inspect import signature
 from types import ModuleType
 
-from tests.broker.cluster.queue_sessions import test_opened_session, test_session_client
+from tests.broker.cluster.queue_sessions import test_session_client, test_session_server
 from tests.broker.cluster.queue_sessions.random_steps import random_history
 from tests.mutants.mutant import Mutant
 from tests.mutants.registry import FAMILIES
@@ -29,7 +29,7 @@ def examples(module: ModuleType) -> list[Callable[[], None]]:
 
 
 EXAMPLES = examples(test_session_client)
-LARGE_EXAMPLES = examples(test_opened_session)
+LARGE_EXAMPLES = examples(test_session_server)
 HISTORIES: list[Callable[[], None]] = [partial(random_history, seed) for seed in range(SEEDS_MAX)]
 
 

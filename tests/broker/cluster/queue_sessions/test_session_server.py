@@ -7,21 +7,21 @@ from typing import TypeVar
 
 import pytest
 
-from fluffle.broker.cluster.queue_sessions import opened_session, session_server
+from fluffle.broker.cluster.queue_sessions import session_server
 from fluffle.broker.cluster.queue_sessions.codec import RUN_MAX, decode
-from fluffle.broker.cluster.queue_sessions.opened_session import (
-    MESSAGE_SIZE,
-    SIZE_MAX,
-    SentFrame,
-    SessionSendQueue,
-)
 from fluffle.broker.cluster.queue_sessions.replies import apply_frame
 from fluffle.broker.cluster.queue_sessions.session_client import (
     FRAME_BYTES_MAX,
     FRAMES_UNREPORTED_MAX,
     UNREPORTED_BYTES_MAX,
 )
-from fluffle.broker.cluster.queue_sessions.session_server import SESSIONS_MAX
+from fluffle.broker.cluster.queue_sessions.session_server import (
+    MESSAGE_SIZE,
+    SESSIONS_MAX,
+    SIZE_MAX,
+    SentFrame,
+    SessionSendQueue,
+)
 from fluffle.broker.queues.engine import BURST_BYTES
 from fluffle.broker.queues.queue_api import DeliveryBatch, Outcome
 from fluffle.broker.queues.quorum import messages as m
@@ -84,7 +84,7 @@ def test_an_edge_that_receives_nothing_is_given_so_much_and_no_more() -> None:
 def test_who_asks_and_never_receives_is_not_listened_to_until_it_does(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(opened_session, "SIZE_MAX", 100 * MESSAGE_SIZE)
+    monkeypatch.setattr(session_server, "SIZE_MAX", 100 * MESSAGE_SIZE)
     harness = SessionHarness(("near",))
     harness.rest()
     times = 400
