@@ -1,10 +1,4 @@
-"""Entries of a leadership: building one, its version and time, and what waits until it is applied.
-
-    decided --> kept with the entry that is being built --> under way --> applied: they leave
-
-Effects leave in the order in which they were decided.  An entry is known by the order of proposals
-here: the leadership hears of each, in that order, whether it was applied at its own index and term.
-So an index that another leader's entry takes releases nothing.
+"""Entries of a leadership: building one, its version and its time.
 
 An entry may be of a version that every member has announced, by a fact:
 
@@ -22,10 +16,7 @@ that the log already has does not pass once more.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Protocol, TypeAlias
+from collections.abc import Callable, Mapping
 
 from fluffle.broker.base.empty_dict import EMPTY_DICT
 from fluffle.broker.base.message import Origin
@@ -39,7 +30,6 @@ from fluffle.broker.queues.quorum.entry_codec import (
     Enqueued,
     FactBatch,
     columns_of,
-    encode,
     pack_enqueued,
     times_of,
 )
@@ -58,8 +48,6 @@ from fluffle.broker.queues.quorum.facts import (
     Key,
     OperationsRejected,
     Published,
-    Purged,
-    RemovalReason,
     SacActive,
     SessionClosed,
     SessionOpened,
@@ -67,8 +55,7 @@ from fluffle.broker.queues.quorum.facts import (
     SpecChanged,
     VersionAnnounced,
 )
-from fluffle.broker.queues.quorum.leader_host import LeaderHost, NodeClock, Proposer
-from fluffle.broker.queues.quorum.messages import Effect
+from fluffle.broker.queues.quorum.leader_host import NodeClock
 from fluffle.broker.queues.quorum.state import QueueImage, QueueState
 
 NUMBERS = (Published, OperationsRejected, Acted, Answered, Acknowledged, SessionClosed)
@@ -349,165 +336,3 @@ class QueueTime:
     def wake(self, queue: DeliverySource, at_ms: int) -> None:
         del queue
         self._wake(at_ms - self.now_ms())
-
-
-@dataclass(slots=True)
-class DeadLetterEffect:
-    """Messages are on record as dead, and are to be republished.  For no client."""
-
-    reason: RemovalReason
-    time_ms: int
-    counts: Counts
-    """Delivery counts of each of them."""
-    run: range
-    origins: list[Origin]
-    """None at all if the messages have to be read."""
-    contents: list[bytes]
-    must_arrive: bool = False
-    """See `DeadLetterOutbox`."""
-
-
-BufferedEffect: TypeAlias = Effect | DeadLetterEffect
-
-EffectSource: TypeAlias = Callable[[], Sequence[BufferedEffect]]
-"""Effects that are only known when they may leave."""
-
-
-class EffectBuffer:
-    """Effects of one leadership, held until the entry they rest on is applied, and dropped with the
-    leadership."""
-
-    __slots__ = ("_builder", "_known", "_under_way", "_waiting")
-
-    def __init__(self, builder: EntryBuilder) -> None:
-        self._builder = builder
-        self._waiting: list[EffectSource] = []
-        """Effects that depend on the entry being built."""
-        self._under_way: list[list[EffectSource]] = []
-        """The same of each entry that is proposed and not applied."""
-        self._known: list[EffectSource] = []
-        """Effects that depend on applied entries alone."""
-
-    def keep(self, later: EffectSource) -> None:
-        """Until the entry that is being built is applied."""
-        self._waiting.append(later)  # mutant: R1
-
-    def keep_known(self, later: EffectSource) -> None:
-        """Until everything is applied that has been decided so far; maybe it is."""
-        if self._builder:  # mutant: LE1
-            self._waiting.append(later)
-        elif self._under_way:  # mutant: LE2
-            self._under_way[-1].append(later)
-        else:
-            self._known.append(later)
-
-    def entry_ended(self) -> None:
-        """Have what is kept from now on wait for the next entry."""
-        self._under_way.append(self._waiting)
-        self._waiting = []
-
-    def entry_applied(self) -> list[BufferedEffect]:
-        """Remove and return the effects of the first entry under way, which is applied."""
-        return _all(self._under_way.pop(0))
-
-    def take_known(self) -> list[BufferedEffect]:
-        """Remove and return the effects that need no entry."""
-        known = self._known
-        if not known:
-            return []
-        self._known = []
-        return _all(known)
-
-
-def _all(kept: list[EffectSource]) -> list[BufferedEffect]:
-    return [effect for later in kept for effect in later()]
-
-
-@dataclass(slots=True)
-class ProposedEntry:
-    """Entry that waits for the log to take it."""
-
-    payload: bytes
-    content_bytes: int
-    """Content bytes of its messages."""
-
-
-class PurgePieces(Protocol):
-    """Purge whose facts are proposed piece by piece."""
-
-    def __bool__(self) -> bool:
-        """True if there may be more."""
-
-    def next(self) -> list[range]:
-        """The next messages; there may be none though there are more behind."""
-
-
-@dataclass(slots=True)
-class ProposedPurge:
-    """Entries that are only made when it is their turn."""
-
-    pieces: PurgePieces
-    batch: FactBatch
-    """First facts of each of its entries: made when the purge was decided, like those of later
-    proposals."""
-
-
-class Proposals:
-    """Proposals of one leadership, in order."""
-
-    __slots__ = (
-        "_host", "_log", "_on_outcome", "_on_piece", "_proposer", "_versions", "_waiting",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        versions: EntryVersions,
-        host: LeaderHost,
-        proposer: Proposer,
-        *,
-        on_outcome: Callable[[bool], None],
-        on_piece: Callable[[bool], None],
-    ) -> None:
-        """`on_outcome` hears what becomes of each entry, `on_piece` of each piece of a purge."""
-        self._versions = versions
-        self._host = host
-        self._log = host.log
-        self._proposer = proposer
-        self._on_outcome = on_outcome
-        self._on_piece = on_piece
-        self._waiting: deque[ProposedEntry | ProposedPurge] = deque()
-
-    def __bool__(self) -> bool:
-        """True if proposals wait."""
-        return bool(self._waiting)
-
-    def add(self, batch: FactBatch, content_bytes: int) -> None:
-        """An entry is built."""
-        payload = encode(batch, self._versions.version)
-        self._waiting.append(ProposedEntry(payload, content_bytes))
-
-    def add_purge(self, pieces: PurgePieces, batch: FactBatch) -> None:
-        """A purge is to be said before all that comes."""
-        self._waiting.append(ProposedPurge(pieces, batch))
-
-    def propose(self) -> None:
-        """Propose as many entries as the log takes now, up to one piece of a purge; the rest waits
-        for later turns."""
-        while self._waiting:
-            first = self._waiting[0]
-            content_bytes = first.content_bytes if isinstance(first, ProposedEntry) else 0
-            if not self._log.takes(content_bytes):
-                return
-            if isinstance(first, ProposedPurge):
-                self._propose_piece(first)
-                return
-            self._waiting.popleft()
-            self._proposer.propose(first.payload, self._on_outcome)
-
-    def _propose_piece(self, purge: ProposedPurge) -> None:
-        if runs := purge.pieces.next():
-            piece = replace(purge.batch, facts=[Purged(runs)])
-            self._proposer.propose(encode(piece, self._versions.version), self._on_piece)
-        if not purge.pieces:
-            self._waiting.popleft()
-        self._host.touch()

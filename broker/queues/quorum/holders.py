@@ -25,7 +25,6 @@ from fluffle.broker.queues.queue_api import (
     SharedCredit,
     TimedOutDeliveries,
 )
-from fluffle.broker.queues.quorum.entry_builder import EffectBuffer
 from fluffle.broker.queues.quorum.facts import (
     ConsumerAttached,
     Delivered,
@@ -35,6 +34,7 @@ from fluffle.broker.queues.quorum.facts import (
 )
 from fluffle.broker.queues.quorum.log_journal import LogJournal
 from fluffle.broker.queues.quorum.messages import Effect, Token
+from fluffle.broker.queues.quorum.proposals import EffectBuffer
 from fluffle.broker.queues.quorum.runs import MarkedRuns, runs_of, without
 from fluffle.broker.queues.quorum.state import Hold, QueueState
 from fluffle.protocol.spec import ProtocolError

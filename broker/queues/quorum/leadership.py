@@ -38,15 +38,7 @@ from fluffle.broker.queues.queue_api import (
     OverdueDeliveries,
 )
 from fluffle.broker.queues.quorum.dead_letter_outbox import UNDER_WAY_MAX, DeadLetterOutbox
-from fluffle.broker.queues.quorum.entry_builder import (
-    BufferedEffect,
-    DeadLetterEffect,
-    EffectBuffer,
-    EntryBuilder,
-    EntryVersions,
-    Proposals,
-    QueueTime,
-)
+from fluffle.broker.queues.quorum.entry_builder import EntryBuilder, EntryVersions, QueueTime
 from fluffle.broker.queues.quorum.entry_codec import VERSION, encode_settings, settings_on_record
 from fluffle.broker.queues.quorum.facts import (
     NO_HOLDER,
@@ -87,6 +79,12 @@ from fluffle.broker.queues.quorum.messages import (
     RejectedReply,
     RevokeNotice,
     deliver_of,
+)
+from fluffle.broker.queues.quorum.proposals import (
+    BufferedEffect,
+    DeadLetterEffect,
+    EffectBuffer,
+    Proposals,
 )
 from fluffle.broker.queues.quorum.sessions import (
     DeadLetterDedup,
