@@ -11,6 +11,7 @@ from fluffle.broker.base.clock import Clock
 from fluffle.broker.base.empty_dict import EMPTY_DICT
 from fluffle.broker.base.traffic import Traffic
 from fluffle.broker.cluster.hosted_group import EntryOutcome, HostedGroup
+from fluffle.broker.cluster.queue_sessions.led_queue import LedQueue
 from fluffle.broker.cluster.queue_sessions.session_server import SessionServer
 from fluffle.broker.cluster.queues.local_leaders import LocalLeaders
 from fluffle.broker.cluster.queues.log_compaction import LogCompaction
@@ -370,7 +371,7 @@ class QuorumQueueMember:
         hint = Leader(follows.node, self._members.cluster.boot, follows.term, follows.leadership)
         self._members.leaders.leader_notices += former.leader_notices(hint)
 
-    def _begun(self, led: Leadership) -> SessionServer:
+    def _begun(self, led: LedQueue) -> SessionServer:
         cluster, now_ms = self._members.cluster, self._members.clock.now_ms()
         own = Leader(cluster.node, cluster.boot, *self.replica.leader_epoch)
         return SessionServer(self.group, own, self.replica.image.state, led, now_ms)
