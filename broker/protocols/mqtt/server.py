@@ -294,10 +294,16 @@ class MqttServer:
         return self.states.open(key)
 
     def session_changed(self, vhost_name: str, client_id: str) -> None:
-        """A session is kept, or is no more: it is forgotten here if it is not this node's."""
+        """A session is kept, or is no more: it is forgotten here if it is not this node's, and
+        waits if it is this node's and no client is there for it."""
         key = vhost_name, client_id
-        state = self.states.find(key)
-        if state is None or self.is_own(key):
+        state, kept = self.states.find(key), self.kept(key)
+        if kept is not None and self.is_own(key):
+            is_waited_for = bool(kept.ended_at_ms) or key in self.connecting
+            if state is None and not is_waited_for:  # its CONNECT was given up before that was true
+                self._begin_waiting(self.restored(key, kept), kept.user, None)
+            return
+        if state is None:
             return
         client = self.connected.get(key)
         if client is None:
@@ -358,7 +364,7 @@ class MqttServer:
                 if pending is not None:
                     self.wills.publish(pending)
                 self.end_state(state)
-                self._delete(state)
+                self._delete(state.key)
 
     @contextmanager
     def _together(self) -> Iterator[None]:
@@ -423,14 +429,16 @@ class MqttServer:
 
     def connect_over(self, key: SessionKey, *, is_let_in: bool) -> None:
         """A client that was to connect is let in, or is not: then the session goes on to wait, if
-        it did."""
+        it did, or is deleted, if it has ended meanwhile."""
         self.connecting[key] -= 1
         if not self.connecting[key]:
             del self.connecting[key]
         state, kept = self.states.find(key), self.kept(key)
-        if is_let_in or state is None or kept is None or not kept.ended_at_ms:
+        if is_let_in or kept is None:
             return
-        if key not in self._expiries and key not in self.connected:
+        if state is None:
+            self._delete(key)
+        elif kept.ended_at_ms and key not in self._expiries and key not in self.connected:
             away_s = (self.now_ms() - kept.ended_at_ms) / 1000
             self._expire_later(state, max(0, state.expiry_s - away_s))
 
@@ -446,7 +454,7 @@ class MqttServer:
             self.sys.expired += 1
             with self._together():
                 self.end_state(state)
-                self._delete(state)
+                self._delete(state.key)
 
     def end_state(self, state: SessionState) -> None:
         """Forget a session that has ended, and publish the will that waits; what is defined of it
@@ -466,19 +474,20 @@ class MqttServer:
         for delivery_batch, start, stop in held.values():
             delivery_batch.holder.queue.settle(delivery_batch, start, stop, Outcome.LOST)
 
-    def _delete(self, state: SessionState) -> None:
-        """Delete what is defined of a session that has ended, if it was this node's.
+    def _delete(self, key: SessionKey) -> None:
+        """Delete what is defined of a session that has ended, if it was this node's; if a client
+        with its identifier is connecting, not before that is refused.
 
         Exclusive queues go with their connections: those that are there are of another."""
-        vhost_name, client_id = state.key
-        if self.kept(state.key) is None:
+        vhost_name, client_id = key
+        if self.kept(key) is None:
             return
 
         def decide() -> Change:
             vhost = self.services.vhosts.get(vhost_name)
-            if vhost is None or state.key in self.connected or not self.is_own(state.key):
+            if vhost is None or key in self.connected or not self.is_own(key):
                 return NOTHING
-            if state.key in self.connecting:
+            if key in self.connecting:
                 return NOTHING
             return deletion(vhost, client_id, self.config.exchange)
 

@@ -108,6 +108,40 @@ def test_a_session_expires_when_its_client_is_not_let_in_after_all() -> None:
     assert not mqtt.server.connecting
 
 
+def test_a_session_that_ends_while_another_client_is_refused_is_deleted() -> None:
+    """The client that connects would have it, or end it; so it is not deleted before."""
+    mqtt = MqttEdge()
+    mqtt.connect("c", clean_start=False, expiry_s=60).lose()
+    client = mqtt.connect("c", clean_start=False)
+    client.subscribe("a")
+    mqtt.server.connecting["/", "c"] += 2
+    client.lose()
+    mqtt.server.connect_over(("/", "c"), is_let_in=False)
+    assert "c" in mqtt.edge.vhost.client_sessions.by_client
+    mqtt.server.connect_over(("/", "c"), is_let_in=False)
+    mqtt.edge.run()
+    assert not mqtt.edge.vhost.client_sessions.by_client
+    assert mqtt.queue_names == []
+
+
+@pytest.mark.parametrize(("expiry_s", "was_there"), [(60, False), (60, True), (0, True)])
+def test_a_session_whose_client_was_refused_before_it_came_true_ends(
+    expiry_s: int, *, was_there: bool
+) -> None:
+    mqtt = SlowMqttEdge()
+    if was_there:
+        mqtt.leave("c", 30)
+    client = mqtt.begin("c", expiry_s)
+    mqtt.metadata.give_up()
+    assert client.expect(Connack).code.is_error
+    mqtt.settle()
+    mqtt.edge.advance(61)
+    mqtt.settle()
+    assert not mqtt.edge.vhost.client_sessions.by_client
+    assert mqtt.queue_names == []
+    assert len(mqtt.server.states) == 0
+
+
 def test_a_session_that_another_node_has_on_record_publishes_no_will_here() -> None:
     mqtt = MqttEdge()
     watcher = mqtt.connect("watcher")
