@@ -101,14 +101,16 @@ def fluffle(
 
 
 @contextmanager
-def rabbitmq(folder: Path, cores: Cores, *, mqtt: bool = False) -> Iterator[Broker]:
-    """A RabbitMQ node of its own, with its default settings and no plugins but that of MQTT, if
-    that is to be measured."""
+def rabbitmq(
+    folder: Path, cores: Cores, *, mqtt: bool = False, config: str = ""
+) -> Iterator[Broker]:
+    """A RabbitMQ node of its own, with its default settings but for the lines of `config`, and no
+    plugins but that of MQTT, if that is to be measured."""
     script, epmd = rabbitmq_commands()
     amqp_port, distribution_port, epmd_port, mqtt_port = free_ports(4)
-    erlang = Erlang()
+    erlang = Erlang(config=config)
     if mqtt:
-        config = f"mqtt.listeners.tcp.1 = 127.0.0.1:{mqtt_port}\n"
+        config += f"mqtt.listeners.tcp.1 = 127.0.0.1:{mqtt_port}\n"
         erlang = Erlang(config=config, plugins="rabbitmq_mqtt")
     environment = rabbitmq_environment(folder, amqp_port, distribution_port, epmd_port, erlang)
     log = folder / "log"

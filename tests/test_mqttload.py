@@ -12,6 +12,7 @@ import pytest
 from benchmarks import mqtt
 from benchmarks.brokers import NotAvailable
 from benchmarks.load import compiled
+from fluffle.protocol.mqtt.properties import decode_properties, read_properties
 from tests.compat.mqtt.packets import Kind, packet, u16
 from tests.support.deadlines import DEADLINE_S
 from tests.support.require import unavailable
@@ -30,6 +31,7 @@ class ScriptedBroker(socketserver.ThreadingTCPServer):
         self.answers = answers
         self.welcome = WELCOME
         self.published = 0
+        self.published_body = b""
 
 
 class Session(socketserver.StreamRequestHandler):
@@ -48,6 +50,7 @@ class Session(socketserver.StreamRequestHandler):
                 self.wfile.write(packet(0xD0))
             elif kind == Kind.PUBLISH:
                 self.server.published += 1
+                self.server.published_body = body
                 name_bytes = int.from_bytes(body[:2])
                 number = body[2 + name_bytes : 4 + name_bytes]
                 for answer in self.server.answers:
@@ -79,6 +82,20 @@ def test_what_was_published_is_counted(program: Path, broker: ScriptedBroker) ->
     done = load(program, broker.server_address[1], "publish", "-q", "1", "-c", "2")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["messages"] == broker.published == MESSAGES
+
+
+def test_messages_may_have_properties(program: Path, broker: ScriptedBroker) -> None:
+    done = load(program, broker.server_address[1], "publish", "-q", "1", "-x", "-s", "3")
+    assert done.returncode == 0, done.stderr
+    body = broker.published_body
+    raw, offset = read_properties(body, 4 + int.from_bytes(body[:2]))
+    assert decode_properties(raw).user == [("unit", "celsius")]
+    assert body[offset:] == b"xxx"
+
+
+def test_versions_before_5_have_no_properties(program: Path) -> None:
+    done = load(program, 1, "publish", "-x", "-v", "4")
+    assert (done.returncode, done.stderr[:8]) == (2, "mqttload")
 
 
 def test_a_broker_that_does_not_acknowledge_ends_the_run(

@@ -23,7 +23,7 @@ enum { PUBLISHER, SUBSCRIBER, CONNECTING };
 
 static struct {
     const char *mode, *user, *password;
-    int port, subscriber_port, clients, qos, size, window, version, lasting, retain, pids[64], pid_count;
+    int port, subscriber_port, clients, qos, size, window, version, lasting, retain, properties, pids[64], pid_count;
     uint64_t messages, warm_up;
     double seconds;
 } opt = {.mode = "", .clients = 1, .qos = 0, .size = 64, .window = 100, .version = 5,
@@ -167,6 +167,13 @@ static void put_subscribe(client *c, const char *filter) {
     put8(c, opt.qos);
 }
 
+static const uint8_t properties[] = "\x02\x00\x00\x0e\x10" /* Message Expiry: an hour */
+                                    "\x03\x00\x0a" "text/plain"
+                                    "\x08\x00\x0e" "answers/load/1"
+                                    "\x09\x00\x08" "01234567" /* Correlation Data */
+                                    "\x26\x00\x04" "unit" "\x00\x07" "celsius";
+#define PROPERTIES_BYTES (sizeof properties - 1)
+
 static uint8_t template_[70000]; /* a PUBLISH; its number stands at template_id */
 static size_t template_bytes, template_id;
 static int template_of = -1;
@@ -176,14 +183,16 @@ static void build_template(int index) {
     char topic[64];
     topic_of(topic, sizeof topic, index);
     int five = opt.version == 5, numbered = opt.qos > 0;
-    size_t body = 2 + strlen(topic) + (numbered ? 2 : 0) + (size_t)five + (size_t)opt.size;
+    size_t more = opt.properties ? PROPERTIES_BYTES : 0; /* below 128, so their length is an octet */
+    size_t body = 2 + strlen(topic) + (numbered ? 2 : 0) + (size_t)five + more + (size_t)opt.size;
     put_header(&c, PUBLISH << 4 | opt.qos << 1 | opt.retain, body);
     put_string(&c, topic);
     template_id = c.out_length;
     if (numbered)
         put16(&c, 0);
     if (five)
-        put8(&c, 0);
+        put8(&c, (int)more);
+    put(&c, properties, more);
     for (int i = 0; i < opt.size; i++)
         put8(&c, 'x');
     memcpy(template_, c.out, c.out_length);
@@ -595,8 +604,8 @@ static int mode_run(void) {
 static int usage(void) {
     fprintf(stderr,
             "mqttload publish|pairs|fanout|connect|idle -p PORT [-S PORT] [-I PID,...] [-n MESSAGES] [-W WARM-UP]\n"
-            "  [-c CLIENTS] [-q QOS] [-s BYTES] [-w WINDOW] [-v 4|5] [-l] [-r] [-T SECONDS] [-u USER -P PASSWORD]\n"
-            "  -S: of subscribers; -l: sessions outlive their connections; -r: messages are retained; the broker is on 127.0.0.1\n");
+            "  [-c CLIENTS] [-q QOS] [-s BYTES] [-w WINDOW] [-v 4|5] [-l] [-r] [-x] [-T SECONDS] [-u USER -P PASSWORD]\n"
+            "  -S: of subscribers; -l: sessions outlive their connections; -r: messages are retained; -x: they have properties of 5.0; the broker is on 127.0.0.1\n");
     return 2;
 }
 
@@ -605,7 +614,7 @@ int main(int argc, char **argv) {
         return usage();
     opt.mode = argv[1];
     optind = 2;
-    for (int o; (o = getopt(argc, argv, "p:S:I:n:W:c:q:s:w:v:lrT:u:P:")) != -1;)
+    for (int o; (o = getopt(argc, argv, "p:S:I:n:W:c:q:s:w:v:lrxT:u:P:")) != -1;)
         switch (o) {
         case 'p': opt.port = atoi(optarg); break;
         case 'S': opt.subscriber_port = atoi(optarg); break;
@@ -622,6 +631,7 @@ int main(int argc, char **argv) {
         case 'v': opt.version = atoi(optarg); break;
         case 'l': opt.lasting = 1; break;
         case 'r': opt.retain = 1; break;
+        case 'x': opt.properties = 1; break;
         case 'T': opt.seconds = atof(optarg); break;
         case 'u': opt.user = optarg; break;
         case 'P': opt.password = optarg; break;
@@ -629,7 +639,7 @@ int main(int argc, char **argv) {
         }
     if (!opt.port || opt.clients < 1 || opt.qos < 0 || opt.qos > 2 || opt.size < 0 || opt.size > 60000 ||
         opt.window < 1 || opt.window > 30000 || (opt.version != 4 && opt.version != 5) ||
-        (opt.user && !opt.password) || !(is("publish") || is("pairs") || is("fanout") || is("connect") || is("idle")))
+        (opt.user && !opt.password) || (opt.properties && opt.version != 5) || !(is("publish") || is("pairs") || is("fanout") || is("connect") || is("idle")))
         return usage();
     struct rlimit files = {0};
     getrlimit(RLIMIT_NOFILE, &files);
