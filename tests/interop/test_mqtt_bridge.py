@@ -1,7 +1,7 @@
-"""A bridge of mosquitto to a node: messages go both ways.
+"""A bridge of mosquitto to a node: messages go both ways, and the node has its state below `$SYS`.
 
-`notifications false`: else the bridge has a will below `$SYS`, and is refused.
-`try_private false`: else it first asks for a version of the protocol that only mosquitto has.
+Its settings are those by default.  So before MQTT 5.0 it first asks for a version of the protocol
+that only mosquitto has, is refused, and comes again after `restart_timeout`.
 """
 
 from __future__ import annotations
@@ -25,8 +25,7 @@ log_type all
 connection fluffle
 address 127.0.0.1:{remote_port}
 bridge_protocol_version {version}
-try_private false
-notifications false
+restart_timeout 1
 remote_clientid {client_id}
 remote_username guest
 remote_password guest
@@ -41,8 +40,9 @@ BRIDGED = r"Received SUBACK from"
 @pytest.fixture(params=["mqttv311", "mqttv50"])
 def bridge(
     request: pytest.FixtureRequest, mqtt: MqttBroker, name: Callable[[str], str], tmp_path: Path
-) -> Iterator[tuple[MqttBroker, str]]:
-    """A mosquitto whose bridge has subscribed here, and the first level of what it passes on."""
+) -> Iterator[tuple[MqttBroker, str, Process]]:
+    """A mosquitto whose bridge has subscribed here; the first level of what it passes on, which is
+    its client identifier, too; and its process."""
     (port,) = free_ports(1)
     topic = name("bridged").replace(".", "-")
     file = tmp_path / "mosquitto.conf"
@@ -56,15 +56,15 @@ def bridge(
     file.write_text(text)
     process = Process([require("mosquitto"), "-c", str(file)], BRIDGED, environment_for_nodes())
     try:
-        yield MqttBroker({"tcp": port}, 0, ""), topic
+        yield MqttBroker({"tcp": port}, 0, ""), topic, process
     finally:
         process.kill()
 
 
 def test_a_bridge_passes_messages_on_in_both_directions(
-    mqtt: MqttBroker, bridge: tuple[MqttBroker, str]
+    mqtt: MqttBroker, bridge: tuple[MqttBroker, str, Process]
 ) -> None:
-    mosquitto, topic = bridge
+    mosquitto, topic, _ = bridge
     for sender, receiver, way in ((mosquitto, mqtt, "up"), (mqtt, mosquitto, "down")):
         topic_filter = f"{topic}/{way}/#"
         with subscriber(
@@ -72,3 +72,13 @@ def test_a_bridge_passes_messages_on_in_both_directions(
         ) as heard:
             publish(sender, "-t", f"{topic}/{way}/a", "-q", "1", "-m", "hello")
             assert heard() == [f"{topic}/{way}/a 1 hello"]
+
+
+def test_the_state_of_a_bridge_is_retained_and_its_will_changes_it(
+    mqtt: MqttBroker, bridge: tuple[MqttBroker, str, Process]
+) -> None:
+    _, client_id, process = bridge
+    state = f"$SYS/broker/connection/{client_id}/state"
+    with subscriber(mqtt, "-t", state, "-q", "1", "-C", "2", "-F", "%q %r %p") as heard:
+        process.kill()
+        assert heard() == ["1 1 1", "1 0 0"]

@@ -26,6 +26,7 @@ from fluffle.protocol.properties import body_of, raw_properties
 if TYPE_CHECKING:
     from fluffle.broker.protocols.mqtt.conversion import MessageConverter
     from fluffle.broker.protocols.mqtt.sys_topics import SysTopics
+    from fluffle.broker.vhosts.retained import RetainedCursor
 
 MESSAGES_AT_ONCE = 64
 """Most retained messages sent in one turn, which takes a millisecond or two."""
@@ -82,8 +83,7 @@ class RetainedSender:
             return  # an acknowledgement makes room, and calls this
         topic_filter, cursor = next(iter(pending.items()))
         if cursor is None:
-            source = self._sys if is_reserved(topic_filter) else channel.session.vhost.retained
-            cursor = pending[topic_filter] = source.cursor(topic_filter)
+            cursor = pending[topic_filter] = self._cursor(topic_filter)
         subscription = channel.state.subscriptions[topic_filter]
         for topic, message in cursor.take(room, self._now_ms()):
             self._send(topic, message, subscription)
@@ -91,6 +91,15 @@ class RetainedSender:
             del pending[topic_filter]
         if any(all_pending):
             self.go_on_later()
+
+    def _cursor(self, topic_filter: str) -> RetainedCursor:
+        """Return a cursor at the first match: of the broker's own, and of those of clients."""
+        published = self._channel.session.vhost.retained.cursor(topic_filter)
+        if not is_reserved(topic_filter):
+            return published
+        figures = self._sys.cursor(topic_filter)
+        figures.then(published)
+        return figures
 
     def go_on_later(self) -> None:
         """Send some in a turn of its own, if there are any."""

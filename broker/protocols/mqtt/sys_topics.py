@@ -3,9 +3,9 @@
     counters --> every interval: tree of topics --> new subscriptions, by a cursor, as retained
                                  changed topics --> clients that subscribe to `$SYS/…`
 
-Nothing of it is stored or replicated, and only the broker publishes there.  All virtual hosts see
-the same figures, so a user who subscribes needs the tag `monitoring`, or a topic
-permission for them.
+Nothing of it is stored or replicated, and only the broker publishes there, but for the states of
+bridges (`topics.BRIDGE_STATE`), which are messages as any other.  All virtual hosts see the same
+figures, so a user who subscribes needs the tag `monitoring`, or a topic permission for them.
 """
 
 from __future__ import annotations

@@ -28,6 +28,9 @@ SPARKPLUG_KEY = re.compile(r"sp[AB]v[0-9]+___[0-9]+\.")
 SYS = "$SYS"
 """First level of the topics that the broker alone publishes to."""
 
+BRIDGE_STATE = re.compile(rf"{re.escape(SYS)}/broker/connection/[^/]*/state")
+"""Topics below it that are clients': a bridge of mosquitto says there whether it is connected."""
+
 SUBSCRIPTION_PREFIX = "mqtt-subscription-"
 QUEUE_ENDINGS = "qos0", "qos1"
 """Ends of the names of the queues of a session: for subscriptions of QoS 0, and for all others."""
@@ -74,8 +77,11 @@ def is_plain(topic: str) -> bool:
 
 
 def is_reserved(topic: str) -> bool:
-    """Return whether a topic or a filter is the broker's own: `$SYS`, or below it."""
-    return topic.startswith(SYS) and topic[len(SYS) : len(SYS) + 1] in ("", "/")
+    """Return whether a topic, or one that a filter matches, is the broker's own: `$SYS`, or below
+    it, but for the states of bridges.  mosquitto lets clients publish the same."""
+    if not topic.startswith(SYS) or topic[len(SYS) : len(SYS) + 1] not in ("", "/"):
+        return False
+    return BRIDGE_STATE.fullmatch(topic) is None
 
 
 def subscription_queue(client_id: str, qos: int) -> str:

@@ -169,7 +169,13 @@ def test_nothing_ticks_once_all_clients_are_gone() -> None:
     assert mqtt.edge.scheduler.timer_count == 1
 
 
-@pytest.mark.parametrize("topic", ["$SYS", "$SYS/x", "$SYS/broker/uptime"])
+@pytest.mark.parametrize(
+    "topic",
+    [
+        *("$SYS", "$SYS/x", "$SYS/broker/uptime", "$SYS/broker/connection/b"),
+        *("$SYS/broker/connection/b/c/state", "$SYS/broker/connection/b/state/x"),
+    ],
+)
 def test_nobody_publishes_there(topic: str) -> None:
     mqtt = MqttEdge()
     watcher, client, old = mqtt.connect("w"), mqtt.connect("c"), mqtt.connect("o", MQTT_3_1_1)
@@ -200,6 +206,53 @@ def test_a_will_below_it_is_refused() -> None:
     will = Will(b"$SYS/broker/uptime", b"for ever")
     client.send(Connect(MQTT_5, "c", user="guest", password=b"guest", will=will))
     assert client.expect(Connack).code is ReasonCode.NOT_AUTHORIZED
+
+
+BRIDGE_STATE = "$SYS/broker/connection/b/state"
+
+
+def test_a_bridge_publishes_its_state_below_it() -> None:
+    mqtt = MqttEdge()
+    bridge = mqtt.accept(MQTT_3_1_1)
+    will = Will(BRIDGE_STATE.encode(), b"0", 1, retain=True)
+    bridge.send(Connect(MQTT_3_1_1, "b", user="guest", password=b"guest", will=will))
+    assert bridge.expect(Connack).code is ReasonCode.SUCCESS
+    early = mqtt.connect("early")
+    early.subscribe(BRIDGE_STATE, options=1)
+    bridge.publish(BRIDGE_STATE, b"1", 1, retain=True)
+    assert early.messages() == [(BRIDGE_STATE, b"1", 1)]
+    late, all_topics = mqtt.connect("late"), mqtt.connect("all")
+    late.subscribe("$SYS/broker/connection/#", options=1)
+    (run,) = late.packets()
+    assert isinstance(run, Publishes)
+    assert (run.topic, run.payloads, run.retain) == (BRIDGE_STATE.encode(), [b"1"], True)
+    all_topics.subscribe("#", options=1)
+    bridge.lose()
+    assert early.messages() == late.messages() == [(BRIDGE_STATE, b"0", 1)]
+    assert all_topics.messages() == []
+
+
+def test_the_state_of_a_bridge_stands_beside_all_figures() -> None:
+    mqtt = MqttEdge()
+    client = mqtt.connect("c")
+    client.publish(BRIDGE_STATE, b"1", 1, retain=True)
+    client.acks()
+    client.subscribe("$SYS/#", options=0)
+    found = figures(client)
+    assert (found["connection/b/state"], found["clients/connected"]) == ("1", "1")
+    mqtt.edge.advance(10)
+    assert set(figures(client)) >= {"uptime"}
+
+
+def test_who_is_no_monitor_may_read_states_of_bridges() -> None:
+    mqtt = MqttEdge()
+    downgrade(mqtt)
+    client = mqtt.connect("c")
+    filters = "$SYS/broker/connection/+/state", BRIDGE_STATE, "$SYS/broker/connection/#"
+    success, refused = ReasonCode.SUCCESS, ReasonCode.NOT_AUTHORIZED
+    assert client.subscribe(*filters, options=0) == [success, success, refused]
+    client.publish(BRIDGE_STATE, b"1")
+    assert client.messages() == [(BRIDGE_STATE, b"1", 0)]
 
 
 def test_who_is_no_monitor_may_not_read_it() -> None:
