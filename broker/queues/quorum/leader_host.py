@@ -26,24 +26,25 @@ class EntrySource(Protocol):
 
 
 class Proposer(Protocol):
-    """Way of the entries of a leadership into its log."""
+    """Appends entries to the log of a queue."""
 
     def propose(self, payload: bytes, on_outcome: Callable[[bool], None]) -> None:
-        """Append an entry; `on_outcome` hears once whether it was applied, in the order in which
-        entries are proposed."""
+        """Append an entry; `on_outcome` is called once with whether it was applied, in the order in
+        which entries are proposed."""
+
+
+class LeadershipOwner(Proposer, Protocol):
+    """The replica that a leadership belongs to: it knows which of its entries have no outcome."""
 
     def ended(self) -> None:
         """End the leadership: an entry was refused, or its outcome is unknown."""
 
 
-class QueueLog(EntrySource, Protocol):
+class QueueLog(EntrySource, Proposer, Protocol):
     """The log of a queue on the node that leads it.
 
     A node that cannot read an entry that it wrote must not lead.
     """
-
-    def propose(self, payload: bytes, on_outcome: Callable[[bool], None]) -> None:
-        """See `Proposer`."""
 
     def takes(self, content_bytes: int) -> bool:
         """True if the log takes so many content bytes now.

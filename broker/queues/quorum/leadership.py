@@ -61,7 +61,7 @@ from fluffle.broker.queues.quorum.holders import (
     facts_of,
     on_record_before,
 )
-from fluffle.broker.queues.quorum.leader_host import LeaderHost, Proposer
+from fluffle.broker.queues.quorum.leader_host import LeaderHost, LeadershipOwner
 from fluffle.broker.queues.quorum.log_journal import (
     ImageDueTimes,
     LogJournal,
@@ -154,8 +154,8 @@ class Leadership:
         "_image",
         "_log",
         "_logged_keys",
+        "_owner",
         "_proposals",
-        "_proposer",
         "_publisher",
         "_settlement",
         "_time",
@@ -169,7 +169,7 @@ class Leadership:
     )  # fmt: skip
 
     def __init__(
-        self, image: QueueImage, host: LeaderHost, proposer: Proposer, *, term: int
+        self, image: QueueImage, host: LeaderHost, owner: LeadershipOwner, *, term: int
     ) -> None:
         """Everything up to the first entry of the own term is applied to the image.
 
@@ -179,14 +179,14 @@ class Leadership:
         self._image = image
         self._host = host
         self._log = host.log
-        self._proposer = proposer
+        self._owner = owner
         self._builder = builder = EntryBuilder(image.state)
         self._effects = EffectBuffer(self._builder)
         self._versions = EntryVersions(image, self._builder, host.log.readers)
         self._proposals = Proposals(
             self._versions,
             host,
-            proposer,
+            owner,
             on_outcome=self._on_outcome,
             on_piece=self._end_unless,
         )
@@ -513,17 +513,17 @@ class Leadership:
 
     # Turns
 
-    def pump(self) -> list[DeliveryBatch]:
+    def pump(self) -> None:
         """Run once a turn: deliver, propose an entry with all that was decided, send what is known.
 
-        There are more if it is much: no entry has many more than `ENTRY_BYTES`.
-        Nothing is to be delivered now: they leave through the effect buffer.
+        There are more entries if it is much: none has many more bytes than `ENTRY_BYTES`.
+        Deliveries leave through the effect buffer.
         """
         if self.is_over:
-            return []
+            return
         self._proposals.propose()
         if self._proposals or not self._log.takes(self._builder.content_bytes):
-            return []
+            return
         self._versions.announce()
         if delivery_batches := self.queue.pump():
             self._handed(delivery_batches)
@@ -535,7 +535,6 @@ class Leadership:
         if self._builder:
             self._end_entry()
             self._proposals.propose()
-        return []
 
     def _end_entry(self) -> None:
         """Propose all that is decided as one entry; what is decided later is in the next."""
@@ -582,7 +581,7 @@ class Leadership:
     def _end_unless(self, is_applied: bool) -> None:  # noqa: FBT001 - see `Proposer`
         if not (is_applied or self.is_over):
             self.end()
-            self._proposer.ended()
+            self._owner.ended()
 
     def _on_outcome(self, is_applied: bool) -> None:  # noqa: FBT001 - see `Proposer`
         self._end_unless(is_applied)

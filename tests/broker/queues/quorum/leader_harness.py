@@ -233,7 +233,7 @@ class LeaderHarness:
     def turn(self) -> None:
         while self.is_touched:
             self.is_touched = False
-            assert self.led.pump() == []
+            self.led.pump()
 
     def commit(self) -> None:
         """The first proposal that is under way."""
