@@ -190,7 +190,7 @@ class ClusterLinks:
         if size > self._context.limits.frame_bytes_max:
             raise ValueError(f"a frame of {size} bytes is too large for a link")
         peer, counters = self._peers.get(node), self._context.counters
-        connection = None if peer is None else peer.latest
+        connection = None if peer is None else peer.last_connection
         if connection is None or not connection.is_open:
             counters.frames_dropped += 1
         elif not connection.send(kind, payload, traffic):
@@ -202,7 +202,7 @@ class ClusterLinks:
 
     def waiting_bytes(self, node: NodeId, traffic: TrafficClass) -> int:
         peer = self._peers.get(node)
-        connection = None if peer is None else peer.latest
+        connection = None if peer is None else peer.last_connection
         return 0 if connection is None else connection.waiting_bytes(traffic)
 
     def is_not_running(self, node: NodeId) -> bool:
@@ -418,7 +418,7 @@ class PeerLink:
         self._on_up = on_up
         self._on_down = on_down
         self._redial = ReconnectBackoff(context.limits, context.chance.random)
-        self.latest: LinkConnection | None = None
+        self.last_connection: LinkConnection | None = None
         """The last connection that was open."""
         self._hurry = asyncio.Event()
         """Set when there is a reason to dial now."""
@@ -433,12 +433,12 @@ class PeerLink:
     @property
     def connection(self) -> LinkConnection | None:
         """Open connection, or None."""
-        connection = self.latest
+        connection = self.last_connection
         return connection if connection is not None and connection.is_open else None
 
     def tick(self) -> None:
-        if self.latest is not None and self.latest.is_open:
-            self.latest.tick()
+        if self.last_connection is not None and self.last_connection.is_open:
+            self.last_connection.tick()
 
     def move(self, address: ListenAddress) -> None:
         """Dial another address from now on."""
@@ -452,7 +452,7 @@ class PeerLink:
 
     def heard_from(self, identity: Identity) -> None:
         """React to a connection from the node: it can be reached, perhaps in a new boot."""
-        connection = self.latest
+        connection = self.last_connection
         if connection is None or not connection.is_open:
             self._hurry.set()
         elif connection.identity != identity:
@@ -460,21 +460,21 @@ class PeerLink:
 
     def reset(self, reason: str) -> None:
         """End the link, if there is one; another is dialled."""
-        if self.latest is not None:
-            self.latest.reset(reason)
+        if self.last_connection is not None:
+            self.last_connection.reset(reason)
 
     def stop(self, reason: str) -> asyncio.Task[None]:
         """Dial no more, once this is done; what was sent goes as far as the network takes it."""
         self._dialling.cancel()
         self._context.refusals.forget(self._node)
-        if self.latest is not None:
-            self.latest.close(reason)
+        if self.last_connection is not None:
+            self.last_connection.close(reason)
         return self._dialling
 
     # As the owner of connections
 
     def on_open(self, connection: LinkConnection, identity: Identity) -> None:
-        self.latest = connection
+        self.last_connection = connection
         self._redial.opened(self._context.clock.now_ms())
         self._context.counters.opened += 1
         self._context.refusals.forget(self._node)

@@ -60,9 +60,6 @@ class TurnOfConsensus(Protocol):
 class LeaderEnd(Protocol):
     """The leaders on this node."""
 
-    is_pump_coming: bool
-    is_output_coming: bool
-
     def linked(self, node: NodeId, boot: SessionBoot) -> None:
         """Handle a link to a node, in this boot of it."""
 
@@ -72,8 +69,9 @@ class LeaderEnd(Protocol):
     def receive(self, node: NodeId, frame: ClientFrame) -> None:
         """Take a frame of a client node, maybe of this one."""
 
-    def pump(self) -> None:
-        """Propose what has been decided."""
+    def pump(self, send_requests: Callable[[], None]) -> None:
+        """Begin a turn: have the sessions of this node send their requests, and propose what has
+        been decided."""
 
 
 class ClientEnd(Protocol):
@@ -187,9 +185,7 @@ class SessionTransport:
 
     def before_consensus(self) -> None:
         """Send requests to leaders; those on this node propose what has come of them."""
-        self.leaders.is_pump_coming = self.leaders.is_output_coming = True
-        self.routes.send()
-        self.leaders.pump()
+        self.leaders.pump(self.routes.send)
 
     def query(self, node: NodeId, payload: bytes) -> None:
         """Send a frame of `LeaderQueries`; it may be lost."""

@@ -99,8 +99,8 @@ class LocalLeaders:
         self._timed: dict[QueueId, None] = {}
         """Queues with silent client nodes, whose timeout runs."""
         self._is_ticking = False
-        self.is_pump_coming = self.is_output_coming = False
-        """True in a turn whose beginning calls them without being asked."""
+        self._is_pump_coming = self._is_output_coming = False
+        """True in a turn of consensus before its `pump`, and before its `send`."""
         self.guard = FaultGuard(self.queues, transport.loop.call_later, queue_failed)
 
     def known(self, queue: QueueId) -> KnownLeader:
@@ -114,13 +114,13 @@ class LocalLeaders:
         """Schedule a queue that may have something to deliver or to propose."""
         self._touched[queue] = None
         self._with_output[queue] = None
-        if not self.is_pump_coming:
+        if not self._is_pump_coming:
             self._transport.turn.touch_consensus()
 
     def touch_output(self, queue: QueueId) -> None:
         """Schedule the output of a queue's sessions."""
         self._with_output[queue] = None
-        if not self.is_output_coming:
+        if not self._is_output_coming:
             self._transport.turn.touch_consensus()
 
     def hold(self, queue: QueueId) -> None:
@@ -243,14 +243,17 @@ class LocalLeaders:
 
     # A turn
 
-    def pump(self) -> None:
-        """Propose what has been decided, before consensus."""
+    def pump(self, send_requests: Callable[[], None]) -> None:
+        """Begin a turn: have requests of this node's sessions come, and propose what has been
+        decided, before consensus."""
+        self._is_pump_coming = self._is_output_coming = True
+        send_requests()
         if self._link_news:
             for queue in self._link_news.first(NOTIFIED_MAX):
                 self._apply_link_news(queue)
             if self._link_news:
                 self._transport.turn.touch_consensus()
-        self.is_pump_coming = False
+        self._is_pump_coming = False
         touched, self._touched, self._held = self._held | self._touched, {}, {}
         for queue in touched:
             if (served := self.queues.get(queue)) is not None:
@@ -258,7 +261,7 @@ class LocalLeaders:
 
     def send(self) -> None:
         """Send replies to sessions of this node and of others, after consensus."""
-        self.is_output_coming = False
+        self._is_output_coming = False
         transport = self._transport
         leader_notices, self.leader_notices = self.leader_notices, []
         for node, frame in leader_notices:

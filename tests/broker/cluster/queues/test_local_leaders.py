@@ -21,6 +21,7 @@ from fluffle.broker.cluster.queues.ports import (
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.quorum.messages import ClientFrame, Frame, Leader, SessionBoot
+from fluffle.broker.runtime.turn import do_nothing
 from fluffle.raft.config import NodeId
 from tests.support.cluster_view import FakeClusterView, NoLinks
 from tests.support.fakes import Timer
@@ -120,14 +121,14 @@ def test_queues_that_are_led_here_hear_of_a_link_some_in_each_turn() -> None:
     for turns in range(1, len(QUEUES) // NOTIFIED_MAX + 2):
         assert node.touches
         node.touches = 0
-        leading.pump()
+        leading.pump(do_nothing)
         leading.send()  # nothing: `NoLinks` would fail
         assert sum(map(bool, (each.heard for each in told.values()))) == min(
             turns * NOTIFIED_MAX, len(QUEUES)
         )
     assert all(each.heard == [("b", OTHER), ("b", None)] for each in told.values())
     node.touches = 0
-    leading.pump()
+    leading.pump(do_nothing)
     assert not node.touches
 
 
@@ -150,7 +151,7 @@ def test_the_clock_is_looked_at_for_some_in_each_turn() -> None:
     leading, told = led(node := Node())
     leading.unlinked("b")
     while not all(each.heard for each in told.values()):
-        leading.pump()
+        leading.pump(do_nothing)
     looked = []
     while node.timers:
         node.timers.pop(0)()
