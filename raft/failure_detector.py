@@ -211,10 +211,9 @@ class FailureDetector:
         if self.now_ms < self.recheck_at_ms:
             return
         for node, peer in self._peers.items():
-            if node in unread:
+            if node in unread or not peer.is_alive:
                 continue
-            is_silent = self.now_ms - peer.last_ping_ms >= peer.timeout.limit_ms(self.now_ms)
-            if peer.is_alive and (is_silent or self._is_deaf(peer)):
+            if self.now_ms >= self._suspect_at_ms(peer):
                 peer.suspected_ms = self.now_ms
                 self._set_alive(node, peer, is_alive=False)
         self.recheck_at_ms = min(
