@@ -36,7 +36,7 @@ from fluffle.broker.protocols.mqtt.conversion import is_text
 from fluffle.broker.protocols.mqtt.delivery_terms import DeliveryTerms
 from fluffle.broker.protocols.mqtt.prepared_runs import PublishTerms
 from fluffle.broker.protocols.mqtt.reasons import code_of
-from fluffle.broker.protocols.mqtt.server import TRAFFIC_LABELS
+from fluffle.broker.protocols.mqtt.server import TRAFFIC_LABELS, encoded_connack
 from fluffle.broker.protocols.mqtt.session_state import WINDOW_MAX, TopicSubscription
 from fluffle.broker.protocols.mqtt.subscribe_methods import SubscribeRequest, SubscriptionTerms
 from fluffle.broker.protocols.mqtt.topics import is_reserved
@@ -72,7 +72,7 @@ REFUSED_LOGIN_WAIT_S = 3
 """How long a client waits for the answer to a wrong password, as with RabbitMQ: who guesses is
 slow."""
 
-PROTOCOL_NAMES = {0: "MQTT", 3: "MQTT 3-1", 4: "MQTT 3-1-1", 5: "MQTT 5-0"}
+SHOWN_PROTOCOLS = {0: "MQTT", 3: "MQTT 3-1", 4: "MQTT 3-1-1", 5: "MQTT 5-0"}
 """RabbitMQ's names by version; 0 is a client that has not said it."""
 
 PACKET_BYTES = 256
@@ -271,35 +271,38 @@ class Connection(SocketConnection[Event]):
 
     def _connack(self, accepted: Accepted) -> bytes:
         """CONNACK for a client that is let in; version 5 gets the limits."""
-        config, packet, encoded = self.server.config, accepted.packet, self.server.connacks.encoded
+        config, packet = self.server.config, accepted.packet
+        # No other client is sent a CONNACK that assigns an identifier.
+        make = encoded_connack if accepted.is_assigned else self.server.cached_connack
+        encoded = partial(make, packet.version, is_session_present=accepted.is_present)
         if packet.version < MQTT_5:
-            return encoded(packet.version, (), is_present=accepted.is_present)
+            return encoded(())
         asked = packet.properties
-        told: list[tuple[PropertyId, PropertyValue]] = [
+        offered: list[tuple[PropertyId, PropertyValue]] = [
             (PropertyId.RECEIVE_MAXIMUM, config.receive_max),
             (PropertyId.MAXIMUM_PACKET_SIZE, config.packet_bytes_max),
             (PropertyId.TOPIC_ALIAS_MAXIMUM, config.topic_alias_max),
         ]
         if accepted.is_assigned:
-            told.append((PropertyId.ASSIGNED_CLIENT_IDENTIFIER, accepted.state.client_id))
+            offered.append((PropertyId.ASSIGNED_CLIENT_IDENTIFIER, accepted.state.client_id))
         if accepted.state.expiry_s != asked.integer(PropertyId.SESSION_EXPIRY_INTERVAL, 0):
-            told.append((PropertyId.SESSION_EXPIRY_INTERVAL, accepted.state.expiry_s))
+            offered.append((PropertyId.SESSION_EXPIRY_INTERVAL, accepted.state.expiry_s))
         longest_s = config.keep_alive_s_max
         if longest_s is not None and not 0 < packet.keep_alive_s <= longest_s:
-            told.append((PropertyId.SERVER_KEEP_ALIVE, longest_s))
+            offered.append((PropertyId.SERVER_KEEP_ALIVE, longest_s))
         if config.response_information is not None and asked.integer(
             PropertyId.REQUEST_RESPONSE_INFORMATION, 0
         ):
-            told.append((PropertyId.RESPONSE_INFORMATION, config.response_information))
+            offered.append((PropertyId.RESPONSE_INFORMATION, config.response_information))
         if not config.retained:
-            told.append((PropertyId.RETAIN_AVAILABLE, 0))
+            offered.append((PropertyId.RETAIN_AVAILABLE, 0))
         required: list[tuple[PropertyId, PropertyValue]] = []
         if self.authentication is not None:
             required.append((PropertyId.AUTHENTICATION_METHOD, self.authentication.method))
         largest_bytes = asked.integer(PropertyId.MAXIMUM_PACKET_SIZE, 0)
-        connack = encoded(MQTT_5, (*told, *required), is_present=accepted.is_present)
+        connack = encoded((*offered, *required))
         if 0 < largest_bytes < len(connack):
-            return encoded(MQTT_5, tuple(required), is_present=accepted.is_present)
+            return encoded(tuple(required))
         return connack
 
     def refuse_connect(self, code: ReasonCode, text: str) -> None:
@@ -489,7 +492,7 @@ class Connection(SocketConnection[Event]):
     @property
     def protocol(self) -> str:
         """RabbitMQ's name of it."""
-        name = PROTOCOL_NAMES[self.terms.version]
+        name = SHOWN_PROTOCOLS[self.terms.version]
         return f"Web {name}" if self._transport.get_extra_info("websocket") else name
 
     @property

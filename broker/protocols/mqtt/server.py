@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fluffle.broker.base.client_session import OUTGOING, ClientSession
@@ -63,7 +63,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 CONNACKS_MAX = 64
-"""CONNACKs that are remembered; beyond, all are forgotten."""
+"""CONNACKs that are remembered: the next one is mostly one of them."""
 
 TRAFFIC_LABELS = {
     0: TrafficLabels("mqtt311", "mqtt"),
@@ -90,36 +90,15 @@ class ConnectedClient(Protocol):
         """End, for the same client has connected anew, and call `done` when the session is free."""
 
 
-class Connacks:
-    """Encoded CONNACKs of clients that were let in: the next one is mostly one of them."""
-
-    __slots__ = ("_encoded",)
-
-    def __init__(self) -> None:
-        self._encoded: dict[
-            tuple[int, bool, tuple[tuple[PropertyId, PropertyValue], ...]], bytes
-        ] = {}
-        """CONNACKs by version, whether the session is there, and properties."""
-
-    def encoded(
-        self,
-        version: int,
-        properties: tuple[tuple[PropertyId, PropertyValue], ...],
-        *,
-        is_present: bool,
-    ) -> bytes:
-        """Return the CONNACK with these properties."""
-        terms = version, is_present, properties
-        found = self._encoded.get(terms)
-        if found is None:
-            values = dict(properties)
-            found = encode(Connack(ReasonCode.SUCCESS, is_present, Properties(values)), version)
-            if PropertyId.ASSIGNED_CLIENT_IDENTIFIER in values:
-                return found  # no other client is sent this one
-            if len(self._encoded) >= CONNACKS_MAX:
-                self._encoded.clear()
-            self._encoded[terms] = found
-        return found
+def encoded_connack(
+    version: int,
+    properties: tuple[tuple[PropertyId, PropertyValue], ...],
+    *,
+    is_session_present: bool,
+) -> bytes:
+    """Return the CONNACK of a client that is let in."""
+    packet = Connack(ReasonCode.SUCCESS, is_session_present, Properties(dict(properties)))
+    return encode(packet, version)
 
 
 class MqttServer:
@@ -128,8 +107,8 @@ class MqttServer:
     __slots__ = (
         "_expiries",
         "adoption",
+        "cached_connack",
         "config",
-        "connacks",
         "connected",
         "connecting",
         "converter",
@@ -159,7 +138,7 @@ class MqttServer:
         self.last_run = LastRun()
         self.now_ms = services.retained.now_ms
         """The time that all nodes have in common, since 1970."""
-        self.connacks = Connacks()
+        self.cached_connack = lru_cache(CONNACKS_MAX)(encoded_connack)
         self.packet_requests = PacketRequests(services)
         self.states = SessionStates()
         self.connected: dict[SessionKey, ConnectedClient] = {}
