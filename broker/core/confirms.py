@@ -64,7 +64,7 @@ class Confirms:
         self.refused.append((first, last))
         self._refused_count += last - first + 1
 
-    def settle(self, count: int) -> None:
+    def assign_accepted(self, count: int) -> None:
         """Number `count` publishes that every queue has taken already.
 
         As `assign` and `accept`, for what is settled where it is published; runs that follow
@@ -131,11 +131,11 @@ class Confirms:
 class ConfirmOutcomes(Protocol):
     """Where a publisher says which of its messages are accepted, and which are refused."""
 
-    def settle(self, confirms: Confirms) -> None:
-        """More is known than was taken: take it."""
+    def report(self, confirms: Confirms) -> None:
+        """Report what `confirms.take` returns: something of it is new."""
 
-    def settle_later(self, confirms: Confirms) -> None:
-        """The same, and more may become known before this turn ends: take it by then."""
+    def report_later(self, confirms: Confirms) -> None:
+        """Report it before this turn ends, for more may become known by then."""
 
 
 class PendingPublishes:
@@ -188,7 +188,7 @@ class PendingPublishes:
             settle = self._confirms.accept if is_accepted else self._confirms.refuse
             for first, _count in self._numbers:
                 settle(first)
-        self._outcomes.settle_later(self._confirms)
+        self._outcomes.report_later(self._confirms)
 
     def _known_apart(self, start: int, stop: int, *, is_accepted: bool) -> None:
         """From now on each message by itself."""

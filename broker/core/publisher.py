@@ -17,7 +17,7 @@ One message, and its outcome, whatever the protocol:
     session.confirm()
 
 If it leads to no queue, `outcomes.returned` is called first.  Then, now or once it is safe,
-`outcomes.settle(confirms)`: the number 1 is among those that `confirms.take()` says are accepted,
+`outcomes.report(confirms)`: the number 1 is among those that `confirms.take()` says are accepted,
 or refused.  Who waits no more calls `publisher.end()`.
 """
 
@@ -265,7 +265,7 @@ class ConfirmMode:
             count += len(routed.contents)
         accepted = answers.count(EnqueueResult.ACCEPTED)
         if accepted == len(answers):
-            self.confirms.settle(count)
+            self.confirms.assign_accepted(count)
             self._session.confirming[self] = None
         elif accepted + answers.count(EnqueueResult.RECORDED) == len(answers):
             self._defer(count)
@@ -291,7 +291,7 @@ class ConfirmMode:
             elif answer is EnqueueResult.RECORDED:
                 self._defer(count)
             elif answer is EnqueueResult.ACCEPTED:
-                confirms.settle(count)
+                confirms.assign_accepted(count)
             else:
                 awaited.setdefault(at, []).append((confirms.assign(count), count))
         for at, numbers in awaited.items():
@@ -304,12 +304,12 @@ class ConfirmMode:
 
     def report(self) -> None:
         """Say what is known at the end of a batch."""
-        self._outcomes.settle(self.confirms)
+        self._outcomes.report(self.confirms)
 
     def on_durable(self, ticket: int) -> None:
         """Confirm what a commit has made safe, unless the publisher has ended meanwhile."""
         if self.confirms.accept_durable(ticket):
-            self._outcomes.settle(self.confirms)
+            self._outcomes.report(self.confirms)
 
     def end(self) -> None:
         """Confirm nothing any more, and count what was confirmed."""

@@ -101,7 +101,7 @@ def check_port_listener(call: Invocation) -> Report:
 
 
 def check_protocol_listener(call: Invocation) -> Report:
-    wanted = PROTOCOL_NAMES.get(call.words[0], call.words[0])
+    wanted = PROTOCOL_ALIASES.get(call.words[0], call.words[0])
     row = call.client.call("status")
     found = listeners_of(row)
     if any(each["protocol"] == wanted for each in found):
@@ -114,7 +114,7 @@ def check_protocol_listener(call: Invocation) -> Report:
     )
 
 
-PROTOCOL_NAMES: Mapping[str, str] = {
+PROTOCOL_ALIASES: Mapping[str, str] = {
     "amqp091": "amqp",
     "amqp0.9.1": "amqp",
     "amqp0-9-1": "amqp",
@@ -125,7 +125,7 @@ PROTOCOL_NAMES: Mapping[str, str] = {
     "prometheus": "http/prometheus",
     "management": "http",
 }
-"""Other words for a protocol."""
+"""Other names of protocols, each with the name under which a listener is listed."""
 
 
 def check_port_connectivity(call: Invocation) -> Report:

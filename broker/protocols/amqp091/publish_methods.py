@@ -239,11 +239,11 @@ class PublishFrames:
             )
             output.add(split_content(content, number, self._frame_bytes_max))
 
-    def settle(self, confirms: Confirms) -> None:
+    def report(self, confirms: Confirms) -> None:
         for frame in confirm_frames(self._number, confirms):
             self._output.add(frame)
 
-    def settle_later(self, confirms: Confirms) -> None:
+    def report_later(self, confirms: Confirms) -> None:
         self._confirms = confirms
         self._output.ask_later(self)
 

@@ -377,7 +377,7 @@ class PublishOutcome:
         del routed
         self._is_routed = False
 
-    def settle(self, confirms: Confirms) -> None:
+    def report(self, confirms: Confirms) -> None:
         """Set the result: the message is safe, or refused."""
         found = confirms.take()
         if self.known.done():
@@ -388,7 +388,7 @@ class PublishOutcome:
         elif found.accepted:
             self.known.set_result(self._is_routed)
 
-    settle_later = settle
+    report_later = report
 
 
 class GotMessage(NamedTuple):

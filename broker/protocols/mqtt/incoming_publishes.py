@@ -188,13 +188,13 @@ class NotedRun:
             retain(retained, session, self.prepared, done, failed, client_id=client_id)
         confirms = self._own_publisher(session).mode.confirms
         if confirms is not None:
-            self.settle(confirms)
+            self.report(confirms)
 
     def returned(self, routed: RoutedBatch) -> None:
         """No message of MQTT is mandatory."""
         raise AssertionError(f"a message of MQTT was returned: {routed.origins[0]!r}")
 
-    def settle(self, confirms: Confirms) -> None:
+    def report(self, confirms: Confirms) -> None:
         """Note which of them are safe, or refused."""
         accepted, refused, _open_from = confirms.take()
         for first, last in refused:
@@ -207,7 +207,7 @@ class NotedRun:
             self._publisher.end()
             self._one_known()
 
-    settle_later = settle
+    report_later = report
 
     def _not_retained(self, error: BrokerError) -> None:
         code = self._incoming.code_of_unretained(error)
@@ -567,7 +567,7 @@ class IncomingPublishes:
         """No message of MQTT is mandatory."""
         raise AssertionError(f"a message of MQTT was returned: {routed.origins[0]!r}")
 
-    def settle(self, confirms: Confirms) -> None:
+    def report(self, confirms: Confirms) -> None:
         """More of the messages are safe, or refused."""
         accepted, refused, _open_from = confirms.take()
         for first, last in refused:
@@ -578,7 +578,7 @@ class IncomingPublishes:
             self._known_below = last_known + 1
         self._answer()
 
-    settle_later = settle
+    report_later = report
 
     def _answer(self) -> None:
         """Answer all that is known, up to the first message of which it is not."""

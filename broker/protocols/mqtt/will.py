@@ -242,10 +242,10 @@ class NoOutcomes:
     def returned(self, routed: RoutedBatch) -> None:
         """No message of MQTT is mandatory."""
 
-    def settle(self, confirms: Confirms) -> None:
+    def report(self, confirms: Confirms) -> None:
         """Nothing is confirmed."""
 
-    def settle_later(self, confirms: Confirms) -> None:
+    def report_later(self, confirms: Confirms) -> None:
         """Nothing is confirmed."""
 
 

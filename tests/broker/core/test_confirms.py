@@ -138,17 +138,17 @@ def test_a_client_hears_of_every_number_once(steps: list[tuple[str, int]]) -> No
 def test_what_is_settled_at_once_becomes_one_run() -> None:
     confirms = Confirms()
     for count in (1, 2, 3):
-        confirms.settle(count)
+        confirms.assign_accepted(count)
     assert confirm_frames(1, confirms) == [ack_frame(1, 6, multiple=True)]
-    confirms.settle(1)
+    confirms.assign_accepted(1)
     assert confirm_frames(1, confirms) == [ack_frame(1, 7, multiple=False)]
 
 
 def test_what_is_settled_at_once_does_not_pass_what_is_open() -> None:
     confirms = Confirms()
-    confirms.settle(2)
+    confirms.assign_accepted(2)
     first = confirms.assign(1)
-    confirms.settle(2)
+    confirms.assign_accepted(2)
     assert confirm_frames(1, confirms) == [
         ack_frame(1, 2, multiple=True),
         ack_frame(1, 4, multiple=False),

@@ -34,11 +34,11 @@ class Outcomes:
     def returned(self, routed: RoutedBatch) -> None:
         self.returned_keys += [origin.routing_key for origin in routed.origins]
 
-    def settle(self, confirms: Confirms) -> None:
+    def report(self, confirms: Confirms) -> None:
         self.known.append(confirms.take())
 
-    def settle_later(self, confirms: Confirms) -> None:
-        self.settle(confirms)
+    def report_later(self, confirms: Confirms) -> None:
+        self.report(confirms)
 
 
 class Request:

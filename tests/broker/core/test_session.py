@@ -24,9 +24,9 @@ class FakeOutcomes:
 
     def returned(self, routed: RoutedBatch) -> None: ...
 
-    def settle(self, confirms: Confirms) -> None: ...
+    def report(self, confirms: Confirms) -> None: ...
 
-    def settle_later(self, confirms: Confirms) -> None: ...
+    def report_later(self, confirms: Confirms) -> None: ...
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ def test_who_publishes_or_ends_for_what_is_confirmed_is_confirmed_too(edge: Edge
             )
             assert len(list(steps)) == 1
 
-        def settle(self, confirms: Confirms) -> None:
+        def report(self, confirms: Confirms) -> None:
             if confirms.take().accepted:
                 confirmed.append(self.name)
                 if self is first:

@@ -63,7 +63,7 @@ OK: Row = {"status": "ok"}
 AMQP = ("amqp", "amqp/ssl")
 CLIENTS = frozenset(kind.shown for kind in LISTENER_KINDS)
 """Protocols of clients that a drained node keeps out."""
-SAME_PROTOCOL = {
+PROTOCOL_ALIASES = {
     "amqp091": "amqp",
     "amqp0.9.1": "amqp",
     "amqps": "amqp/ssl",
@@ -72,7 +72,7 @@ SAME_PROTOCOL = {
     "mqtts": "mqtt/ssl",
     "web-mqtt": "http/web-mqtt",
 }
-"""Other names that clients have for what we call otherwise."""
+"""Other names of protocols, each with the name under which a listener is listed."""
 NOT_SERVING = "this rabbit node is not currently available to serve"
 ALIVENESS_QUEUE = "aliveness-test"
 ALIVENESS_BODY = b"test_message"
@@ -135,7 +135,7 @@ async def listeners(call: Call) -> list[Row]:
 async def protocol_listener(call: Call) -> Row | Reply:
     """Check that a protocol has a listener."""
     asked = call.path["protocol"]
-    protocol = SAME_PROTOCOL.get(asked.lower(), asked.lower())
+    protocol = PROTOCOL_ALIASES.get(asked.lower(), asked.lower())
     known = [row["protocol"] for row in await listeners(call)]
     if protocol in known:
         return {**OK, "protocol": asked}

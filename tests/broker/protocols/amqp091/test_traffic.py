@@ -149,7 +149,7 @@ def test_replies_are_counted_apart() -> None:
 
 def test_refused_publishes_are_neither_accepted_nor_open() -> None:
     confirms = Confirms()
-    confirms.settle(2)
+    confirms.assign_accepted(2)
     confirms.refuse(confirms.assign(3))
     confirms.assign(4)
     assert (confirms.assigned_count, confirms.accepted_count, confirms.open_count) == (9, 2, 4)
