@@ -24,7 +24,7 @@ from fluffle.broker.base.logs import event
 from fluffle.broker.cluster.applied_barrier import AppliedBarrier
 from fluffle.broker.cluster.common_time import CommonTime
 from fluffle.broker.cluster.formation import FOUNDED_AS, Formation, Founders, Promise, promise_of
-from fluffle.broker.cluster.host_loop import GroupOwnerDispatch, HostIdentity, RunningHost
+from fluffle.broker.cluster.host_loop import GroupOwnerDispatch, HostIdentity, HostLoop
 from fluffle.broker.cluster.join import Admission, BootRecord, ClusterJoin
 from fluffle.broker.cluster.leadership_transfer import (
     DiskFullHandover,
@@ -221,10 +221,10 @@ class ClusterService:
         queues.connect(members, self.deletions)
         return members
 
-    def _made_host(self, runtime: Runtime, store: Store) -> RunningHost:
+    def _made_host(self, runtime: Runtime, store: Store) -> HostLoop:
         """The host of all groups here, which these are given."""
         members = self.quorum_members
-        running = RunningHost(
+        running = HostLoop(
             HostIdentity(self.name, self.boot.count, Random()), store, runtime.turn, self.links,
             GroupOwnerDispatch(self.metadata, members, self, self.metadata.reads),
             clock=self.common_time, loop=self._loop, on_fatal=runtime.on_fatal,

@@ -130,8 +130,11 @@ class LoopSchedule:
             self.host.wake(at_ms)
 
 
-class RunningHost:
-    """A `RaftHost` with all its ports connected.  `start`, then the links may open."""
+class HostLoop:
+    """The `RaftHost` of a node, run in the turns of its event loop.
+
+    `start` is called before the links open.
+    """
 
     def __init__(
         self,

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from random import Random
 
 from fluffle.broker.cluster.common_time import CommonTime
-from fluffle.broker.cluster.host_loop import HostIdentity, RunningHost
+from fluffle.broker.cluster.host_loop import HostIdentity, HostLoop
 from fluffle.broker.cluster.links.handshake import COUNTS_SINCE
 from fluffle.broker.cluster.links.identity import BOOT_NONCE_BYTES, Boot
 from fluffle.broker.cluster.ports import FrameKind, OnFrame, OnLink, Payload, TrafficClass
@@ -69,7 +69,7 @@ class SingleNodeView:
 
     def __init__(self, boot: SessionBoot) -> None:
         self.boot = boot
-        self.running: RunningHost
+        self.running: HostLoop
         self.metadata: Metadata
         """Both are set before it starts."""
 
@@ -125,7 +125,7 @@ class SingleNodeQuorum:
         self.queues = QuorumQueues(LONE, secrets.randbits, quorum_services)
         """Makes them."""
         self.queues.connect(self.quorum_members, Deletions(LOCAL_READ_BARRIER, {}))
-        self.running = RunningHost(
+        self.running = HostLoop(
             HostIdentity(LONE, boot.count, Random()), durability.store, runtime.turn, links,
             self.quorum_members, clock=time, loop=loop, on_fatal=runtime.on_fatal,
         )  # fmt: skip

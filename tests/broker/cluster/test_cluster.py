@@ -14,7 +14,7 @@ from fluffle.broker.access.access import put_user
 from fluffle.broker.access.users import User
 from fluffle.broker.base.errors import StartFailed
 from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
-from fluffle.broker.cluster.host_loop import RunningHost
+from fluffle.broker.cluster.host_loop import HostLoop
 from fluffle.broker.cluster.ports import METADATA_GROUP
 from fluffle.broker.definitions.changes import set_vhost
 from fluffle.broker.node import Node
@@ -161,14 +161,14 @@ async def test_consensus_is_told_by_whom_this_node_was_dialled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Answers over the node's earlier link may be lost."""
-    told: list[tuple[RunningHost, str]] = []
-    accepted = RunningHost.link_accepted
+    told: list[tuple[HostLoop, str]] = []
+    accepted = HostLoop.link_accepted
 
-    def note(running: RunningHost, node: str) -> None:
+    def note(running: HostLoop, node: str) -> None:
         told.append((running, node))
         accepted(running, node)
 
-    monkeypatch.setattr(RunningHost, "link_accepted", note)
+    monkeypatch.setattr(HostLoop, "link_accepted", note)
     async with running_cluster(tmp_path) as three:
         told.clear()
         three["a"].cluster.links.reset("b", "for a test")

@@ -19,7 +19,7 @@ from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
 from fluffle.broker.base.message import Origin
 from fluffle.broker.cluster.common_time import CommonTime
 from fluffle.broker.cluster.group_background import HostLimits
-from fluffle.broker.cluster.host_loop import GroupOwnerDispatch, HostIdentity, RunningHost
+from fluffle.broker.cluster.host_loop import GroupOwnerDispatch, HostIdentity, HostLoop
 from fluffle.broker.cluster.links.links import ClusterLinks
 from fluffle.broker.cluster.ports import METADATA_GROUP, FrameKind, Links, Machine, TrafficClass
 from fluffle.broker.config.config import ListenAddress
@@ -86,8 +86,8 @@ class Alone:
         self.running.host.create(GROUP, 1, Configuration.initial("a"))
         self.settle()
 
-    def running_host(self, links: Links, owner: RecordingOwner) -> RunningHost:
-        return RunningHost(
+    def running_host(self, links: Links, owner: RecordingOwner) -> HostLoop:
+        return HostLoop(
             HostIdentity("a", 1, Random(1)),
             self.store,
             self.turn,
@@ -335,7 +335,7 @@ class LoopNode:
         self.commits = Commits(self.store, self.turn)
         self.told = RecordingOwner(lambda: NotingMachine(self._changes))
         links = self._network.join(self.name)
-        self.running = RunningHost(
+        self.running = HostLoop(
             HostIdentity(self.name, self._boot, Random(self.name)),
             self.store,
             self.turn,
