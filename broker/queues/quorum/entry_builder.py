@@ -108,7 +108,7 @@ class EntryBuilder:
         return bool(self._facts or self._numbers)
 
     def say(self, fact: Fact) -> None:
-        """Facts that say more of what the last one says are made one with it."""
+        """Add a fact; one that continues the last is merged into it."""
         if type(fact) is SessionOpened:
             self._facts += self._numbers  # one of the same life may be among those that are closed
             self._numbers = []
@@ -117,7 +117,7 @@ class EntryBuilder:
             facts.append(fact)
 
     def mature(self, runs: list[range]) -> None:
-        """Messages that had to wait are ready."""
+        """Record that delayed messages are ready."""
         self.say(DelayElapsed(runs))
 
     @property
@@ -132,7 +132,7 @@ class EntryBuilder:
         return key
 
     def name_active(self, key: Key) -> None:
-        """From now on this consumer alone is served."""
+        """Record that this consumer alone is served from now on."""
         if key != self._active:
             self._active = key
             self.say(SacActive(key))
@@ -148,7 +148,7 @@ class EntryBuilder:
         priority: int = DEFAULT_PRIORITY,
         counts: Counts = NEW,
     ) -> None:
-        """Behind those that are there."""
+        """Add messages behind those of the entry; `first` is the sequence number of the first."""
         before = len(self._contents)
         self.content_bytes += content_bytes
         if not self._contents:
@@ -268,7 +268,7 @@ class EntryVersions:
     def version(self) -> int:
         """Newest version that all members read, by the log; less if a member reports an older one.
 
-        Asked for each entry: whoever is added counts from then on.
+        Read for each entry: a member that is added counts from then on.
         """
         if self._image.reads == FIRST_VERSION:
             return FIRST_VERSION
@@ -289,7 +289,7 @@ class EntryVersions:
         return self.version < version <= min(self._image.reads, min(said, default=FIRST_VERSION))
 
     def announce(self) -> None:
-        """Say of each member what it reads, if that is news."""
+        """Record the versions that members read, where they are news."""
         if self._image.reads == FIRST_VERSION:
             return
         on_record = self._image.state.versions

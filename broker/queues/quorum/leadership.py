@@ -144,7 +144,10 @@ class BufferedNotifications:
 
 
 class Leadership:
-    """Called from one thread, and never more once it `is_over`."""
+    """A leadership: the engine of the queue, its sessions, and entries that are under way.
+
+    Called from one thread, and never more once it `is_over`.
+    """
 
     __slots__ = (
         "_builder",
@@ -268,7 +271,7 @@ class Leadership:
         return has_gone_by and not self._image.state.consumers  # mutant: UN2
 
     def _take_up(self) -> None:
-        """Go on where the image is."""
+        """Take over queue, holders and settlements from the image."""
         self.queue.recover()
         for row in self._image.state.holders.values():
             held = self.holders.add(row.attached, is_detached=row.is_detached)

@@ -62,11 +62,11 @@ class EffectBuffer:
         """Effects that depend on applied entries alone."""
 
     def keep(self, later: EffectSource) -> None:
-        """Until the entry that is being built is applied."""
+        """Keep effects until the entry that is being built is applied."""
         self._waiting.append(later)  # mutant: R1
 
     def keep_known(self, later: EffectSource) -> None:
-        """Until everything is applied that has been decided so far; maybe it is."""
+        """Keep effects until everything decided so far is applied, which it may be already."""
         if self._builder:  # mutant: LE1
             self._waiting.append(later)
         elif self._under_way:  # mutant: LE2
@@ -131,7 +131,8 @@ class Proposals:
         on_outcome: Callable[[bool], None],
         on_piece: Callable[[bool], None],
     ) -> None:
-        """`on_outcome` hears what becomes of each entry, `on_piece` of each piece of a purge."""
+        """`on_outcome` is called with whether each entry was applied, `on_piece` likewise for each
+        piece of a purge."""
         self._versions = versions
         self._host = host
         self._log = host.log
@@ -145,12 +146,12 @@ class Proposals:
         return bool(self._waiting)
 
     def add(self, batch: FactBatch, content_bytes: int) -> None:
-        """An entry is built."""
+        """Add an entry that is built; `content_bytes` is the size of its messages."""
         payload = encode(batch, self._versions.version)
         self._waiting.append(ProposedEntry(payload, content_bytes))
 
     def add_purge(self, pieces: PendingPurge, batch: FactBatch) -> None:
-        """A purge is to be said before all that comes."""
+        """Add a purge, which is recorded before all that is proposed later."""
         self._waiting.append(ProposedPurge(pieces, batch))
 
     def propose(self) -> None:

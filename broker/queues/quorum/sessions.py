@@ -167,7 +167,7 @@ class DeadLetterDedup:
         return known
 
     def add(self, posted: DeadLetterIds) -> None:
-        """New ones are taken, with the entry that is being built."""
+        """Record dead letters that are new, in the entry that is being built."""
         fact = Arrived(posted.source, posted.term, runs_of(sorted(posted.sequences)))
         self._say(fact)
         source = self._sources.get(posted.source, UNKNOWN_SOURCE)
@@ -448,7 +448,7 @@ class SessionPublisher(NamedTuple):
         contents: list[bytes],
         expiration_ms: Lifetimes,
     ) -> list[tuple[int, int]]:
-        """From where to where they are taken."""
+        """Enqueue messages; return start and stop of each stretch of them that was accepted."""
         result: EnqueueResult | PartialResult = EnqueueResult.REJECTED
         # What has died makes room where it did, and it is lost if it is refused.
         if origins[0].past is not MessageAnnotations.NONE or self.may_grow():  # mutant: BA11 BA12
