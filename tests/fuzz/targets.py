@@ -49,7 +49,7 @@ from fluffle.broker.queues.quorum.entry_codec import decode as decode_entry
 from fluffle.broker.queues.quorum.entry_codec import encode as encode_entry
 from fluffle.broker.queues.quorum.entry_codec import read_messages
 from fluffle.broker.queues.quorum.facts import InvalidEntry
-from fluffle.broker.queues.quorum.snapshot import image_digest, restored_image, take_snapshot
+from fluffle.broker.queues.quorum.snapshot import restored_image, take_snapshot
 from fluffle.broker.queues.quorum.state import QueueImage
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.jms_topic import selector_matcher
@@ -71,6 +71,7 @@ from fluffle.protocol.spec import ProtocolError
 from fluffle.storage.errors import Corrupt, StorageError
 from fluffle.storage.layout import Deletion, Packer, Record, Row, cut
 from tests.broker.queues.quorum.history import OPERATIONS, History
+from tests.broker.queues.quorum.image_digest import image_digest
 from tests.broker.queues.quorum.sample_facts import busy
 from tests.fuzz.connections import GREETING, talk
 from tests.fuzz.mqtt_reader import mqtt_reader, mqtt_seeds

@@ -14,7 +14,6 @@ import sys
 import zlib
 from array import array
 from collections.abc import Callable, Iterable
-from hashlib import blake2b
 from itertools import accumulate, chain
 from struct import error as StructError  # noqa: N812  it is an exception
 from typing import Any, TypeVar, cast
@@ -73,8 +72,6 @@ ZLIB_HEAD = b"\x78\x01"
 UNREADABLE = (ValueError, TypeError, LookupError, OverflowError, zlib.error)
 """Exceptions that reading a malformed snapshot raises; those of msgpack are ValueErrors."""
 
-DIGEST_BYTES = 16
-
 Row = list[Any]
 
 Mark = TypeVar("Mark", bound=tuple[Any, ...])
@@ -89,11 +86,6 @@ def take_snapshot(image: QueueImage) -> tuple[Ranges, bytes]:
     """Indexes of live entries, and the packed state: all that is needed of the log up to here."""
     # mutant: R8
     return image.state.entries.live_indexes(), packed_state(image.state, image.version)
-
-
-def image_digest(image: QueueImage) -> bytes:
-    """Digest that is equal on all members that have applied the same entries."""
-    return blake2b(canonical_form(image.state, image.version), digest_size=DIGEST_BYTES).digest()
 
 
 def packed_state(state: QueueState, version: int) -> bytes:

@@ -14,13 +14,13 @@ from fluffle.broker.queues.quorum import facts as f
 from fluffle.broker.queues.quorum import messages as m
 from fluffle.broker.queues.quorum.entry_codec import FactBatch, decode, read_messages
 from fluffle.broker.queues.quorum.leadership import QueueReplica
-from fluffle.broker.queues.quorum.snapshot import image_digest
 from fluffle.broker.queues.quorum.state import QueueImage
 from fluffle.raft.config import NodeId
 from fluffle.raft.log import DATA, Entry, GroupId
 from tests.broker.cluster.queue_sessions.queue_client import UniqueNames
 from tests.broker.cluster.queue_sessions.reference_model import ReferenceModel
 from tests.broker.queues.quorum.image_comparison import seen, told
+from tests.broker.queues.quorum.image_digest import image_digest
 from tests.broker.queues.quorum.reference_model import MessageRecord
 from tests.broker.queues.quorum.reference_model import ReferenceModel as QueueModel
 from tests.broker.queues.quorum.single_active_checks import SingleActiveChecks

@@ -41,7 +41,6 @@ from fluffle.broker.queues.dead_letters import DeadMessages
 from fluffle.broker.queues.journal import Owner, QueueDefinition
 from fluffle.broker.queues.queue_api import Outcome, QueueHandle
 from fluffle.broker.queues.quorum import messages as m
-from fluffle.broker.queues.quorum.snapshot import image_digest
 from fluffle.broker.queues.settings import QueueSettings
 from fluffle.broker.runtime.timers import QueueTiming, Timers
 from fluffle.broker.runtime.turn import raise_it
@@ -51,6 +50,7 @@ from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.raft.config import Configuration, NodeId
 from fluffle.raft.log import GroupId
 from fluffle.raft.output import LivenessVerdict
+from tests.broker.queues.quorum.image_digest import image_digest
 from tests.simulation.facts import Violation
 from tests.simulation.links import LinkedNetwork
 from tests.simulation.process import DigestedMachine, Process

@@ -21,10 +21,11 @@ from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.queue_api import Outcome
 from fluffle.broker.queues.quorum import messages as m
 from fluffle.broker.queues.quorum.leadership import Leadership
-from fluffle.broker.queues.quorum.snapshot import image_digest, restored_image, take_snapshot
+from fluffle.broker.queues.quorum.snapshot import restored_image, take_snapshot
 from fluffle.broker.queues.quorum.state import QueueImage
 from tests.broker.cluster.queue_sessions.queue_client import QueueClient, UniqueNames
 from tests.broker.cluster.queue_sessions.reference_model import ReferenceModel, check_rest
+from tests.broker.queues.quorum.image_digest import image_digest
 from tests.support.leader_host import FakeLeaderHost
 
 GROUP = 7

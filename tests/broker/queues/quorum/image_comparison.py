@@ -7,10 +7,11 @@ from typing import Any
 from fluffle.broker.queues.quorum import entry_codec
 from fluffle.broker.queues.quorum import facts as f
 from fluffle.broker.queues.quorum.runs import MarkedRuns
-from fluffle.broker.queues.quorum.snapshot import image_digest, restored_image, take_snapshot
+from fluffle.broker.queues.quorum.snapshot import restored_image, take_snapshot
 from fluffle.broker.queues.quorum.state import QueueImage
 from fluffle.raft.ranges import Ranges
 from tests.broker.queues.quorum.history import Chance, History
+from tests.broker.queues.quorum.image_digest import image_digest
 from tests.broker.queues.quorum.reference_model import (
     HolderRecord,
     MessageRecord,

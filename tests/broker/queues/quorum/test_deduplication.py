@@ -25,13 +25,14 @@ from fluffle.broker.queues.quorum.entry_codec import (
 )
 from fluffle.broker.queues.quorum.facts import ArrivalsKnown, Arrived, InvalidEntry
 from fluffle.broker.queues.quorum.leadership import Leadership
-from fluffle.broker.queues.quorum.snapshot import image_digest, restored_image, take_snapshot
+from fluffle.broker.queues.quorum.snapshot import restored_image, take_snapshot
 from fluffle.broker.queues.quorum.state import QueueImage
 from fluffle.broker.queues.settings import QueueSettings
 from fluffle.protocol.wire import PlainValue
 from fluffle.raft.election import TERM_STEP
 from tests.broker.queues.deduplication_model import ReferenceDeduplication, keyed
 from tests.broker.queues.quorum.entry_harness import EntryHarness
+from tests.broker.queues.quorum.image_digest import image_digest
 from tests.broker.queues.quorum.leader_harness import PLAIN, LeaderHarness, full, quorum
 from tests.broker.queues.quorum.sample_facts import ORIGIN
 from tests.broker.queues.quorum.session_clients import Operation, SessionClients

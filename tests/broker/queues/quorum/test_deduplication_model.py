@@ -9,8 +9,9 @@ from random import Random
 from fluffle.broker.queues.publish_target import DeadLetterIds
 from fluffle.broker.queues.quorum import messages as m
 from fluffle.broker.queues.quorum.entry_codec import ARRIVALS
-from fluffle.broker.queues.quorum.snapshot import image_digest, restored_image, take_snapshot
+from fluffle.broker.queues.quorum.snapshot import restored_image, take_snapshot
 from tests.broker.queues.quorum.entry_harness import EntryHarness
+from tests.broker.queues.quorum.image_digest import image_digest
 from tests.broker.queues.quorum.leader_harness import PLAIN, full
 from tests.broker.queues.quorum.sample_facts import ORIGIN
 from tests.broker.queues.quorum.session_clients import contents_of

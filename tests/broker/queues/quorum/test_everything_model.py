@@ -22,8 +22,9 @@ from hypothesis.stateful import (
 )
 
 from fluffle.broker.queues.arguments import QueueSpec
-from fluffle.broker.queues.quorum.snapshot import image_digest, restored_image, take_snapshot
+from fluffle.broker.queues.quorum.snapshot import restored_image, take_snapshot
 from fluffle.broker.queues.settings import settings_of
+from tests.broker.queues.quorum.image_digest import image_digest
 from tests.broker.queues.quorum.leader_harness import LeaderHarness, quorum
 from tests.broker.queues.quorum.random_steps import rest, step
 from tests.broker.queues.quorum.test_leadership import BROUGHT, PRIORITIES, make_small

@@ -14,8 +14,8 @@ from fluffle.broker.queues.quorum import messages as m
 from fluffle.broker.queues.quorum.facts import SessionId
 from fluffle.broker.queues.quorum.holders import Terms
 from fluffle.broker.queues.quorum.leadership import Leadership, QueueReplica
-from fluffle.broker.queues.quorum.snapshot import image_digest
 from fluffle.raft.group import Position
+from tests.broker.queues.quorum.image_digest import image_digest
 from tests.broker.queues.quorum.sample_facts import ORIGIN
 from tests.support.leader_host import FakeLeaderHost
 from tests.support.manual_clock import ManualClock

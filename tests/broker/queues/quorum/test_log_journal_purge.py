@@ -14,8 +14,9 @@ from fluffle.broker.queues.quorum.entries import LiveEntry
 from fluffle.broker.queues.quorum.entry_codec import decode
 from fluffle.broker.queues.quorum.facts import Purged, RemovalReason, SessionId
 from fluffle.broker.queues.quorum.log_journal import PendingPurge
-from fluffle.broker.queues.quorum.snapshot import image_digest, restored_image, take_snapshot
+from fluffle.broker.queues.quorum.snapshot import restored_image, take_snapshot
 from tests.broker.queues.quorum.delayed_queue_harness import DelayedQueueHarness
+from tests.broker.queues.quorum.image_digest import image_digest
 from tests.broker.queues.quorum.leader_harness import LeaderHarness, quorum
 from tests.suite.seeds import seeds
 

@@ -17,7 +17,6 @@ from fluffle.broker.queues.quorum.entry_codec import FIRST_VERSION, REMEMBERS, V
 from fluffle.broker.queues.quorum.facts import InvalidEntry
 from fluffle.broker.queues.quorum.snapshot import (
     canonical_form,
-    image_digest,
     packed_state,
     restored_image,
     take_snapshot,
@@ -25,6 +24,7 @@ from fluffle.broker.queues.quorum.snapshot import (
 from fluffle.broker.queues.quorum.state import QueueImage
 from tests.broker.queues.quorum.history import OPERATIONS
 from tests.broker.queues.quorum.image_comparison import MemberImage
+from tests.broker.queues.quorum.image_digest import image_digest
 from tests.broker.queues.quorum.sample_facts import applied, busy, new
 
 
