@@ -174,8 +174,8 @@ def text_line(values: Mapping[str, object]) -> str:
         event_name if event_name.isprintable() else json.dumps(event_name),
     ]
     for key, value in fields:
-        is_plain = isinstance(value, str) and PLAIN_VALUE.fullmatch(value)
-        words.append(f"{key}={value if is_plain else _shown(value)}")
+        text = value if isinstance(value, str) else _as_text(value)
+        words.append(f"{key}={text if PLAIN_VALUE.fullmatch(text) else _quoted(text)}")
     return " ".join(words)
 
 
@@ -194,11 +194,8 @@ def _as_text(value: object) -> str:
     return value.decode(errors="backslashreplace") if isinstance(value, bytes) else str(value)
 
 
-def _shown(value: object) -> str:
-    """Return a value as a line has it: in quotes, unless it is plain."""
-    text = value if isinstance(value, str) else _as_text(value)
-    if PLAIN_VALUE.fullmatch(text):
-        return text
+def _quoted(text: str) -> str:
+    """Return a value that is not plain as a line has it: in quotes, if it needs any."""
     if not text.isprintable():
         return json.dumps(text)
     return text if text and not PARTING.search(text) else encode_basestring(text)
