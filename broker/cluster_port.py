@@ -12,7 +12,7 @@ from fluffle.broker.queues.queue_api import QueueFactory
 from fluffle.broker.vhosts.vhost import OnKept
 
 if TYPE_CHECKING:
-    from fluffle.broker.cluster.client_ids import SharedClients
+    from fluffle.broker.cluster.client_takeover import ClientTakeover
     from fluffle.broker.cluster.cluster import ClusterService
     from fluffle.broker.cluster.hosted_group import HostedGroup
     from fluffle.broker.core.direct_reply_to import ReplyTargets
@@ -64,7 +64,7 @@ class ClusterPort(ClusterView, Protocol):
     """Callback for a message published here that an exchange has kept: other nodes keep it, too."""
 
     @property
-    def clients(self) -> SharedClients | None:
+    def clients(self) -> ClientTakeover | None:
         """Clients that may be connected to one node only, once they are shared; None where it is
         alone."""
 

@@ -13,7 +13,7 @@ from fluffle.broker.access.limits import Usage
 from fluffle.broker.alarms.alarms import Alarms
 from fluffle.broker.base.callbacks import completion_of
 from fluffle.broker.base.logs import event
-from fluffle.broker.cluster.client_ids import SharedClients
+from fluffle.broker.cluster.client_takeover import ClientTakeover
 from fluffle.broker.cluster.cluster import ClusterService
 from fluffle.broker.cluster.direct_reply_to import RemoteReplies
 from fluffle.broker.cluster.history_replication import HistoryReplication
@@ -106,7 +106,7 @@ class ClusteredNode:
         self.kept: OnKept = self._histories.kept
         self.cluster: ClusterService | None = None
         """None until it has begun."""
-        self.clients: SharedClients | None = None
+        self.clients: ClientTakeover | None = None
         """None until they are shared."""
         self._catalogue: Catalogue
 
@@ -147,7 +147,7 @@ class ClusteredNode:
         requesters.elsewhere = distant = RemoteReplies(self._begun.name, requesters, replies, loop)
         self._listen(FrameKind.REPLY, distant)
         sender = LinkSender(links, FrameKind.CLIENTS, TrafficClass.URGENT, since=CLIENTS_SINCE)
-        self.clients = SharedClients(self._begun.name, sender, loop)
+        self.clients = ClientTakeover(self._begun.name, sender, loop)
         self._listen(FrameKind.CLIENTS, self.clients)
 
     def _listen(self, kind: FrameKind, shared: SharedState) -> None:

@@ -13,7 +13,7 @@ from fluffle.broker.access import access as users
 from fluffle.broker.access.passwords import hashed
 from fluffle.broker.access.users import EVERYTHING, User
 from fluffle.broker.alarms.alarms import Alarms, watermarks_of
-from fluffle.broker.cluster.client_ids import SharedClients
+from fluffle.broker.cluster.client_takeover import ClientTakeover
 from fluffle.broker.cluster.ports import FrameKind, TrafficClass
 from fluffle.broker.cluster.queues.classic_queues import ClassicQueues, ClassicQueuesEnvironment
 from fluffle.broker.cluster.queues.pending_replies import Deletions
@@ -107,7 +107,7 @@ class MqttNode(QueueNode):
         super().__init__(process, links, boot, mqtt_cluster)
         names = mqtt_cluster.cluster.names
         sender = SimulatedSender(links, FrameKind.CLIENTS, TrafficClass.URGENT, names)
-        self.shared_clients = SharedClients(process.node, sender, self)
+        self.shared_clients = ClientTakeover(process.node, sender, self)
         self._factories = FactoryByType(
             {
                 QueueType.CLASSIC: lambda: self._classic_queues,

@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 
 from fluffle.protocol.mqtt.packets import Publish
-from tests.broker.cluster import test_client_ids
+from tests.broker.cluster import test_client_takeover
 from tests.broker.protocols.mqtt import (
     test_packet_keeper,
     test_session_adoption,
@@ -110,11 +110,11 @@ SEEN_BY: dict[str, Callable[[], None]] = {
     "MQ31": stay_away,
     "MQ36": test_packet_keeper.test_a_change_has_all_that_was_asked_for_before_it,
     "MQ37": test_packet_keeper.test_a_session_taken_elsewhere_keeps_no_other_waiting,
-    "MQ39": test_client_ids.who_came_later_stays,
+    "MQ39": test_client_takeover.who_came_later_stays,
     "MQ43": test_packet_keeper.begin_anew_while_receipts_wait,
     "MQ41": test_leadership.take_the_place_of_another,
     "MQ42": test_leadership.take_the_place_of_another,
-    "MQ40": test_client_ids.who_came_later_stays,
+    "MQ40": test_client_takeover.who_came_later_stays,
     "MQ38": test_packet_keeper.test_a_session_taken_elsewhere_keeps_no_other_waiting,
     **dict.fromkeys(("MQ51", "MQ53", "MQ57"), kill_and_move_at_each_step),
     "MQ52": test_session_moves.test_a_retained_message_whose_node_is_lost_is_released_elsewhere,

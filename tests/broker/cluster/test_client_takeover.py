@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from fluffle.broker.cluster.client_ids import ROWS_MAX, SharedClients
+from fluffle.broker.cluster.client_takeover import ROWS_MAX, ClientTakeover
 from fluffle.broker.cluster.codec import BadFrame, pack
 from tests.support.fakes import Scheduler
 from tests.support.frames import FakeSender
@@ -35,10 +35,10 @@ class Pair:
         self.loop = Scheduler()
         self.frames: list[tuple[str, str, bytes]] = []
         self.clients = {"a": Clients({}), "b": Clients({})}
-        self.nodes: dict[str, SharedClients] = {}
+        self.nodes: dict[str, ClientTakeover] = {}
         for name, other in ("ab", "ba"):
             sender = FakeSender(name, self.frames.append, other)
-            self.nodes[name] = node = SharedClients(name, sender, self.loop)
+            self.nodes[name] = node = ClientTakeover(name, sender, self.loop)
             node.here = self.clients[name]
 
     def come(self, node: str, client_id: str, at_ms: int) -> None:

@@ -1,4 +1,4 @@
-"""Clients that may be connected once in a cluster: nodes tell each other which have come.
+"""Takeover of clients between nodes: a client is connected once in a cluster, where it came last.
 
     frame    [[virtual host, client, time], ...]     it has connected there at that time
 
@@ -38,8 +38,8 @@ class LocalClients(Protocol):
         """End the connection of one: the same client has come to another node."""
 
 
-class SharedClients:
-    """Exchange with the other nodes about which clients are connected where."""
+class ClientTakeover:
+    """Sends the other nodes which clients have connected here, and ends those that came to them."""
 
     def __init__(self, node: NodeId, sender: FrameSender, loop: EventLoop) -> None:
         self.here: LocalClients | None = None
@@ -51,7 +51,7 @@ class SharedClients:
         """Clients that came in this turn."""
 
     def came(self, client: tuple[str, str], at_ms: int) -> None:
-        """Tell the others of a client of a virtual host, at the end of the turn."""
+        """Send the other nodes a client of a virtual host, at the end of the turn."""
         if not self._unsent:
             self._loop.call_soon(self._send)
         self._unsent.append((*client, at_ms))
