@@ -250,6 +250,21 @@ def test_a_get_does_not_wait_for_a_message_whose_end_is_under_way() -> None:
     assert harness.led.image.state.live_count == 0
 
 
+def test_a_message_that_arrives_behind_the_end_of_its_get_comes_back() -> None:
+    harness = SessionHarness(("near",))
+    harness.publish("near")
+    harness.rest()
+    harness.get("near", 1)
+    harness.arrive()
+    while harness.led.proposals:
+        harness.commit()
+    assert len(harness.model.handed) == 1
+    harness.end_channel("near", 1)
+    harness.rest()
+    state = harness.led.image.state
+    assert (state.waiting_count, state.held_count) == (1, 0)
+
+
 def test_a_consumer_is_given_no_more_than_it_takes_though_a_backlog_waits() -> None:
     for no_ack in (False, True):
         harness = SessionHarness(("near",))
