@@ -139,9 +139,10 @@ class Clients:
         cluster = self._mqtt_cluster
         return self.is_calm or not (cluster.deaths or cluster.is_impatient)
 
-    def disk_of(self, node: str) -> int:
-        """Return which disk a node has."""
-        return self._mqtt_cluster.cluster.machines[node].disk.file.inode
+    def disks(self) -> dict[str, int]:
+        """Return which disk each node has."""
+        machines = self._mqtt_cluster.cluster.machines
+        return {node: machine.disk.file.inode for node, machine in machines.items()}
 
     def defined(self, definitions: MetadataState) -> None:
         """Definitions have changed."""
@@ -210,6 +211,7 @@ class Clients:
     def _look(self, member: Member) -> None:
         if self._workload.is_stopped and not self.is_over:
             self.is_over = True
+            self.leaves_share, self.patience_us = 0.0, LONG_PATIENCE_US
             for each in (*self.publishers, self.retaining):
                 self._served[each.name] = len(each.acknowledged)
             self.served_of_qos0 = self.publishers[-1].next_number
@@ -230,7 +232,6 @@ class Clients:
 
     def unfinished(self) -> str | None:
         """Return what is left to do, now that nothing new is published."""
-        self.leaves_share, self.patience_us = 0.0, LONG_PATIENCE_US
         for member in self.members:
             if not (self.is_over and member.is_let_in and member.is_done):
                 lacking = getattr(member, "lacking", list[str])()

@@ -44,8 +44,12 @@ class SubscriberOfQos0(SimulatedSubscriber):
 
     def __init__(self, clients: Clients) -> None:
         super().__init__(clients, "s0", "+", 0)
+        self._queue_id = 0
+        """Its queue, as it was when it has subscribed last; 0 is none."""
         self._home: tuple[str, int] | None = None
-        """Node of its queue, and the file that it had on its disk."""
+        """Node of that queue, and the file that it had on its disk."""
+        self._disks: dict[str, int] = {}
+        """Disks of all nodes when it has asked for the subscription first, since it had it last."""
         self._has_heard = False
         """True if it was sent a message since all is well again."""
 
@@ -56,19 +60,26 @@ class SubscriberOfQos0(SimulatedSubscriber):
     def lacking(self) -> list[str]:
         return [] if self._has_heard else ["any message of QoS 0"]
 
-    def subscribed(self) -> None:
-        super().subscribed()
-        self._home = self._found_home()
+    def ask(self) -> None:
+        self._disks = self._disks or self.node.disks()
+        super().ask()
 
-    def _found_home(self) -> tuple[str, int] | None:
+    def subscribed(self) -> None:
+        """Note where its queue is, which may be one that was there before: its node may have
+        another disk by now, and not say yet that the queue is gone."""
+        super().subscribed()
         assert self.line is not None
         queue = self.line.node.catalogue.vhosts["/"].queues.get(subscription_queue(self.name, 0))
-        home = "" if queue is None else queue.definition.home
-        return (home, self.node.disk_of(home)) if home else None
+        if queue is None:
+            self._queue_id, self._home = 0, None
+        elif queue.definition.id != self._queue_id:
+            home = queue.definition.home
+            self._queue_id, self._home = queue.definition.id, (home, self._disks[home])
+        self._disks = {}
 
     def let_in(self, *, present: bool) -> None:
         home = self._home
-        if home is None or self.node.disk_of(home[0]) != home[1]:
+        if home is None or self.node.disks()[home[0]] != home[1]:
             self.may_be_lost = True
         super().let_in(present=present)
 

@@ -51,6 +51,11 @@ def test_a_seed_that_failed_once(seed: int) -> None:
         Run(seed, nodes, seconds=15, subject=FirstMqttCluster).go()
 
 
+@seeds([])
+def test_a_seed_with_all_kinds_of_clients_that_failed_once(seed: int) -> None:
+    Run(seed, 3, seconds=10, subject=MqttCluster).go()
+
+
 @seeds(2)
 def test_where_nothing_fails_all_comes_once_and_in_order(seed: int) -> None:
     run = Run(seed, 3, seconds=6, subject=CalmMqttCluster)
