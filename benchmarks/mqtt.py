@@ -250,10 +250,8 @@ def main() -> int:
     try:
         compiled(FOLDER)
         for name, broker in turns(chosen):
-            messages, began = (
-                ROWS[name].messages // (QUICK_PART if chosen.quick else 1),
-                monotonic(),
-            )
+            messages = ROWS[name].messages // (QUICK_PART if chosen.quick else 1)
+            began_s = monotonic()
             try:
                 value = measure(ROWS[name], broker, messages)
             except LoadFailed as error:
@@ -261,7 +259,7 @@ def main() -> int:
                 failures += 1
                 continue
             figures[name][broker].append(value)
-            took_s = monotonic() - began
+            took_s = monotonic() - began_s
             print(
                 f"{name:12} {broker:10} {value:10.3f} {took_s:6.1f} s", file=sys.stderr, flush=True
             )

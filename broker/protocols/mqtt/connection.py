@@ -223,7 +223,10 @@ class Connection(SocketConnection[Event]):
             state,
             self.server,
             publish_terms=PublishTerms(
-                *(packet.version, config.exchange, mark, config.receive_max),
+                packet.version,
+                config.exchange,
+                mark,
+                config.receive_max,
                 disconnects=config.disconnect_on_unauthorized,
                 warnings=self.server.warnings,
             ),
@@ -252,12 +255,8 @@ class Connection(SocketConnection[Event]):
         channel.vouch()
         self.output.add(self._connack(accepted))
         self._keep_alive(packet.keep_alive_s)
-        if accepted.is_present:  # else there is nothing to go on with
-            if any(map(is_reserved, state.subscriptions)):
-                self.server.sys.watch(channel)
-            channel.outgoing.resume()
-            channel.retained.go_on()
-            channel.groups.resume()
+        if accepted.is_present:
+            self._resume(channel)
         event(
             logger,
             logging.INFO,
@@ -268,6 +267,14 @@ class Connection(SocketConnection[Event]):
             client=state.client_id,
         )
         self.go_on(packet)
+
+    def _resume(self, channel: Channel) -> None:
+        """Go on with what the session has from before: its deliveries and subscriptions."""
+        if any(map(is_reserved, channel.state.subscriptions)):
+            self.server.sys.watch(channel)
+        channel.outgoing.resume()
+        channel.retained.go_on()
+        channel.groups.resume()
 
     def _connack(self, accepted: Accepted) -> bytes:
         """CONNACK for a client that is let in; version 5 gets the limits."""

@@ -180,7 +180,8 @@ class NotedRun:
         self, session: Session, retained: RetainedStore | None, route: CachedRoute
     ) -> None:
         """Note that messages are on their way into queues; retain the last, if it is to be."""
-        self._incoming.note_unreached(self.prepared)
+        if not self.prepared.reaches_amqp:
+            self._incoming.note_unreached(self.prepared)
         if self.prepared.retain and retained is not None:
             self._waits += 1  # mutant: MQ61
             client_id = str(session.rights.topic_variables["client_id"])
@@ -483,7 +484,8 @@ class IncomingPublishes:
 
     def _published(self, prepared: PreparedRun, first: int, route: CachedRoute) -> None:
         """Messages are on their way into queues; retain the last of them, if it is to be."""
-        self.note_unreached(prepared)
+        if not prepared.reaches_amqp:
+            self.note_unreached(prepared)
         if prepared.repeated_ids:
             self._answer_repeated(prepared.repeated_ids, prepared.qos)
         unanswered = None

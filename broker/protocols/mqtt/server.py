@@ -146,9 +146,7 @@ class MqttServer:
         self.unkept = UnkeptClients(self)
         self.retained = services.retained if config.retained else None
         self.warnings = LimitedLog(logger, services.runtime.clock)
-        self.wills = Wills(
-            *(services, self.converter, config.exchange, self.retained, self.warnings)
-        )
+        self.wills = Wills(services, self.converter, config.exchange, self.retained, self.warnings)
         if config.retained:
             services.retained.exchanges[config.exchange] = self.converter.retained_topic
         services.connections.session_keepers.append(self)

@@ -169,7 +169,10 @@ class Wills:
         session = Session(user=user, vhost=vhost, services=services, client=client)
         session.rights.topic_variables["client_id"] = client_id
         terms = PublishTerms(
-            *(MQTT_5, self._exchange, client_mark(client_id), 1),
+            MQTT_5,
+            self._exchange,
+            client_mark(client_id),
+            receive_max=1,
             disconnects=True,
             warnings=self._warnings,
         )
@@ -272,7 +275,8 @@ def publish_will(
             annotations=with_key(annotations, message_key) if message_key else annotations,
             is_certain=True,
         )
-        note_unreached(session, prepared, terms.warnings)
+        if not prepared.reaches_amqp:
+            note_unreached(session, prepared, terms.warnings)
         if prepared.retain and retained is not None:
             retain(retained, session, prepared, ignore_done, ignore_error)
     except BrokerError as error:
