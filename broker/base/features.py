@@ -1,4 +1,4 @@
-"""Feature flags: what of RabbitMQ's is here.  All are on, for good."""
+"""Names of RabbitMQ's: feature flags, all of them on for good, and protocols of listeners."""
 
 from __future__ import annotations
 
@@ -19,3 +19,17 @@ FEATURES: Mapping[str, str] = {
     "virtual_host_metadata": "Virtual hosts have a description and tags",
 }
 """RabbitMQ's names, as far as there is here what they stand for."""
+
+PROTOCOL_ALIASES: Mapping[str, str] = {
+    "amqp091": "amqp",
+    "amqp0.9.1": "amqp",
+    "amqp0-9-1": "amqp",
+    "amqps": "amqp/ssl",
+    "https": "http",
+    "management": "http",
+    "mqtt3.1.1": "mqtt",
+    "mqtts": "mqtt/ssl",
+    "prometheus": "http/prometheus",
+    "web-mqtt": "http/web-mqtt",
+}
+"""Other names of protocols, each with the name under which a listener is listed."""

@@ -103,8 +103,8 @@ A new protocol needs, beside its kinds here and its packages `protocol/NAME` and
   `rabbitmq_conf/http_rules` may ignore so far;
 - its certificates: `check_named` (`daemon/config`) and `has_certificates` (`daemon/daemon`);
 - what else names protocols: `CLIENT_PLUGINS` (`admin/nodes`), `PROTOCOLS` (`cli/rabbitmq/nodes`),
-  `PROTOCOL_ALIASES` in both `cli/rabbitmq/checks` and `http/endpoints/health`, and `PLUGINS` in
-  both `rabbitmq_conf/sources` and `cli/rabbitmq/features`;
+  `PROTOCOL_ALIASES` (`base/features`), and `PLUGINS` in both `rabbitmq_conf/sources` and
+  `cli/rabbitmq/features`;
 - the list of its connections, if RabbitMQ has a command for it: `cli/rabbitmq/objects`;
 - the contracts of `pyproject.toml`: layers, and that protocols do not know each other.
 """

@@ -6,6 +6,7 @@ import socket
 from collections.abc import Mapping
 from time import ctime
 
+from fluffle.broker.base.features import PROTOCOL_ALIASES
 from fluffle.broker.cli.output import Row
 from fluffle.broker.cli.rabbitmq.nodes import alarm_text, is_up, listener_line, listeners_of
 from fluffle.broker.cli.rabbitmq.verb import (
@@ -112,20 +113,6 @@ def check_protocol_listener(call: Invocation) -> Report:
         f"the following protocols: {others}",
         content={"result": "error", "missing": wanted, "listeners": found},
     )
-
-
-PROTOCOL_ALIASES: Mapping[str, str] = {
-    "amqp091": "amqp",
-    "amqp0.9.1": "amqp",
-    "amqp0-9-1": "amqp",
-    "amqps": "amqp/ssl",
-    "mqtt3.1.1": "mqtt",
-    "mqtts": "mqtt/ssl",
-    "web-mqtt": "http/web-mqtt",
-    "prometheus": "http/prometheus",
-    "management": "http",
-}
-"""Other names of protocols, each with the name under which a listener is listed."""
 
 
 def check_port_connectivity(call: Invocation) -> Report:

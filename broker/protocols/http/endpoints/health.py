@@ -15,6 +15,7 @@ from typing import Any
 from fluffle.broker.admin.context import NodeContext, Row
 from fluffle.broker.admin.members import quorum_queues
 from fluffle.broker.admin.queues import leader_now
+from fluffle.broker.base.features import PROTOCOL_ALIASES
 from fluffle.broker.config.config import Config
 from fluffle.broker.config.listeners import LISTENER_KINDS
 from fluffle.broker.patterns.patterns import UnusablePattern, compiled_once
@@ -63,16 +64,6 @@ OK: Row = {"status": "ok"}
 AMQP = ("amqp", "amqp/ssl")
 CLIENTS = frozenset(kind.shown for kind in LISTENER_KINDS)
 """Protocols of clients that a drained node keeps out."""
-PROTOCOL_ALIASES = {
-    "amqp091": "amqp",
-    "amqp0.9.1": "amqp",
-    "amqps": "amqp/ssl",
-    "https": "http",
-    "mqtt3.1.1": "mqtt",
-    "mqtts": "mqtt/ssl",
-    "web-mqtt": "http/web-mqtt",
-}
-"""Other names of protocols, each with the name under which a listener is listed."""
 NOT_SERVING = "this rabbit node is not currently available to serve"
 ALIVENESS_QUEUE = "aliveness-test"
 ALIVENESS_BODY = b"test_message"

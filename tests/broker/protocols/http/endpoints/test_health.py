@@ -51,7 +51,16 @@ async def test_all_is_well(api: Api, name: str) -> None:
 
 async def test_a_protocol_is_asked_for_by_several_names(api: Api) -> None:
     addresses = dict.fromkeys(("mqtt", "mqtts", "mqtt-ws-2"), ("::", 1))
-    asked = ("mqtt", "mqtt3.1.1", "mqtts", "mqtt%2Fssl", "web-mqtt", "http%2Fweb-mqtt")
+    asked = (
+        "mqtt",
+        "mqtt3.1.1",
+        "mqtts",
+        "mqtt%2Fssl",
+        "web-mqtt",
+        "http%2Fweb-mqtt",
+        "management",
+        "amqp0-9-1",
+    )
     bound = cast(dict[str, tuple[str, int]], api.node.parts.addresses)
     bound.update(addresses)
     found = [(await check(api, f"protocol-listener/{each}"))[0] for each in asked]
