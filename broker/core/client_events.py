@@ -19,7 +19,8 @@ from fluffle.broker.metadata.change import Name
 from fluffle.broker.metadata.metadata import Metadata
 from fluffle.broker.queues.journal import Owner
 from fluffle.broker.queues.queue_api import Consumer
-from fluffle.protocol.wire import FieldTable
+from fluffle.protocol.terms import atom, term
+from fluffle.protocol.wire import TYPE_NAMES, Field, FieldTable
 
 if TYPE_CHECKING:
     from fluffle.broker.alarms.alarms import Alarms
@@ -73,7 +74,7 @@ class ClientEvents:
         self.announcer.publish("user.authentication.failure", headers)
 
     def opened(self, connection: Client, session: ObservedSession) -> None:
-        closing = self._closings[session.owner] = {
+        closing = {
             "pid": pid(session.owner),
             "name": session.name,
             "node": self.announcer.node,
@@ -93,6 +94,7 @@ class ClientEvents:
             "connected_at": self.announcer.now_ms(),
             ACTOR: session.user.name,
         }
+        self._closings[session.owner] = closing if connection.kind else headers
         self.announcer.publish("connection.created", headers)
 
     def closed(self, session: ObservedSession) -> None:
@@ -182,10 +184,22 @@ class AlarmEvents:
 
 
 def said_by(connection: Client) -> EventHeaders:
-    """Return the headers that come from the client; the event of its closing has them too."""
+    """Return the headers that come from the client; the event of its closing has them too.
+
+    RabbitMQ names the properties of a client without channels by atoms, the last one first.
+    """
     handshake = connection.handshake
+    if not connection.kind:
+        properties = reversed(handshake.client_properties.items())
+        return {"client_properties": [property_term(*each) for each in properties]}
     named = {"user_provided_name": handshake.client_name} if handshake.client_name else {}
     return {"client_properties": listed(handshake.client_properties), **named}
+
+
+def property_term(name: str, value: Field) -> str:
+    """Return a property of a client as the tuple that it is in Erlang."""
+    tag, content = value
+    return f"{{{atom(name)},{TYPE_NAMES[tag]},{term(content)}}}"
 
 
 def agreed_with(connection: Client) -> EventHeaders:

@@ -183,7 +183,17 @@ class ConnectRequest:
         if credentials is None:
             self._refuse(ReasonCode.BAD_USER_NAME_OR_PASSWORD, "no user name and password")
             return
-        Login(self._client, MECHANISM, credentials, self._on_login).begin()
+        self._log_in(MECHANISM, credentials)
+
+    def _log_in(self, mechanism: str, credentials: Credentials) -> None:
+        """Log the client in, unless its virtual host is not there: RabbitMQ looks for that first,
+        and counts a login that failed."""
+        client, services = self._client, self._server.services
+        if services.read_barrier.is_complete and self._vhost_name not in services.vhosts:
+            services.runtime.traffic.logins_of(client.traffic_labels).failed += 1
+            self._not_admitted(VhostNotFound(f"vhost {self._vhost_name} not found"))
+            return
+        Login(client, mechanism, credentials, self._on_login).begin()
 
     def _authenticate(self, method: str) -> None:
         """Log the client in by a SASL mechanism, once it has given its response."""
@@ -200,7 +210,7 @@ class ConnectRequest:
             if credentials.password is not None:
                 name = self._without_vhost(credentials.name)
                 credentials = credentials._replace(name=name)
-            Login(client, method, credentials, self._on_login).begin()
+            self._log_in(method, credentials)
 
         authentication.ask(packet.properties.binary(PropertyId.AUTHENTICATION_DATA), take)
 
@@ -380,7 +390,7 @@ class ConnectRequest:
         if self._ends_elsewhere(session):  # which is to hear why, before its queues are gone
             server.unkept.announce(key, self._client.came_at_ms)
         change_or_refuse(
-            server.services.metadata,
+            session.metadata,
             partial(self._decide_session, session),
             partial(self._decided, session),
             partial(self._not_kept, session),

@@ -241,6 +241,7 @@ class Connection(SocketConnection[Event]):
         )
         self.user_properties = properties.user
         self.handshake.client_properties = told_properties(state.client_id, properties.user)
+        self.heartbeat_s = self._agreed_keep_alive_s(packet.keep_alive_s)
         session.listen(self._on_access)
         session.open()
         channel.open()
@@ -254,7 +255,7 @@ class Connection(SocketConnection[Event]):
         self.reader.open()
         channel.vouch()
         self.output.add(self._connack(accepted))
-        self._keep_alive(packet.keep_alive_s)
+        self.server.keep_alives.add(self, self.heartbeat_s)
         if accepted.is_present:
             self._resume(channel)
         event(
@@ -329,13 +330,12 @@ class Connection(SocketConnection[Event]):
             self.send(Connack(code, properties=self._reference_with(code)))
             self.finish()
 
-    def _keep_alive(self, keep_alive_s: int) -> None:
-        """End the connection when nothing comes for one and a half intervals."""
+    def _agreed_keep_alive_s(self, asked_s: int) -> int:
+        """Return the keep alive interval: the one asked for, if it is not too long."""
         longest_s = self.server.config.keep_alive_s_max
-        if longest_s is not None and self.terms.version == MQTT_5:
-            keep_alive_s = min(keep_alive_s or longest_s, longest_s)
-        self.heartbeat_s = keep_alive_s
-        self.server.keep_alives.add(self, keep_alive_s)
+        if longest_s is None or self.terms.version < MQTT_5:
+            return asked_s
+        return min(asked_s or longest_s, longest_s)
 
     @property
     def is_read(self) -> bool:

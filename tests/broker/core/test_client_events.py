@@ -386,6 +386,26 @@ def test_a_login_by_a_protocol_without_channels_is_told_in_three_words() -> None
         assert headers == said, key
 
 
+def test_the_end_of_a_connection_without_channels_is_told_with_all_of_its_beginning() -> None:
+    """RabbitMQ does so for MQTT, whose properties it has under atoms."""
+    edge, watcher = watched("connection.*")
+    client = FakeClient()
+    client.kind = ""
+    client.handshake.client_properties = {
+        "client_id": ("S", b"c"),
+        "user_property": ("F", {"a": ("S", b"1")}),
+    }
+    session, events = session_of(edge), edge.announcing()
+    events.opened(client, session)
+    events.closed(session)
+    (_, created), (_, closed) = told(watcher)
+    assert created["client_properties"] == [
+        ("S", b'{user_property,table,[{<<"a">>,longstr,<<"1">>}]}'),
+        ("S", b'{client_id,longstr,<<"c">>}'),
+    ]
+    assert closed == created
+
+
 class WholeClient:
     """The channel of a client whose protocol has none: an `ObservedChannel`."""
 

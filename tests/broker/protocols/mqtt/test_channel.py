@@ -8,8 +8,8 @@ import pytest
 from fluffle.broker.access.users import Permission, TopicPermission
 from fluffle.broker.base.client_session import ClientSession
 from fluffle.broker.core.client import WITHOUT_CHANNELS
+from fluffle.broker.core.connections import KeepAlives
 from fluffle.broker.metadata.change import Change
-from fluffle.broker.protocols.mqtt.connection import Connection
 from fluffle.broker.protocols.mqtt.server import deletion
 from fluffle.broker.protocols.mqtt.will import encode_record
 from fluffle.broker.queues.engine import Queue
@@ -205,7 +205,7 @@ def test_a_bug_when_a_client_comes_in_ends_its_connection_and_no_more() -> None:
     assert isinstance(metadata, ManualMetadata)
     client = mqtt.accept()
     client.send(connect_of())
-    with patch.object(Connection, "_keep_alive", side_effect=ValueError("a bug")):
+    with patch.object(KeepAlives, "add", side_effect=ValueError("a bug")):
         metadata.commit()
         edge.run()
     client.expect(Connack)

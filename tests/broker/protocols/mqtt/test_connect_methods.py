@@ -436,3 +436,14 @@ def test_global_parameters_name_the_virtual_host(
     assert client.expect(Connack).code is ReasonCode.SUCCESS
     assert client.connection.session is not None
     assert client.connection.session.vhost.name == vhost
+
+
+def test_a_virtual_host_that_is_not_there_is_found_missing_before_the_login() -> None:
+    """RabbitMQ looks for it first: the user has not logged in, which counts as a failed login."""
+    mqtt = MqttEdge()
+    client = mqtt.accept()
+    client.send(Connect(MQTT_5, "c", user="nowhere:guest", password=b"guest"))
+    mqtt.edge.advance(3.1)
+    assert client.expect(Connack).code is ReasonCode.BAD_USER_NAME_OR_PASSWORD
+    logins = mqtt.edge.services.runtime.traffic.logins["mqtt"]
+    assert (logins.succeeded, logins.failed) == (0, 1)
