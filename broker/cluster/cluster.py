@@ -24,7 +24,6 @@ from fluffle.broker.base.logs import event
 from fluffle.broker.cluster.applied_barrier import AppliedBarrier
 from fluffle.broker.cluster.common_time import CommonTime
 from fluffle.broker.cluster.formation import FOUNDED_AS, Formation, Founders, Promise, promise_of
-from fluffle.broker.cluster.host_loop import GroupOwnerDispatch, HostIdentity, HostLoop
 from fluffle.broker.cluster.join import Admission, BootRecord, ClusterJoin
 from fluffle.broker.cluster.leadership_transfer import (
     DiskFullHandover,
@@ -48,7 +47,11 @@ from fluffle.broker.cluster.membership import (
     begun_as,
     created_as,
 )
-from fluffle.broker.cluster.metadata_group import HostedMetadataLog, ReplicatedMetadata
+from fluffle.broker.cluster.metadata_group import (
+    GroupOwnerDispatch,
+    HostedMetadataLog,
+    ReplicatedMetadata,
+)
 from fluffle.broker.cluster.node_monitor import AbsentNodes, MajorityMonitor, PeerViews
 from fluffle.broker.cluster.ports import METADATA_GROUP, FrameKind, TrafficClass
 from fluffle.broker.cluster.queues.leader_routes import SessionTransport
@@ -58,6 +61,7 @@ from fluffle.broker.cluster.queues.queue_queries import LogPositions
 from fluffle.broker.cluster.queues.quorum_members import CLUSTER_REVISIONS, QuorumMembers
 from fluffle.broker.cluster.queues.quorum_queues import QuorumQueues
 from fluffle.broker.cluster.queues.session_router import SessionRouter, session_boot
+from fluffle.broker.cluster.raft_host import HostIdentity, HostLoop
 from fluffle.broker.cluster.rpc import Begin, RpcClient, RpcServer
 from fluffle.broker.cluster.single_node_quorum import LONE
 from fluffle.broker.cluster.storage_progress import SEND_S, RememberedProgress, StorageProgress

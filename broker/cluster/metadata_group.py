@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from fluffle.broker.access.limits import VhostSettings
 from fluffle.broker.base.callbacks import call_listener
@@ -23,8 +24,8 @@ from fluffle.broker.base.clock import Clock, EventLoop
 from fluffle.broker.base.errors import BrokerError, BrokerFailed, InternalError
 from fluffle.broker.base.logs import event
 from fluffle.broker.cluster.hosted_group import EntryOutcome, OnEntryOutcome, OnReadable
-from fluffle.broker.cluster.ports import METADATA_GROUP, FrameSender
-from fluffle.broker.cluster.raft_host import RaftHost
+from fluffle.broker.cluster.ports import METADATA_GROUP, FrameSender, GroupOwner, Machine
+from fluffle.broker.cluster.raft_host import RaftHost, log_refused
 from fluffle.broker.cluster.read_index import MetadataLog, ReadIndex
 from fluffle.broker.durability.definitions.change_codec import (
     InvalidEncoding,
@@ -34,10 +35,18 @@ from fluffle.broker.durability.definitions.change_codec import (
     encode_state,
 )
 from fluffle.broker.metadata.change import NOTHING, Change, Fact, Kind
-from fluffle.broker.metadata.metadata import ABSENCE_ERRORS, Apply, Consequence, Decide, ignore_done
+from fluffle.broker.metadata.metadata import (
+    ABSENCE_ERRORS,
+    Apply,
+    Consequence,
+    Decide,
+    ReadBarrier,
+    ignore_done,
+)
 from fluffle.broker.metadata.state import MetadataState, Proposal, ProposalOutcome, difference
 from fluffle.raft.config import NodeId
-from fluffle.raft.log import DATA, Entry, SnapshotMeta
+from fluffle.raft.log import DATA, Entry, GroupId, SnapshotMeta
+from fluffle.raft.output import ConfigChange, LivenessVerdict
 from fluffle.raft.ranges import Ranges
 
 GIVE_UP_MS = 30_000
@@ -473,3 +482,74 @@ def is_protected(state: MetadataState, mark: Fact) -> bool:
     """The virtual host that a fact marks for deletion."""
     known = state.find((Kind.VHOST, mark.key))
     return known is not None and isinstance(known.value, VhostSettings) and known.value.is_protected
+
+
+class NodesListener(Protocol):
+    """Listener for changes of the nodes of the cluster."""
+
+    def judged(self, verdict: LivenessVerdict) -> None:
+        """Handle a change of liveness, as `GroupOwner.judged`."""
+
+    def configured(self) -> None:
+        """A configuration of the metadata group is committed."""
+
+    def unknown(self, node: NodeId) -> None:
+        """A node says that it does not have the metadata group."""
+
+
+@dataclass(slots=True, eq=False)
+class GroupOwnerDispatch:
+    """A `GroupOwner` that passes calls on: to the metadata group, or to the queues of this node."""
+
+    _metadata: Machine
+    _hosting: GroupOwner
+    _nodes: NodesListener
+    _read_barrier: ReadBarrier
+    """Knowledge of definitions, and so of the groups of queues."""
+
+    def make_machine(self, group: GroupId) -> Machine:
+        return self._metadata if group == METADATA_GROUP else self._hosting.make_machine(group)
+
+    def configured(self, change: ConfigChange) -> None:
+        if change.group == METADATA_GROUP:
+            self._nodes.configured()
+        else:
+            self._hosting.configured(change)
+
+    def judged(self, verdict: LivenessVerdict) -> None:
+        event(
+            logger,
+            logging.INFO if verdict.is_alive else logging.WARNING,
+            "node_alive" if verdict.is_alive else "node_suspected",
+            node=verdict.node,
+            boot=verdict.boot,
+        )
+        self._nodes.judged(verdict)
+        self._hosting.judged(verdict)
+
+    def when_known(self, group: GroupId, act: Callable[[], None]) -> None:
+        if group == METADATA_GROUP:
+            act()
+        else:
+            self._read_barrier.ask(partial(self._hosting.when_known, group, act))  # mutant: AB1
+
+    def unknown(self, node: NodeId, group: GroupId) -> None:
+        if group == METADATA_GROUP:
+            self._nodes.unknown(node)
+        else:
+            self._hosting.unknown(node, group)
+
+    def damaged(self, group: GroupId, index: int, wrong: str) -> None:
+        if group == METADATA_GROUP:
+            event(logger, logging.ERROR, "log_damaged", group=group, index=index, wrong=wrong)
+        else:
+            self._hosting.damaged(group, index, wrong)
+
+    def given_up(self, group: GroupId, wrong: str) -> None:
+        if group == METADATA_GROUP:
+            event(logger, logging.ERROR, "log_rejected", group=group, wrong=wrong)
+        else:
+            self._hosting.given_up(group, wrong)
+
+    def refused(self, node: NodeId, reason: str) -> None:
+        log_refused(node, reason)

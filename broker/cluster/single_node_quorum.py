@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from random import Random
 
 from fluffle.broker.cluster.common_time import CommonTime
-from fluffle.broker.cluster.host_loop import HostIdentity, HostLoop
 from fluffle.broker.cluster.links.handshake import COUNTS_SINCE
 from fluffle.broker.cluster.links.identity import BOOT_NONCE_BYTES, Boot
 from fluffle.broker.cluster.ports import FrameKind, OnFrame, OnLink, Payload, TrafficClass
@@ -25,6 +24,7 @@ from fluffle.broker.cluster.queues.quorum_member import QuorumServices
 from fluffle.broker.cluster.queues.quorum_members import QuorumMembers, sweep_all
 from fluffle.broker.cluster.queues.quorum_queues import QuorumQueues
 from fluffle.broker.cluster.queues.session_router import SessionRouter, session_boot
+from fluffle.broker.cluster.raft_host import HostIdentity, HostLoop
 from fluffle.broker.durability.definitions.node_identity import KnownPeer
 from fluffle.broker.metadata.metadata import LOCAL_READ_BARRIER, Metadata
 from fluffle.broker.node_services import NodeServices

@@ -17,7 +17,6 @@ from fluffle.broker.cluster.client_takeover import ClientTakeover
 from fluffle.broker.cluster.cluster import ClusterService
 from fluffle.broker.cluster.direct_reply_to import RemoteReplies
 from fluffle.broker.cluster.history_replication import HistoryReplication
-from fluffle.broker.cluster.host_loop import log_refused
 from fluffle.broker.cluster.hosted_group import HostedGroup
 from fluffle.broker.cluster.join import DiskAtStart, begin_boot
 from fluffle.broker.cluster.links.handshake import CLIENTS_SINCE, REPLIES_SINCE, USAGE_SINCE
@@ -27,6 +26,7 @@ from fluffle.broker.cluster.ports import FrameKind, TrafficClass
 from fluffle.broker.cluster.queues.classic_queues import ClassicQueues, ClassicQueuesEnvironment
 from fluffle.broker.cluster.queues.quorum_member import QuorumServices
 from fluffle.broker.cluster.queues.quorum_queues import QuorumQueues
+from fluffle.broker.cluster.raft_host import log_refused
 from fluffle.broker.cluster.resources import SharedAlarms, SharedUsage
 from fluffle.broker.config.config import ClusterConfig
 from fluffle.broker.core.direct_reply_to import ReplyTargets

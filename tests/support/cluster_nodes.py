@@ -25,7 +25,7 @@ from fluffle.broker.admin.context import DeferredRow
 from fluffle.broker.admin.dispatch import VERBS
 from fluffle.broker.base.callbacks import answer_of
 from fluffle.broker.base.errors import BrokerError
-from fluffle.broker.cluster import host_loop
+from fluffle.broker.cluster import raft_host
 from fluffle.broker.cluster.cluster import ClusterService
 from fluffle.broker.config.config import ClusterConfig, Config, ListenAddress
 from fluffle.broker.metadata.change import Change
@@ -44,7 +44,7 @@ def make_calm(monkeypatch: pytest.MonkeyPatch) -> None:
     """Raise the limits, so that no node is suspected because this machine is slow; stopped ones are
     noticed by their links."""
     calm = partial(Tuning, suspect_after_ms=60_000, deaf_after_ms=60_000)
-    monkeypatch.setattr(host_loop, "Tuning", calm)
+    monkeypatch.setattr(raft_host, "Tuning", calm)
 
 
 class Killed(Exception):

@@ -14,8 +14,8 @@ from fluffle.broker.access.access import put_user
 from fluffle.broker.access.users import User
 from fluffle.broker.base.errors import StartFailed
 from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
-from fluffle.broker.cluster.host_loop import HostLoop
 from fluffle.broker.cluster.ports import METADATA_GROUP
+from fluffle.broker.cluster.raft_host import HostLoop
 from fluffle.broker.definitions.changes import set_vhost
 from fluffle.broker.node import Node
 from fluffle.broker.queues.arguments import Declaration

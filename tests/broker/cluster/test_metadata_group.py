@@ -8,9 +8,9 @@ from typing import cast
 import pytest
 
 from fluffle.broker.access.access import Access
-from fluffle.broker.cluster.host_loop import FrameDispatch
 from fluffle.broker.cluster.metadata_group import HostedMetadataLog, ReplicatedMetadata
 from fluffle.broker.cluster.ports import FrameKind, TrafficClass
+from fluffle.broker.cluster.raft_host import FrameDispatch
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.definitions.changes import set_vhost
 from fluffle.broker.durability.local_queues import LocalQueues

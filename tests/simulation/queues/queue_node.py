@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING
 from fluffle.broker.access.access import Access
 from fluffle.broker.base.traffic import Deaths, Traffic
 from fluffle.broker.cluster.common_time import CommonTime
-from fluffle.broker.cluster.host_loop import GroupOwnerDispatch
 from fluffle.broker.cluster.hosted_group import OnEntryOutcome, OnReadable
 from fluffle.broker.cluster.leadership_transfer import DiskFullHandover
 from fluffle.broker.cluster.links.handshake import COUNTS_SINCE
 from fluffle.broker.cluster.membership import created_as
-from fluffle.broker.cluster.metadata_group import HostedMetadataLog, ReplicatedMetadata
+from fluffle.broker.cluster.metadata_group import (
+    GroupOwnerDispatch,
+    HostedMetadataLog,
+    ReplicatedMetadata,
+)
 from fluffle.broker.cluster.node_monitor import AbsentNodes, PeerViews
 from fluffle.broker.cluster.ports import METADATA_GROUP, FrameKind, Links, TrafficClass
 from fluffle.broker.cluster.queue_sessions.codec import decode

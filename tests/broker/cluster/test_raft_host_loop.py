@@ -19,9 +19,10 @@ from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
 from fluffle.broker.base.message import Origin
 from fluffle.broker.cluster.common_time import CommonTime
 from fluffle.broker.cluster.group_background import HostLimits
-from fluffle.broker.cluster.host_loop import GroupOwnerDispatch, HostIdentity, HostLoop
 from fluffle.broker.cluster.links.links import ClusterLinks
+from fluffle.broker.cluster.metadata_group import GroupOwnerDispatch
 from fluffle.broker.cluster.ports import METADATA_GROUP, FrameKind, Links, Machine, TrafficClass
+from fluffle.broker.cluster.raft_host import HostIdentity, HostLoop
 from fluffle.broker.config.config import ListenAddress
 from fluffle.broker.durability.journals.local_journal import LocalJournals
 from fluffle.broker.metadata.metadata import LocalReadBarrier
