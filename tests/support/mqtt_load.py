@@ -387,6 +387,14 @@ class RetainedReader(Member):
             if self._floor >= 0:
                 self.load.breach(Breach.LOST, f"{self.name} is sent nothing")
 
+    def subscribed(self, packet: Suback) -> None:
+        """Ask again later if the node refuses, as one does that is cut off from the others."""
+        if not packet.codes[0].is_error:
+            return
+        self._is_waiting = False
+        if self.load.is_exact:
+            self.load.breach(Breach.UNEXPECTED, f"{self.name} hears {packet}")
+
     def message(self, event: Publishes, packet_id: int, payload: bytes) -> None:
         if not event.retain or not self._is_waiting:
             return
