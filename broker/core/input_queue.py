@@ -103,6 +103,10 @@ class FullQueues:
         self._read_control.release("full")
 
 
+SLOWED_BY = frozenset({"flow", "full", "disk"})
+"""Reasons of `ReadControl` that end once messages have gone where they are to go."""
+
+
 class ReadControl:
     """The input side of one connection's socket."""
 
@@ -115,6 +119,11 @@ class ReadControl:
 
     def holds(self, reason: str) -> bool:
         return reason in self.reasons
+
+    @property
+    def is_slowed(self) -> bool:
+        """True if messages come faster than queues or the disk take them: RabbitMQ's `flow`."""
+        return not SLOWED_BY.isdisjoint(self.reasons)
 
     def hold(self, reason: str) -> None:
         """Do not read while `reason` lasts."""

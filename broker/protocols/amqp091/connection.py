@@ -31,6 +31,7 @@ from fluffle.broker.core.admission import check_channel_limit
 from fluffle.broker.core.client import Handshake, SessionChannel
 from fluffle.broker.core.connections import NO_ANSWER, Silence
 from fluffle.broker.core.consumer import Subscription, deliver_ready
+from fluffle.broker.core.input_queue import ReadControl
 from fluffle.broker.core.login import HANDSHAKE
 from fluffle.broker.core.output_buffer import OutputBuffer
 from fluffle.broker.core.pending_requests import EVENT_BYTES
@@ -291,16 +292,16 @@ class ConnectionState(Enum):
     CLOSED = "closed"
 
 
-def state_of(phase: ConnectionState, alarms: Alarms, holds: Callable[[str], bool]) -> str:
+def state_of(phase: ConnectionState, alarms: Alarms, read_control: ReadControl) -> str:
     """State by RabbitMQ's name: `blocking` is a connection that would be blocked if it
     published."""
     if phase is not ConnectionState.RUNNING:
         return str(phase.value)
-    if holds("alarm"):
+    if read_control.holds("alarm"):
         return "blocked"
     if alarms.reason:
         return "blocking"
-    return "flow" if holds("flow") or holds("disk") else "running"
+    return "flow" if read_control.is_slowed else "running"
 
 
 class AmqpHandshake(Handshake):
@@ -534,7 +535,7 @@ class Connection(SocketConnection[Occurrence]):
     @property
     def state(self) -> str:
         """RabbitMQ's word for what it is doing, and for why it is not read."""
-        return state_of(self.phase, self.services.alarms, self.read_control.holds)
+        return state_of(self.phase, self.services.alarms, self.read_control)
 
     def on_behind(self, target: BackloggedTarget, count: int) -> None:
         """Messages went to a queue that is behind: pause, unless acks come this way and help."""

@@ -546,8 +546,7 @@ class Connection(SocketConnection[Event]):
             return str(self.phase.value)
         if self.read_control.holds("alarm"):
             return "blocked"
-        is_slowed = self.read_control.holds("flow") or self.read_control.holds("disk")
-        return "flow" if is_slowed else "running"
+        return "flow" if self.read_control.is_slowed else "running"
 
     def count_bytes(self) -> None:
         """Add what has come and gone since the last time to the counts of the node."""
