@@ -16,10 +16,11 @@ from typing import Protocol, TypeAlias
 
 from fluffle.broker.base.callbacks import call_listener
 from fluffle.broker.definitions.catalogue import Catalogue
+from fluffle.broker.metadata.change import Change
 from fluffle.broker.metadata.metadata import Metadata, ignore_done
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.queue_api import QueueHandle
-from fluffle.broker.vhosts.queue_changes import delete_ended, nodes_of
+from fluffle.broker.vhosts.queue_changes import delete_ended, nodes_of, renew_ended
 from fluffle.broker.vhosts.vhost import VirtualHost
 
 BATCH_QUEUES = 256
@@ -46,9 +47,17 @@ def remove_ended(
     for vhost in (*catalogue.vhosts.values(), *catalogue.doomed.values()):
         if queues := tuple(islice(ended_in(vhost, is_ended), BATCH_QUEUES)):
             go_on = partial(remove_ended, catalogue, metadata, is_ended, finished)
-            metadata.ensure(partial(delete_ended, vhost, queues, is_ended), go_on)
+            metadata.ensure(partial(decide_end, catalogue, vhost, queues, is_ended), go_on)
             return
     finished()
+
+
+def decide_end(
+    catalogue: Catalogue, vhost: VirtualHost, queues: tuple[QueueHandle, ...], is_ended: IsEnded
+) -> Change:
+    """Remove queues of a virtual host, which may have been deleted meanwhile."""
+    stays = catalogue.vhosts.get(vhost.name) is vhost
+    return (renew_ended if stays else delete_ended)(vhost, queues, is_ended)
 
 
 def ended_in(vhost: VirtualHost, is_ended: IsEnded) -> Iterator[QueueHandle]:

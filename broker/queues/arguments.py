@@ -111,6 +111,9 @@ class Declaration:
     """If it is to be of the type `MQTT_QOS0`: how many messages may wait for a client that takes
     none; 0: as many as come."""
     guarantee: DeliveryGuarantee = DeliveryGuarantee.AT_LEAST_ONCE
+    client_id: str = ""
+    """Client whose session, which outlives connections, ends if the queue is deleted; empty: none's
+    does."""
 
     @property
     def is_durable(self) -> bool:
@@ -135,6 +138,8 @@ class QueueSpec:
     mailbox_limit: int = 0
     """While no consumer has room what comes is dropped if more messages wait; 0: it is not."""
     guarantee: DeliveryGuarantee = DeliveryGuarantee.AT_LEAST_ONCE
+    client_id: str = ""
+    """Client whose session ends if the queue is deleted; empty: none's does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -394,6 +399,7 @@ def queue_spec(declared: Declaration, vhost: str) -> QueueSpec:
         arguments=table,
         mailbox_limit=declared.mailbox_limit or 0,
         guarantee=declared.guarantee,
+        client_id=declared.client_id,
         **values,
     )
 

@@ -190,6 +190,18 @@ class PacketChanges:
         return page
 
 
+def end_sessions_later(vhost: SessionHost, client_ids: Iterable[str]) -> Change:
+    """Have these sessions last no longer than their connections, or no longer at all if their
+    clients are away.  Their protocol deletes them, with all that it has defined of them."""
+    sessions, change = vhost.client_sessions.by_client, NOTHING
+    for client_id in dict.fromkeys(client_ids):
+        session = sessions.get(client_id)
+        if session is not None:
+            ended = session._replace(expiry_s=0)
+            change = change.joined(keep_session(vhost, client_id, ended))
+    return change
+
+
 def end_session(vhost: SessionHost, client_id: str) -> Change:
     """Have no such session any more, nor its packets."""
     sessions = vhost.client_sessions

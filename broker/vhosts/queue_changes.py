@@ -18,6 +18,7 @@ from fluffle.broker.metadata.change import NOTHING, Change, CountLimit, Fact, Ki
 from fluffle.broker.metadata.nodes import Nodes, check_supported, node_name
 from fluffle.broker.queues.arguments import (
     Declaration,
+    DeliveryGuarantee,
     QueueSpec,
     check_close,
     check_equivalent,
@@ -47,6 +48,7 @@ from fluffle.broker.routing.exchange import (
     since_of,
 )
 from fluffle.broker.routing.topic_filter import FilterBinding, connection_of, subscription_of
+from fluffle.broker.vhosts.client_sessions import end_sessions_later
 from fluffle.broker.vhosts.vhost import VirtualHost
 
 logger = logging.getLogger(__name__)
@@ -140,8 +142,17 @@ def nodes_of(definition: QueueDefinition) -> tuple[str, ...]:
 
 
 def delete_queue(vhost: VirtualHost, queue: QueueHandle) -> Change:
-    """Remove a queue with its bindings, unless it is gone already."""
-    return delete_queues(vhost, (queue,))
+    """Remove a queue with its bindings, unless it is gone already; a session does not outlive
+    it."""
+    return delete_with_sessions(vhost, (queue,))
+
+
+def delete_with_sessions(vhost: VirtualHost, queues: tuple[QueueHandle, ...]) -> Change:
+    """Delete the queues that are there, and end the sessions that need them: each would go on
+    without what came for it, and without the subscriptions that were bindings of the queue."""
+    specs = [queue.spec for queue in queues if vhost.has(queue)]
+    ending = end_sessions_later(vhost, [spec.client_id for spec in specs if spec.client_id])
+    return delete_queues(vhost, queues).joined(ending)  # mutant: MQ64
 
 
 def delete_queues(vhost: VirtualHost, queues: tuple[QueueHandle, ...]) -> Change:
@@ -175,7 +186,37 @@ def delete_ended(
 ) -> Change:
     """Remove those of which it is so."""
     ended = tuple(queue for queue in queues if is_ended(queue.definition))
-    return delete_queues(vhost, ended)
+    return delete_with_sessions(vhost, ended)
+
+
+def renew_ended(
+    vhost: VirtualHost, queues: tuple[QueueHandle, ...], is_ended: Callable[[QueueDefinition], bool]
+) -> Change:
+    """Likewise, in a virtual host that stays: there a queue of a session that promises nothing for
+    its messages is made anew, empty, so that the session goes on."""
+    ended = [queue for queue in queues if is_ended(queue.definition) and vhost.has(queue)]
+    renewed = [queue for queue in ended if is_renewable(queue.spec)]  # mutant: MQ65
+    change = delete_with_sessions(vhost, tuple(each for each in ended if each not in renewed))
+    for queue in renewed:
+        change = change.joined(renewal(vhost, queue))
+    return change
+
+
+def is_renewable(spec: QueueSpec) -> bool:
+    """True if a session goes on without what was in its queue."""
+    return spec.client_id != "" and spec.guarantee is DeliveryGuarantee.AT_MOST_ONCE
+
+
+def renewal(vhost: VirtualHost, queue: QueueHandle) -> Change:
+    """Have a queue with the same bindings, without its messages, in the place of one that is
+    there."""
+    definition = vhost.maker.define(queue.spec, None, vhost.name)
+    kind, key = name = queue_name(vhost, queue.name)
+    bindings = vhost.topology.bindings_to(DestinationKind.QUEUE, queue.name)
+    put = Fact(kind, key, definition, queue.spec.durable)
+    bound = [changes.binding_fact(vhost.topology, each) for each in bindings]
+    rests_on = (Kind.VHOST, (vhost.name,)), name, *map(node_name, nodes_of(definition))
+    return delete_queues(vhost, (queue,)).joined(Change(puts=(put, *bound), rests_on=rests_on))
 
 
 def queue_fact(vhost: VirtualHost, queue: QueueHandle) -> Fact:

@@ -321,6 +321,8 @@ def _encode_queue(queue: QueueDefinition) -> Fields:
         fields["mailbox_limit"] = queue.spec.mailbox_limit
     if queue.spec.guarantee is not guarantee_by_name(queue.spec.name):
         fields["guarantee"] = queue.spec.guarantee.value
+    if queue.spec.client_id:
+        fields["client_id"] = queue.spec.client_id
     if queue.id:
         fields |= {name: getattr(queue, name) for name in PLACED}
     if queue.successor is not None:
@@ -338,6 +340,7 @@ def _decode_queue(key: tuple[str, str], fields: Fields) -> QueueDefinition:
         arguments=_table(fields["arguments"]),
         mailbox_limit=fields.get("mailbox_limit"),
         guarantee=DeliveryGuarantee(fields.get("guarantee", guarantee_by_name(name))),
+        client_id=fields.get("client_id", ""),
     )
     owner = Owner(*fields["owner"]) if declared.exclusive else None
     successor = _decode_queue(key, fields["successor"]) if "successor" in fields else None

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from fluffle.broker.base.empty_dict import EMPTY_DICT
-from fluffle.broker.base.errors import BrokerError, Unreachable
+from fluffle.broker.base.errors import BrokerError, NotFound, Unreachable
 from fluffle.broker.core.client import WITHOUT_CHANNELS, Client
 from fluffle.broker.core.confirms import Confirms
 from fluffle.broker.core.consumer import (
@@ -317,12 +317,20 @@ class Channel:
         """
         if not self.is_open:
             return
-        if tag == TAGS[0] and isinstance(error, Unreachable):
+        if tag == TAGS[0] and isinstance(error, Unreachable | NotFound):
             forget_consumer(self, tag)
             self.writers.pop(tag, None)
-            self._server.services.runtime.clients_call_later(AWAY_RETRY_S, partial(self.consume, 0))
+            after_s = AWAY_RETRY_S if isinstance(error, Unreachable) else 0.0
+            self._server.services.runtime.clients_call_later(after_s, self._consume_again)
         else:
             self.connection.disconnect(code_of(error), error.explanation)
+
+    def _consume_again(self) -> None:
+        """Consume from the queue of QoS 0, whose node was away, or which is another by now."""
+        if self.is_open and self.queue_name(0) not in self.session.vhost.queues:
+            self.consumer_lost(TAGS[0])
+        else:
+            self.consume(0)
 
     def subscriptions_changed(self) -> None:
         """Forget how messages are sent, which subscriptions say."""

@@ -46,13 +46,12 @@ from fluffle.broker.protocols.mqtt.server import (
 )
 from fluffle.broker.protocols.mqtt.session_state import (
     NEVER_S,
-    QOS_MASK,
     SessionState,
     TopicSubscription,
 )
 from fluffle.broker.protocols.mqtt.shared_queues import LASTS, memberships
 from fluffle.broker.protocols.mqtt.sys_topics import check_may_publish_to, check_may_read
-from fluffle.broker.protocols.mqtt.topics import subscription_queue, subscription_queues
+from fluffle.broker.protocols.mqtt.topics import subscription_queues
 from fluffle.broker.protocols.mqtt.will import PendingWill, encode_record
 from fluffle.broker.queues.arguments import DeliveryGuarantee
 from fluffle.broker.queues.queue_api import Deferred
@@ -367,10 +366,8 @@ class ConnectRequest:
         key = vhost.name, self._client_id
         self._kept = server.kept(key)
         # mutant: MQ27
-        self._is_present = (
-            not self._packet.clean_start
-            and is_there(vhost, self._client_id, self._client.came_at_ms)
-            and not has_lost_queue(vhost, server.states.find(key))
+        self._is_present = not self._packet.clean_start and is_there(
+            vhost, self._client_id, self._client.came_at_ms
         )
 
     def _open(self, vhost: VirtualHost) -> None:
@@ -590,16 +587,6 @@ def check_may_publish(server: MqttServer, session: Session, topic: str) -> None:
     session.vhost.router.publishable(exchange)
     key = server.converter.topics.routing_key(topic)
     session.rights.check_topic("write", exchange, key)
-
-
-def has_lost_queue(vhost: VirtualHost, state: SessionState | None) -> bool:
-    """True if a session has subscriptions whose queue is gone: what came for them is, too.  A queue
-    that is shared is made anew."""
-    if state is None:
-        return False
-    own = {each.options & QOS_MASK for each in state.subscriptions.values() if not each.share_name}
-    needed = {subscription_queue(state.client_id, qos) for qos in own}
-    return not needed <= vhost.queues.keys()
 
 
 def check_may_resume(server: MqttServer, session: Session, client_id: str) -> Steps[None]:

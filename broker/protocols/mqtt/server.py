@@ -272,14 +272,19 @@ class MqttServer:
 
     def session_changed(self, vhost_name: str, client_id: str) -> None:
         """A session is kept, or is no more: it is forgotten here if it is not this node's, and
-        waits if it is this node's and no client is there for it."""
+        waits if it is this node's and no client is there for it, or ends if a queue of it has been
+        deleted."""
         key = vhost_name, client_id
         state, kept = self.states.find(key), self.kept(key)
         if kept is not None and self.is_own(key):
             is_waited_for = bool(kept.ended_at_ms) or key in self.connecting
             if state is None and not is_waited_for:  # its CONNECT was given up before that was true
                 self._begin_waiting(self.restored(key, kept), kept.user, None)
+            elif state is not None and kept.ended_at_ms and not kept.expiry_s:
+                self._end_soon(state)
             return
+        if kept is not None and not kept.expiry_s:
+            self.adoption.ended(key)
         if state is None:
             return
         client = self.connected.get(key)
@@ -306,8 +311,11 @@ class MqttServer:
             if vhost is None or state.key in self.connected or not self.is_own(state.key):
                 return NOTHING
             own = vhost.client_sessions.by_client[state.client_id]
-            change = keep_session(vhost, state.client_id, kept._replace(number=own.number))
-            if own.expiry_s != kept.expiry_s:  # DISCONNECT has said so
+            ended = kept._replace(number=own.number)
+            if not own.expiry_s:  # a queue of it has been deleted
+                ended = ended._replace(expiry_s=0)
+            change = keep_session(vhost, state.client_id, ended)
+            if own.expiry_s != ended.expiry_s:  # DISCONNECT has said so
                 change = change.joined(renew_expiry(vhost, state.client_id, kept.expiry_s))
             return change
 
@@ -403,6 +411,15 @@ class MqttServer:
         call_later = self.services.runtime.call_later
         # mutant: MQ31
         self._expiries[state.key] = call_later(seconds, partial(self._expire, state))
+
+    def _end_soon(self, state: SessionState) -> None:
+        """End a session whose client is away, and which lasts no longer, once what has changed it
+        is done with."""
+        state.expiry_s = 0
+        if state.key not in self.connected:
+            self._stop_expiry(state.key)
+            end = partial(self._expire, state)
+            self._expiries[state.key] = self.services.runtime.call_later(0, end)
 
     def connect_over(self, key: SessionKey, *, is_let_in: bool) -> None:
         """A client that was to connect is let in, or is not: then the session goes on to wait, if
@@ -521,8 +538,8 @@ def renew_expiry(vhost: VirtualHost, client_id: str, expiry_s: int) -> Change:
         arguments = {**queue.spec.arguments}
         arguments.pop(X_EXPIRES, None)
         arguments |= expiry
-        if arguments != queue.spec.arguments:
-            spec = replace(queue.spec, arguments=arguments)
+        spec = replace(queue.spec, arguments=arguments, client_id=client_id)
+        if spec != queue.spec:
             definition = queue.definition._replace(spec=spec)
             change = change.joined(queue_changes.redefinition(vhost.name, definition))
     return change

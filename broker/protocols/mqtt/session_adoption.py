@@ -59,8 +59,8 @@ class SessionAdoption:
         """`resume`: has a session wait, whose client is away."""
         self._server = server
         self._resume = resume
-        self._timers: dict[SessionKey, Timer] = {}
-        """Timers by session, for when something is due."""
+        self._timers: dict[SessionKey, tuple[Timer, Callable[[], None]]] = {}
+        """Timers by session, for when something is due, each with what it does then."""
 
     def node_lost(self, node: str, is_lost: Callable[[], bool]) -> None:
         """Do for a node that is dead, or none of the cluster any more, what is due of its sessions,
@@ -84,16 +84,28 @@ class SessionAdoption:
             if kept is None or kept.node != node:
                 continue
             adopt = partial(self._adopt, key, node, is_lost, lost_at_ms)
-            if (timer := self._timers.pop(key, None)) is not None:
-                timer.cancel()
+            self._stop_timer(key)
             if not kept.ended_at_ms:
                 adopt()  # mutant: MQ60
             elif (due_ms := self._due_ms(key, kept)) is not None:
                 seconds = max(0, due_ms - self._server.now_ms()) / 1000
-                self._timers[key] = call_later(seconds, adopt)
+                self._timers[key] = call_later(seconds, adopt), adopt
         del keys[-ADOPTED_AT_ONCE:]
         if keys:
             call_later(0, partial(self._adopt_in_parts, keys, node, is_lost, lost_at_ms))
+
+    def ended(self, key: SessionKey) -> None:
+        """A session lasts no longer: adopt it now if it was to be later."""
+        adopt = self._stop_timer(key)
+        if adopt is not None:
+            adopt()
+
+    def _stop_timer(self, key: SessionKey) -> Callable[[], None] | None:
+        """Stop the timer of a session, if there is one; return what it would have done."""
+        timer, adopt = self._timers.pop(key, (None, None))
+        if timer is not None:
+            timer.cancel()
+        return adopt
 
     def _due_ms(self, key: SessionKey, kept: ClientSession) -> int | None:
         """When something is due of a session whose client is away; None if never."""

@@ -88,6 +88,7 @@ def declaration_of(channel: Channel, qos: int, terms: SubscriptionTerms) -> Decl
         arguments=arguments,
         mailbox_limit=terms.mailbox_limit if qos == 0 and not is_lasting else None,
         guarantee=GUARANTEES[qos],
+        client_id=state.client_id if is_lasting else "",
     )
 
 

@@ -23,6 +23,7 @@ from fluffle.broker.protocols.mqtt.server import MqttServer
 from fluffle.broker.protocols.mqtt.topics import shared_queue
 from fluffle.broker.queues.arguments import DEFAULT_DELIVERY_LIMIT
 from fluffle.broker.queues.settings import SESSION_GRACE_MS
+from fluffle.broker.vhosts.queue_changes import delete_queue
 from fluffle.protocol.mqtt.codes import MQTT_5, PacketType, ReasonCode
 from fluffle.protocol.mqtt.events import Acks, Event, Publishes
 from fluffle.protocol.mqtt.packets import (
@@ -223,6 +224,55 @@ async def test_the_lost_queue_of_qos_0_ends_no_client_and_refuses_no_publisher(
             await until(lambda: queue.consumer_count == 1)
             line.send(Publish(b"zero", b"again", 0))
             assert await subscriber.messages(1) == [(b"zero", b"again", 0)]
+
+
+@pytest.mark.parametrize("is_connected", [False, True], ids=["away", "connected"])
+async def test_a_session_goes_on_though_the_disk_of_its_queue_of_qos_0_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_connected: bool
+) -> None:
+    """With all of its subscriptions, and what it was sent with QoS 1."""
+    monkeypatch.setattr(channel, "AWAY_RETRY_S", 0.01)
+    async with running_cluster(tmp_path, config=CONFIG) as three:
+        async with connected(three["a"], "s") as subscriber:
+            await subscriber.subscribe(1)
+            await subscriber.subscribe(0, "zero")
+        await until(lambda: session_of(three["b"]).ended_at_ms > 0)
+        async with AsyncExitStack() as lines:
+            publisher = await lines.enter_async_context(connected(three["b"], "p"))
+            if is_connected:
+                subscriber = await lines.enter_async_context(connected(three["c"], "s"))
+            await three["a"].kill()
+            others = [three[name].cluster.absent for name in "bc"]
+            await until(lambda: not any(each.is_alive("a") for each in others))
+            await publisher.publish(b"kept", 1)
+            await three["b"].ask("cluster.forget", name="a")
+            vhosts = [three[name].node.catalogue.vhosts["/"] for name in "bc"]
+            zero = "mqtt-subscription-sqos0"
+            await until(lambda: all(each.queues[zero].definition.home != "a" for each in vhosts))
+            if not is_connected:
+                subscriber = await lines.enter_async_context(connected(three["c"], "s"))
+            assert subscriber.connack.session_present
+            assert await subscriber.messages(1) == [(b"t", b"kept", 1)]
+            await until(lambda: consumers_at(three["c"], "s") == set(TAGS))
+            publisher.send(Publish(b"zero", b"x", 0))
+            assert await subscriber.messages(1) == [(b"zero", b"x", 0)]
+
+
+async def test_a_session_is_gone_at_all_nodes_with_a_queue_that_is_deleted(tmp_path: Path) -> None:
+    """With what it shares and has in other queues; and its node may be lost."""
+    async with running_cluster(tmp_path, config=CONFIG) as three:
+        async with connected(three["a"], "s") as subscriber:
+            await subscriber.subscribe(1)
+            await subscriber.subscribe(0, "zero")
+            await subscriber.subscribe(1, "$share/g/t")
+        await until(lambda: session_of(three["b"]).ended_at_ms > 0)
+        await three["a"].kill()
+        vhosts = [three[name].node.catalogue.vhosts["/"] for name in "bc"]
+        queue = vhosts[0].queues["mqtt-subscription-sqos1"]
+        await three["b"].change(lambda: delete_queue(vhosts[0], queue))
+        async with connected(three["c"], "s") as subscriber:
+            assert not subscriber.connack.session_present
+        await until(lambda: not any(each.queues for each in vhosts))
 
 
 async def test_queues_expire_as_their_session_has_asked_for_last(tmp_path: Path) -> None:

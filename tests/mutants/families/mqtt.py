@@ -91,5 +91,11 @@ MQTT = [
     Mutant("MQ60", "a session whose client was connected is not adopted", Remove()),
     Mutant("MQ61", "PUBREC does not wait for what is retained", Remove()),
     Mutant("MQ63", "what a connection that is overtaken has replaced is not published", Remove()),
+    Mutant("MQ64", "a session outlives its queue", Swap("A.joined(B)", "A")),
+    Mutant(
+        "MQ65",
+        "a queue for QoS 0 is not made anew when its disk is lost",
+        Swap("A(B.spec)", "False"),
+    ),
     Mutant("MQ62", "PUBACK does not wait for what is retained", Remove()),
 ]

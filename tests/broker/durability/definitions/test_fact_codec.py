@@ -141,6 +141,7 @@ def facts(draw: st.DrawFn) -> tuple[Kind, Key, object]:
                 arguments=draw(TABLES),
                 mailbox_limit=draw(st.sampled_from([None, 0, 200])),
                 guarantee=draw(st.sampled_from(DeliveryGuarantee)),
+                client_id=draw(st.just("") | NAMES),
             )
             spec = queue_spec(declared, first)
             definition = QueueDefinition(spec, (3, 2**63), owner)

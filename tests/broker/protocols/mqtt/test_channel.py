@@ -15,7 +15,7 @@ from fluffle.broker.protocols.mqtt.will import encode_record
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.routing.bindings import DestinationKind
 from fluffle.broker.vhosts.client_sessions import keep_session
-from fluffle.broker.vhosts.queue_changes import delete_queue, unbind
+from fluffle.broker.vhosts.queue_changes import delete_queue, renew_ended, unbind
 from fluffle.protocol.methods import Basic, encode_method, make
 from fluffle.protocol.mqtt.codes import MQTT_5, ReasonCode
 from fluffle.protocol.mqtt.events import Publishes
@@ -78,12 +78,46 @@ def test_a_session_ends_with_its_queue(*, is_away: bool) -> None:
     if is_away:
         client.lose()
     delete(mqtt, QUEUE)
+    mqtt.edge.advance(0)
+    assert (mqtt.queue_names, mqtt.edge.vhost.client_sessions.by_client) == ([], {})
     client = mqtt.connect("c", clean_start=False, expiry_s=60)
     assert not client.connack.session_present
     assert mqtt.queue_names == []
     client.subscribe("a", options=1)
     mqtt.connect("p").publish("a", b"x", 1)
     assert client.messages() == [("a", b"x", 1)]
+
+
+def lose_disk(mqtt: MqttEdge) -> None:
+    """All that was on this node alone is lost, as the others see it."""
+    vhost = mqtt.edge.vhost
+    queues = tuple(vhost.queues.values())
+    mqtt.edge.editor.have(partial(renew_ended, vhost, queues, lambda _definition: True))
+    mqtt.edge.advance(0)
+
+
+def test_a_queue_of_qos_0_is_made_anew_when_its_disk_is_lost() -> None:
+    """Without what was in it, which QoS 0 permits; its session goes on."""
+    mqtt = MqttEdge()
+    client = mqtt.connect("c", expiry_s=60)
+    client.subscribe("a", "b/+", options=0)
+    client.lose()
+    mqtt.connect("p").publish("a", b"lost")
+    lose_disk(mqtt)
+    client = mqtt.connect("c", clean_start=False, expiry_s=60)
+    assert client.connack.session_present
+    mqtt.connect("p").publish("b/1", b"x")
+    assert client.messages() == [("b/1", b"x", 0)]
+
+
+def test_a_session_ends_when_the_disk_of_its_queue_of_qos_1_is_lost() -> None:
+    mqtt = MqttEdge()
+    client = mqtt.connect("c", expiry_s=60)
+    client.subscribe("a", options=1)
+    client.subscribe("b", options=0)
+    client.lose()
+    lose_disk(mqtt)
+    assert (mqtt.queue_names, mqtt.edge.vhost.client_sessions.by_client) == ([], {})
 
 
 def test_a_session_that_begins_anew_at_another_node_ends_here_without_a_word_of_its_will() -> None:

@@ -11,6 +11,7 @@ import pytest
 from fluffle.protocol.mqtt.packets import Publish
 from tests.broker.cluster import test_client_takeover
 from tests.broker.protocols.mqtt import (
+    test_channel,
     test_packet_keeper,
     test_session_adoption,
     test_session_kills,
@@ -126,6 +127,8 @@ SEEN_BY: dict[str, Callable[[], None]] = {
     "MQ60": adopt,
     "MQ61": partial(test_session_moves.test_a_message_is_answered_once_it_is_retained, qos=2),
     "MQ63": test_session_moves.overtake_before_it_is_answered,
+    "MQ64": partial(test_channel.test_a_session_ends_with_its_queue, is_away=True),
+    "MQ65": test_channel.test_a_queue_of_qos_0_is_made_anew_when_its_disk_is_lost,
     "MQ62": partial(test_session_moves.test_a_message_is_answered_once_it_is_retained, qos=1),
 }
 """The test of what walks seldom do: in those a node is killed when all is durable."""
