@@ -436,7 +436,7 @@ class ConnectRequest:
             number = self._server.packet_requests.session_number(before)
         kept = ClientSession(session.user.name, expiry_s, 0, node, record, number)
         if is_present and expiry_s:
-            change = change.joined(renew_expiry(vhost, client_id, expiry_s))
+            change = change.joined(renew_expiry(vhost, client_id, expiry_s))  # mutant: MQ67
         return change.joined(keep_session(vhost, client_id, kept))  # mutant: MQ57
 
     def _ending_queues(self, session: Session) -> tuple[QueueHandle, ...]:
@@ -572,7 +572,7 @@ def is_there(vhost: VirtualHost, client_id: str, at_ms: int) -> bool:
     kept = vhost.client_sessions.by_client.get(client_id)
     if kept is None:
         return bool(lasting_queues_of(vhost, client_id))
-    if not kept.expiry_s:
+    if not kept.expiry_s:  # mutant: MQ72
         return False
     if not kept.ended_at_ms or kept.expiry_s == NEVER_S:
         return True

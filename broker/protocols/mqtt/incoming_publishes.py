@@ -213,7 +213,7 @@ class NotedRun:
     def _not_retained(self, error: BrokerError) -> None:
         code = self._incoming.code_of_unretained(error)
         if code is not None:
-            self.refused[self.packet_ids[-1]] = code
+            self.refused[self.packet_ids[-1]] = code  # mutant: MQ70
         self._one_known()
 
     def _one_known(self) -> None:
@@ -520,7 +520,7 @@ class IncomingPublishes:
             return
         unanswered.waits -= 1
         if code is not None:  # all others are in their queues, and that is all
-            unanswered.refused = {unanswered.packet_ids[-1]: code}
+            unanswered.refused = {unanswered.packet_ids[-1]: code}  # mutant: MQ69
         self._answer()
 
     def code_of_unretained(self, error: BrokerError) -> ReasonCode | None:

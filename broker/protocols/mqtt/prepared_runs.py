@@ -131,6 +131,7 @@ def find_route(session: Session, prepared: PreparedRun) -> Steps[CachedRoute]:
 
 def note_unreached(session: Session, prepared: PreparedRun, warnings: LimitedLog) -> None:
     """Count and log messages that were published and that queues of AMQP are not given."""
+    # mutant: MQ71
     session.traffic.dropped[ClientDrop.TOPIC_TOO_LONG] += len(prepared.messages.contents)
     vhost, user = session.vhost.name, session.user.name
     warnings.warn("topic_too_long_for_amqp", vhost=vhost, user=user)

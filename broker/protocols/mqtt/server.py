@@ -316,6 +316,7 @@ class MqttServer:
                 ended = ended._replace(expiry_s=0)
             change = keep_session(vhost, state.client_id, ended)
             if own.expiry_s != ended.expiry_s:  # DISCONNECT has said so
+                # mutant: MQ68
                 change = change.joined(renew_expiry(vhost, state.client_id, kept.expiry_s))
             return change
 
@@ -431,7 +432,7 @@ class MqttServer:
         if is_let_in or kept is None:
             return
         if state is None:
-            self._delete(key)
+            self._delete(key)  # mutant: MQ66
         elif kept.ended_at_ms and key not in self._expiries and key not in self.connected:
             away_s = (self.now_ms() - kept.ended_at_ms) / 1000
             self._expire_later(state, max(0, state.expiry_s - away_s))

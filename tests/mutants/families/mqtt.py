@@ -98,4 +98,26 @@ MQTT = [
         Swap("A(B.spec)", "False"),
     ),
     Mutant("MQ62", "PUBACK does not wait for what is retained", Remove()),
+    # What is counted, answered, and on record
+    Mutant("MQ71", "messages whose topic is too long for AMQP are not counted", Remove()),
+    Mutant(
+        "MQ72",
+        "a session that ends with its connection is present at another node",
+        Swap("not A.B", "False"),
+    ),
+    Mutant("MQ66", "a session that ended while a client was refused stays on record", Remove()),
+    Mutant(
+        "MQ67", "queues expire as the client asked for when it came first", Swap("A.joined(B)", "A")
+    ),
+    Mutant("MQ68", "queues expire as CONNECT, not DISCONNECT, said", Swap("A.joined(B)", "A")),
+    Mutant(
+        "MQ69",
+        "all messages of a run are refused where the last is not retained",
+        Swap("{A[-1]: B}", "dict.fromkeys(A, B)"),
+    ),
+    Mutant(
+        "MQ70",
+        "the first message of a run whose packets are noted is refused for the last",
+        Swap("A[-1]", "A[0]"),
+    ),
 ]

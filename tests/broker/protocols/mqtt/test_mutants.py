@@ -8,15 +8,21 @@ from functools import partial
 
 import pytest
 
+from fluffle.protocol.mqtt.codes import PacketType
 from fluffle.protocol.mqtt.packets import Publish
 from tests.broker.cluster import test_client_takeover
 from tests.broker.protocols.mqtt import (
     test_channel,
+    test_noted_runs,
     test_packet_keeper,
+    test_retained_messages,
     test_session_adoption,
+    test_session_ends,
     test_session_kills,
     test_session_machine,
     test_session_moves,
+    test_subscribe_methods,
+    test_traffic,
 )
 from tests.broker.queues.quorum import test_leadership
 from tests.mutants.mutant import Mutant
@@ -130,6 +136,22 @@ SEEN_BY: dict[str, Callable[[], None]] = {
     "MQ64": partial(test_channel.test_a_session_ends_with_its_queue, is_away=True),
     "MQ65": test_channel.test_a_queue_of_qos_0_is_made_anew_when_its_disk_is_lost,
     "MQ62": partial(test_session_moves.test_a_message_is_answered_once_it_is_retained, qos=1),
+    "MQ71": test_traffic.test_what_takes_steps_to_convert_has_a_topic_too_long_too,
+    "MQ72": partial(
+        test_session_moves.test_who_comes_elsewhere_ends_a_session_that_ends_with_its_connection,
+        delay_s=0,
+    ),
+    "MQ66": test_session_ends.test_a_session_that_ends_while_another_client_is_refused_is_deleted,
+    **dict.fromkeys(
+        ("MQ67", "MQ68"),
+        test_subscribe_methods.test_queues_are_kept_as_long_as_their_session_has_asked_for_last,
+    ),
+    "MQ69": partial(
+        test_retained_messages.test_only_the_message_of_a_run_that_is_not_retained_is_refused,
+        kind=PacketType.PUBREC,
+        qos=2,
+    ),
+    "MQ70": test_noted_runs.test_only_the_message_that_is_not_retained_is_refused,
 }
 """The test of what walks seldom do: in those a node is killed when all is durable."""
 
