@@ -114,6 +114,8 @@ class Declaration:
     client_id: str = ""
     """Client whose session, which outlives connections, ends if the queue is deleted; empty: none's
     does."""
+    expiry_grace_ms: int = 0
+    """Time in ms for which it may be unused after its x-expires: its protocol deletes it before."""
 
     @property
     def is_durable(self) -> bool:
@@ -140,6 +142,8 @@ class QueueSpec:
     guarantee: DeliveryGuarantee = DeliveryGuarantee.AT_LEAST_ONCE
     client_id: str = ""
     """Client whose session ends if the queue is deleted; empty: none's does."""
+    expiry_grace_ms: int = 0
+    """Time in ms for which it may be unused after its x-expires."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -400,6 +404,7 @@ def queue_spec(declared: Declaration, vhost: str) -> QueueSpec:
         mailbox_limit=declared.mailbox_limit or 0,
         guarantee=declared.guarantee,
         client_id=declared.client_id,
+        expiry_grace_ms=declared.expiry_grace_ms,
         **values,
     )
 

@@ -119,10 +119,6 @@ class QueueSettings:
         )  # fmt: skip
 
 
-SESSION_GRACE_MS = 60_000
-"""Time for which a queue of a session may be unused after its x-expires.  Its protocol deletes it
-before; a client that comes back at the last moment may have to wait until definitions are known."""
-
 DEFAULTS = QueueSettings()
 """Settings of most queues; a shared object."""
 
@@ -268,8 +264,8 @@ def settings_of(spec: QueueSpec, policy: EffectivePolicy = NO_POLICY) -> QueueSe
             continue
         value: Any = read_raw(raw)
         if rules[key].is_usable(value):
-            if key == "expires" and spec.guarantee.takes_keys:
-                value += SESSION_GRACE_MS
+            if key == "expires":
+                value += spec.expiry_grace_ms
             values[key] = rules[key].resolve(values[key], value) if key in values else value
     if not values:
         return DEFAULTS

@@ -140,6 +140,7 @@ def as_quorum(spec: QueueSpec, settings_from: SettingsFrom, vhost: str) -> Queue
         arguments=arguments,
         guarantee=spec.guarantee,
         client_id=spec.client_id,
+        expiry_grace_ms=spec.expiry_grace_ms,
     )
     quorum = queue_spec(declared, vhost)
     if settings_from(vhost, quorum).cache is not None:

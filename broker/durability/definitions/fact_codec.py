@@ -323,6 +323,8 @@ def _encode_queue(queue: QueueDefinition) -> Fields:
         fields["guarantee"] = queue.spec.guarantee.value
     if queue.spec.client_id:
         fields["client_id"] = queue.spec.client_id
+    if queue.spec.expiry_grace_ms:
+        fields["expiry_grace_ms"] = queue.spec.expiry_grace_ms
     if queue.id:
         fields |= {name: getattr(queue, name) for name in PLACED}
     if queue.successor is not None:
@@ -341,6 +343,7 @@ def _decode_queue(key: tuple[str, str], fields: Fields) -> QueueDefinition:
         mailbox_limit=fields.get("mailbox_limit"),
         guarantee=DeliveryGuarantee(fields.get("guarantee", guarantee_by_name(name))),
         client_id=fields.get("client_id", ""),
+        expiry_grace_ms=int(fields.get("expiry_grace_ms", 0)),
     )
     owner = Owner(*fields["owner"]) if declared.exclusive else None
     successor = _decode_queue(key, fields["successor"]) if "successor" in fields else None

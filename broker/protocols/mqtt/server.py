@@ -34,7 +34,11 @@ from fluffle.broker.protocols.mqtt.session_state import (
     SessionStates,
 )
 from fluffle.broker.protocols.mqtt.shared_queues import LASTS, end_memberships, memberships
-from fluffle.broker.protocols.mqtt.subscribe_methods import X_EXPIRES, expiry_arguments
+from fluffle.broker.protocols.mqtt.subscribe_methods import (
+    EXPIRY_GRACE_MS,
+    X_EXPIRES,
+    expiry_arguments,
+)
 from fluffle.broker.protocols.mqtt.sys_topics import SysTopics
 from fluffle.broker.protocols.mqtt.topics import (
     TopicTranslator,
@@ -539,7 +543,12 @@ def renew_expiry(vhost: VirtualHost, client_id: str, expiry_s: int) -> Change:
         arguments = {**queue.spec.arguments}
         arguments.pop(X_EXPIRES, None)
         arguments |= expiry
-        spec = replace(queue.spec, arguments=arguments, client_id=client_id)
+        spec = replace(
+            queue.spec,
+            arguments=arguments,
+            client_id=client_id,
+            expiry_grace_ms=EXPIRY_GRACE_MS,
+        )
         if spec != queue.spec:
             definition = queue.definition._replace(spec=spec)
             change = change.joined(queue_changes.redefinition(vhost.name, definition))

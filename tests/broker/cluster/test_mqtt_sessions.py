@@ -20,9 +20,9 @@ from fluffle.broker.protocols.mqtt.channel import TAGS
 from fluffle.broker.protocols.mqtt.connection import Connection
 from fluffle.broker.protocols.mqtt.incoming_publishes import NotedRun
 from fluffle.broker.protocols.mqtt.server import MqttServer
+from fluffle.broker.protocols.mqtt.subscribe_methods import EXPIRY_GRACE_MS
 from fluffle.broker.protocols.mqtt.topics import shared_queue
 from fluffle.broker.queues.arguments import DEFAULT_DELIVERY_LIMIT
-from fluffle.broker.queues.settings import SESSION_GRACE_MS
 from fluffle.broker.vhosts.queue_changes import delete_queue
 from fluffle.protocol.mqtt.codes import MQTT_5, PacketType, ReasonCode
 from fluffle.protocol.mqtt.events import Acks, Event, Publishes
@@ -298,7 +298,7 @@ async def test_queues_expire_as_their_session_has_asked_for_last(tmp_path: Path)
             led = [each.replica.leadership for each in members]
             return [each.queue.settings.expires_ms for each in led if each is not None]
 
-        await until(lambda: in_force() == [200_000 + SESSION_GRACE_MS])
+        await until(lambda: in_force() == [200_000 + EXPIRY_GRACE_MS])
 
 
 async def test_who_subscribes_at_another_node_is_sent_what_is_retained(tmp_path: Path) -> None:

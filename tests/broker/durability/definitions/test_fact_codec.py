@@ -142,6 +142,7 @@ def facts(draw: st.DrawFn) -> tuple[Kind, Key, object]:
                 mailbox_limit=draw(st.sampled_from([None, 0, 200])),
                 guarantee=draw(st.sampled_from(DeliveryGuarantee)),
                 client_id=draw(st.just("") | NAMES),
+                expiry_grace_ms=draw(st.sampled_from([0, 60_000])),
             )
             spec = queue_spec(declared, first)
             definition = QueueDefinition(spec, (3, 2**63), owner)
@@ -152,8 +153,7 @@ def facts(draw: st.DrawFn) -> tuple[Kind, Key, object]:
             return draw(client_facts(kind, first, second))
         case Kind.NODE:
             address = ListenAddress(draw(st.text()), draw(st.integers(0, 65_535)))
-            nonce = draw(st.binary(max_size=16))
-            numbers = draw(NUMBERS), nonce, draw(NUMBERS), draw(NUMBERS)
+            numbers = draw(NUMBERS), draw(st.binary(max_size=16)), draw(NUMBERS), draw(NUMBERS)
             return kind, (first,), RegisteredNode(address, *numbers)
         case Kind.BINDING:
             where = draw(st.sampled_from(DestinationKind))

@@ -21,8 +21,8 @@ from fluffle.broker.access.users import Permission
 from fluffle.broker.config.config import MqttConfig
 from fluffle.broker.protocols.mqtt.connection import REFUSED_LOGIN_WAIT_S, Connection
 from fluffle.broker.protocols.mqtt.packet_handlers import PACKET_HANDLERS
+from fluffle.broker.protocols.mqtt.subscribe_methods import EXPIRY_GRACE_MS
 from fluffle.broker.protocols.mqtt.websocket import WebSockets
-from fluffle.broker.queues.settings import SESSION_GRACE_MS
 from fluffle.protocol.mqtt.codes import MQTT_3_1, MQTT_3_1_1, MQTT_5, PacketType, ReasonCode
 from fluffle.protocol.mqtt.events import Acks, Event, Publishes
 from fluffle.protocol.mqtt.packets import (
@@ -135,7 +135,7 @@ def check_nothing_is_left(mqtt: MqttEdge, timer_count: int) -> None:
     edge = mqtt.edge
     edge.advance(EXPIRY_S_MAX + 1)
     check_no_session(mqtt)
-    edge.advance(SESSION_GRACE_MS / 1_000)  # a queue's wish to be looked at is not called off
+    edge.advance(EXPIRY_GRACE_MS / 1_000)  # a queue's wish to be looked at is not called off
     assert [*edge.services.connections] == []
     assert edge.scheduler.timer_count == timer_count
 
