@@ -8,7 +8,7 @@ what goes.  See docs/decisions/0009.  The owner of a definition puts what outliv
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import chain
@@ -174,23 +174,3 @@ class Facts(Protocol):
 
     def together(self) -> AbstractContextManager[None]:
         """Have what is put and removed meanwhile durable at once, or not at all."""
-
-
-class NoFacts:
-    """Remembers nothing: for what ends with the process."""
-
-    def put(self, kind: Kind, key: Key, value: object) -> None:
-        """Do nothing: no fact is read again."""
-
-    def remove(self, kind: Kind, key: Key) -> None:
-        """Do nothing: no fact is read again."""
-
-    def remove_group(self, group: FactGroup) -> None:
-        """Do nothing: no fact is read again."""
-
-    def together(self) -> AbstractContextManager[None]:
-        """Do nothing: no fact is read again."""
-        return nullcontext()
-
-
-NO_FACTS = NoFacts()

@@ -108,24 +108,20 @@ class ChoiceMatcher:
         self._is_arranged = False
         return was_there
 
-    def match(
-        self, routing_keys: Sequence[str], properties: Properties | None
-    ) -> Iterable[Binding]:
-        if not self._bindings:
-            return ()
-        if not self._is_arranged:
-            self._choice.arrange(self._bindings)
-            self._is_arranged = True
-        chosen = self._choice.choose(routing_keys, properties)
-        return () if chosen is None else (chosen,)
-
     def search(
         self,
         routing_keys: Sequence[str],
         properties: Properties | None,
         topic: str | None = None,
     ) -> Iterator[Iterable[Binding]]:
-        yield self.match(routing_keys, properties)
+        if not self._bindings:
+            return
+        if not self._is_arranged:
+            self._choice.arrange(self._bindings)
+            self._is_arranged = True
+        chosen = self._choice.choose(routing_keys, properties)
+        if chosen is not None:
+            yield (chosen,)
 
     def __iter__(self) -> Iterator[Binding]:
         return iter(self._bindings)

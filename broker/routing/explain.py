@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TypeAlias
 
 from fluffle.broker.routing.bindings import Binding, DestinationKind
@@ -275,7 +276,7 @@ class ExplainedWalk:
 
     def _verdicts(self, exchange: Exchange) -> list[Verdict]:
         keys, properties = self._keys, self._properties
-        matched = dict.fromkeys(exchange.matcher.match(keys, properties))
+        matched = dict.fromkeys(chain.from_iterable(exchange.matcher.search(keys, properties)))
         reason = REASONS[routes_as(exchange.spec)]
         others = (each for each in exchange.matcher if each not in matched)
         return [

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from itertools import chain, islice
+from itertools import islice
 from typing import Generic, Protocol, TypeVar
 
 from fluffle.broker.routing.bindings import Binding, Bindings, with_binding, without_binding
@@ -59,7 +59,7 @@ class Matcher(Protocol):
     """The bindings of one exchange.
 
     A message has its own routing key and those of its CC and BCC headers; it matches a binding
-    if one of them does.  A binding may come out of `match` once for each of them.
+    if one of them does.  A binding may come out of `search` once for each of them.
     """
 
     @property
@@ -79,20 +79,16 @@ class Matcher(Protocol):
     def discard(self, binding: Binding) -> bool:
         """True if it was there."""
 
-    def match(
-        self, routing_keys: Sequence[str], properties: Properties | None
-    ) -> Iterable[Binding]:
-        """The properties may be left out where routes ask for keys alone."""
-
     def search(
         self,
         routing_keys: Sequence[str],
         properties: Properties | None,
         topic: str | None = None,
     ) -> Iterator[Iterable[Binding]]:
-        """The same by some at a time, with a `STOP` wherever much had to be looked at.
+        """Yield what matches by some at a time, with a `STOP` wherever much had to be looked at.
 
-        A message with a `topic` matches bindings that have a topic filter by that alone.
+        The properties may be left out where routes ask for keys alone.  A message with a `topic`
+        matches bindings that have a topic filter by that alone.
         """
 
     def __iter__(self) -> Iterator[Binding]: ...
@@ -146,12 +142,6 @@ class DirectMatcher:
         self._count -= 1
         return True
 
-    def match(
-        self, routing_keys: Sequence[str], properties: Properties | None
-    ) -> Iterator[Binding]:
-        for key in routing_keys:
-            yield from self._by_key.get(key, ())
-
     def search(
         self,
         routing_keys: Sequence[str],
@@ -196,11 +186,6 @@ class FanoutMatcher:
         self._bindings.pop(binding, None)
         return was_there
 
-    def match(
-        self, routing_keys: Sequence[str], properties: Properties | None
-    ) -> Iterable[Binding]:
-        return self._bindings
-
     def search(
         self,
         routing_keys: Sequence[str],
@@ -244,11 +229,6 @@ class ConditionMatcher(Generic[Given_contra]):
 
     def discard(self, binding: Binding) -> bool:
         return self._conditions.pop(binding, None) is not None
-
-    def match(
-        self, routing_keys: Sequence[str], properties: Properties | None
-    ) -> Iterator[Binding]:
-        return chain.from_iterable(self.search(routing_keys, properties))
 
     def search(
         self,
@@ -309,11 +289,6 @@ class StaleMatcher:
         gone = dict.fromkeys(bindings)
         self._gone.update(gone)
         self._left.update(gone)
-
-    def match(
-        self, routing_keys: Sequence[str], properties: Properties | None
-    ) -> Iterator[Binding]:
-        return self._bound(self.inner.match(routing_keys, properties))
 
     def search(
         self,

@@ -85,12 +85,6 @@ class Router:
             return tuple(dict.fromkeys(filter(self._queue_exists, routing_keys)))
         return whole(self._follow(exchange, routing_keys, properties)).queues
 
-    def way(
-        self, exchange: str, routing_keys: Sequence[str], properties: Properties | None
-    ) -> Route:
-        """Queues of `route`, and the histories that keep the message."""
-        return whole(self.route_in_steps(exchange, routing_keys, properties))
-
     def route_in_steps(
         self,
         exchange: str,

@@ -199,11 +199,6 @@ class TopicMatcher:
     def discard(self, binding: Binding) -> bool:
         return self._trie.discard(words_of(binding.routing_key), binding)
 
-    def match(
-        self, routing_keys: Sequence[str], properties: Properties | None
-    ) -> Iterator[Binding]:
-        return chain.from_iterable(self.search(routing_keys, properties))
-
     def search(
         self,
         routing_keys: Sequence[str],

@@ -316,11 +316,6 @@ class TopicFilterMatcher:
         """The clients that share queues."""
         return self._filters.members
 
-    def match(
-        self, routing_keys: Sequence[str], properties: Properties | None
-    ) -> Iterator[Binding]:
-        return chain.from_iterable(self.search(routing_keys, properties))
-
     def search(
         self,
         routing_keys: Sequence[str],

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
+from itertools import chain
 from typing import NamedTuple
 
 from fluffle.broker.base.errors import BrokerError, SyntaxFailure
@@ -65,7 +66,8 @@ class Selection:
 
     def takes(self, routing_key: str, raw_properties: bytes) -> bool:
         """True if a message is meant."""
-        if len(self._keys) and not any(self._keys.match((routing_key,), None)):
+        matching = chain.from_iterable(self._keys.search((routing_key,), None))
+        if len(self._keys) and not any(matching):
             return False
         if not self._headers:
             return True

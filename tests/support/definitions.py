@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from fluffle.broker.access import access as users
@@ -12,7 +13,7 @@ from fluffle.broker.access.users import ADMINISTRATOR, EVERYTHING, Permission, T
 from fluffle.broker.definitions import changes as vhosts
 from fluffle.broker.definitions import parameters
 from fluffle.broker.definitions.catalogue import Catalogue
-from fluffle.broker.metadata.change import NO_FACTS, Change, Entry, Facts, Key, Kind
+from fluffle.broker.metadata.change import Change, Entry, FactGroup, Facts, Key, Kind
 from fluffle.broker.metadata.metadata import LocalMetadata, Metadata
 from fluffle.broker.queues.arguments import Declaration
 from fluffle.broker.queues.engine import Queue
@@ -23,6 +24,23 @@ from fluffle.broker.routing.bindings import Binding
 from fluffle.broker.routing.exchange import ExchangeSpec
 from fluffle.broker.vhosts import queue_changes as queues
 from fluffle.broker.vhosts.vhost import VirtualHost
+
+
+class NoFacts:
+    """Remembers nothing: for what ends with the process."""
+
+    def put(self, kind: Kind, key: Key, value: object) -> None:
+        """Do nothing: no fact is read again."""
+
+    def remove(self, kind: Kind, key: Key) -> None:
+        """Do nothing: no fact is read again."""
+
+    def remove_group(self, group: FactGroup) -> None:
+        """Do nothing: no fact is read again."""
+
+    def together(self) -> AbstractContextManager[None]:
+        """Do nothing: no fact is read again."""
+        return nullcontext()
 
 
 def engine_of(vhost: VirtualHost, name: str) -> Queue:
@@ -40,9 +58,9 @@ def engines(vhost: VirtualHost) -> list[Queue]:
 class Editor:
     """Changes a catalogue, and remembers it in `facts`."""
 
-    def __init__(self, catalogue: Catalogue, facts: Facts = NO_FACTS) -> None:
+    def __init__(self, catalogue: Catalogue, facts: Facts | None = None) -> None:
         self.catalogue = catalogue
-        self.metadata: Metadata = LocalMetadata(catalogue.apply, facts)
+        self.metadata: Metadata = LocalMetadata(catalogue.apply, facts or NoFacts())
 
     def have(self, decide: Callable[[], Change]) -> None:
         self.metadata.ensure(decide)
@@ -103,7 +121,7 @@ def no_other(name: str) -> VirtualHost:
 
 
 def editor_of(
-    *vhosts: VirtualHost, access: Access | None = None, facts: Facts = NO_FACTS
+    *vhosts: VirtualHost, access: Access | None = None, facts: Facts | None = None
 ) -> Editor:
     """Editor of a node with these parts and nothing else."""
     named = {vhost.name: vhost for vhost in vhosts}

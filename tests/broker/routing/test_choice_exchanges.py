@@ -19,7 +19,14 @@ from fluffle.broker.routing.router import RouteInputs, Router
 from fluffle.broker.routing.topology import Topology
 from fluffle.protocol.properties import Properties
 from fluffle.protocol.wire import Field, FieldTable
-from tests.broker.routing.topologies import FakeExchangeHost, bind, declare, to_exchange, to_queue
+from tests.broker.routing.topologies import (
+    FakeExchangeHost,
+    bind,
+    declare,
+    matches_of,
+    to_exchange,
+    to_queue,
+)
 
 ONE_OF_ALL = ("x-consistent-hash", "x-local-random", "x-modulus-hash", "x-random")
 
@@ -29,7 +36,7 @@ def made(kind: str, around: ExchangeHost | None = None) -> Matcher:
 
 
 def chosen(matcher: Matcher, *keys: str) -> str | None:
-    found = [binding.destination for binding in matcher.match(keys or ("k",), None)]
+    found = [binding.destination for binding in matches_of(matcher, keys or ("k",), None)]
     assert len(found) <= 1
     return found[0] if found else None
 
@@ -208,7 +215,7 @@ def weighted(weights: dict[str, int]) -> Matcher:
 
 
 def way(matcher: Matcher, key: str, properties: Properties | None = None) -> str:
-    (binding,) = matcher.match([key], properties)
+    (binding,) = matches_of(matcher, [key], properties)
     return binding.destination
 
 
@@ -278,7 +285,9 @@ def test_the_weights_of_one_destination_add_up() -> None:
 def test_only_the_first_routing_key_counts() -> None:
     matcher = weighted({"a": 1, "b": 1, "c": 1})
     for key in KEYS[:20]:
-        assert list(matcher.match([key, "other"], None)) == list(matcher.match([key], None))
+        assert list(matches_of(matcher, [key, "other"], None)) == list(
+            matches_of(matcher, [key], None)
+        )
 
 
 def test_without_arguments_properties_are_not_asked_for() -> None:

@@ -6,7 +6,7 @@ from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.routing.headers import headers_matcher
 from fluffle.protocol.properties import Properties
 from fluffle.protocol.wire import Field, FieldTable
-from tests.broker.routing.topologies import to_queue
+from tests.broker.routing.topologies import matches_of, to_queue
 
 ONE: Field = ("I", 1)
 
@@ -14,7 +14,7 @@ ONE: Field = ("I", 1)
 def matches(arguments: FieldTable, headers: FieldTable | None) -> bool:
     matcher = headers_matcher()
     matcher.add(to_queue("x", "q", "", arguments))
-    return len(list(matcher.match([""], Properties(headers=headers)))) == 1
+    return len(list(matches_of(matcher, [""], Properties(headers=headers)))) == 1
 
 
 def x_match(mode: str, **arguments: Field) -> FieldTable:

@@ -12,6 +12,7 @@ from fluffle.broker.routing.recent_history import HistoryMessage, MessageHistory
 from fluffle.broker.routing.router import Router
 from fluffle.broker.routing.topology import Topology
 from fluffle.protocol.properties import Properties, build_content, encode_properties
+from fluffle.protocol.steps import whole
 from fluffle.protocol.wire import Field, FieldTable
 from tests.broker.routing.topologies import to_exchange, to_queue, topology
 
@@ -87,7 +88,7 @@ def test_a_way_names_the_histories_that_it_passes() -> None:
     recent = made.require("recent").history
     router = Router(made, bool)
     assert recent is not None
-    assert router.way("front", ["a.b"], None)[:2] == (("q",), (recent,))
-    assert router.way("front", ["b.b"], None)[:2] == (("r",), ())
-    assert router.way("", ["b.b"], None).histories == ()
+    assert whole(router.route_in_steps("front", ["a.b"], None))[:2] == (("q",), (recent,))
+    assert whole(router.route_in_steps("front", ["b.b"], None))[:2] == (("r",), ())
+    assert whole(router.route_in_steps("", ["b.b"], None)).histories == ()
     assert made.require("front").history is None

@@ -14,6 +14,7 @@ from fluffle.broker.routing.exchange import ExchangeSpec
 from fluffle.broker.routing.router import RouteInputs, Router
 from fluffle.broker.routing.topology import Topology
 from fluffle.protocol.properties import Properties
+from fluffle.protocol.steps import whole
 from fluffle.protocol.wire import FieldTable
 from tests.broker.routing.topologies import FakeExchangeHost, bind, declare, to_exchange, to_queue
 
@@ -68,8 +69,8 @@ def test_the_alternate_exchange_has_to_wait_too(topology: Topology) -> None:
 def test_recent_messages_are_kept_when_they_are_routed(topology: Topology) -> None:
     declare(topology, delayed("x", "x-recent-history"))
     router = Router(topology, lambda _name: False)
-    assert router.way("x", ["k"], LATER).histories == ()
-    assert len(router.way("x", ["k"], NOW).histories) == 1
+    assert whole(router.route_in_steps("x", ["k"], LATER)).histories == ()
+    assert len(whole(router.route_in_steps("x", ["k"], NOW)).histories) == 1
 
 
 def test_properties_are_asked_for(topology: Topology) -> None:

@@ -10,7 +10,7 @@ from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.routing import topic
 from fluffle.broker.routing.matcher import STOP
 from fluffle.broker.routing.topic import TopicMatcher
-from tests.broker.routing.topologies import to_queue
+from tests.broker.routing.topologies import matches_of, to_queue
 
 WORDS = st.sampled_from(["", "a", "b", "ab"])
 KEYS = st.lists(WORDS, max_size=6).map(".".join)
@@ -29,7 +29,7 @@ def bound(*patterns: str) -> TopicMatcher:
 
 
 def matched(matcher: TopicMatcher, *keys: str) -> list[str]:
-    return sorted(binding.routing_key for binding in matcher.match(keys, None))
+    return sorted(binding.routing_key for binding in matches_of(matcher, keys, None))
 
 
 def nodes(matcher: TopicMatcher) -> int:

@@ -1,7 +1,8 @@
 """Short ways to write bindings and topologies in tests of routing, and to change them."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 from fluffle.broker.metadata.change import Change
 from fluffle.broker.routing import changes
@@ -9,7 +10,9 @@ from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.changes import RemovalPlan
 from fluffle.broker.routing.exchange import ExchangeSpec
 from fluffle.broker.routing.exchange_host import ExchangeHost
+from fluffle.broker.routing.matcher import Matcher
 from fluffle.broker.routing.topology import Topology
+from fluffle.protocol.properties import Properties
 from fluffle.protocol.wire import FieldTable
 
 
@@ -120,3 +123,10 @@ class FakeExchangeHost(ExchangeHost):
         for name, answer in answers.items():
             assert hasattr(ExchangeHost, name), name
             setattr(self, name, answer)
+
+
+def matches_of(
+    matcher: Matcher, keys: Sequence[str], properties: Properties | None
+) -> Iterator[Binding]:
+    """The bindings that match, one by one."""
+    return chain.from_iterable(matcher.search(keys, properties))
