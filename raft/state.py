@@ -488,7 +488,6 @@ class GroupState:
         "commit_delay_ms",
         "compacting",
         "configs",
-        "created_as",
         "deadline_ms",
         "durable",
         "grant_due",
@@ -569,7 +568,6 @@ class GroupState:
         """Number of the read of entries to be applied that is under way."""
         self.compacting: tuple[int, SnapshotMeta] | None = None
         """Token and meta of a snapshot of our own that is not durable yet; 0: not yet written."""
-        self.created_as: int | None = None
         self.write: Write | None = None
         """Write of this turn's flush, without entries and hard state."""
         self.truncate_due: int | None = None

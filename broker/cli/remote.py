@@ -20,7 +20,6 @@ import click
 from fluffle.broker.cli.client import ANSWER_WAIT_S_MAX, NodeUnreachable, RequestRefused
 from fluffle.broker.cli.output import Row, shown
 
-URL_VARIABLE = "FLUFFLE_URL"
 PASSWORD_VARIABLE = "FLUFFLE_PASSWORD_FILE"
 PATH = "/api/fluffle/verbs/"
 PORT = 15672

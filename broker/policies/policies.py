@@ -207,9 +207,6 @@ class PolicySet:
     def count(self) -> int:
         return len(self._in_order)
 
-    def find(self, name: str) -> Policy | None:
-        return self._by_name.get(name)
-
     def put(self, policy: Policy) -> None:
         """Put a policy in the place of one with its name."""
         self._by_name[policy.name] = policy

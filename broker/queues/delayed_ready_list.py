@@ -344,8 +344,5 @@ class DelayedReadyList:
     def ahead(self, count: int) -> NoReturn:
         raise AssertionError(f"nobody asks for the next {count} messages of a delayed queue")
 
-    def drop_damaged(self) -> NoReturn:
-        raise AssertionError("a delayed queue reads nothing that could be damaged")
-
     def give_back(self, run: RequeuedRun) -> NoReturn:
         raise AssertionError(f"{run.sequences} were handed out by a delayed queue")

@@ -212,12 +212,11 @@ class RedeliveredMarker:
     It is a `Sink` and its consumer; no client uses the queue yet.
     """
 
-    __slots__ = ("_consumer", "_handouts", "_queue", "is_cancelled")
+    __slots__ = ("_consumer", "_handouts", "_queue")
 
     def __init__(self, queue: QueueHandle) -> None:
         self._queue = queue
         self._handouts: list[DeliveryBatch] = []
-        self.is_cancelled = False
         self._consumer = Consumer(
             "fluffle.seen", queue, self, shared=SharedCredit(), timeout_ms=NEVER_MS
         )
@@ -250,15 +249,13 @@ class RedeliveredMarker:
         self._handouts.append(delivery_batch)
 
     def cancelled(self, consumer: Consumer) -> None:
-        del consumer
-        self.is_cancelled = True
+        """Do nothing: there is nothing left to requeue."""
 
     def overdue(self, consumer: Consumer, late: OverdueDeliveries) -> None:
         raise AssertionError(f"{consumer.tag} may hold {late} for ever")
 
     def timed_out(self, consumer: Consumer, lost: TimedOutDeliveries) -> None:
-        del consumer, lost
-        self.is_cancelled = True
+        """Do nothing: they are in the queue again."""
 
     def activity_changed(self, consumer: Consumer) -> None:
         """Do nothing: this consumer alone is served, always."""

@@ -20,7 +20,6 @@ from fluffle.broker.cli.rabbitmq.verb import (
     Failure,
     Invocation,
     Report,
-    RowTable,
     UsageFailure,
     Verb,
 )
@@ -294,10 +293,6 @@ def node_health_check(_call: Invocation) -> Report:
 
 def server_version(call: Invocation) -> Report:
     return Report([str(call.client.call("status")["product_version"])])
-
-
-def feature_flags(_call: Invocation) -> RowTable:
-    return RowTable(("name", "state"), ({"name": name, "state": "enabled"} for name in FEATURES))
 
 
 def pinging(call: Invocation) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from fluffle.broker.cli.client import VOLUMES, close_everywhere, rows_everywhere, with_volumes
@@ -20,8 +20,6 @@ from fluffle.broker.cli.rabbitmq.verb import (
     Verb,
     calls,
 )
-
-Enrich = Callable[[Invocation, Iterator[Row]], Iterator[Row]]
 
 
 @dataclass(frozen=True, slots=True)

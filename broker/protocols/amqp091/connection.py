@@ -30,7 +30,7 @@ from fluffle.broker.base.traffic import AMQP_091
 from fluffle.broker.core.admission import check_channel_limit
 from fluffle.broker.core.client import Handshake, SessionChannel
 from fluffle.broker.core.connections import NO_ANSWER, Silence
-from fluffle.broker.core.consumer import Subscription, deliver_ready
+from fluffle.broker.core.consumer import deliver_ready
 from fluffle.broker.core.input_queue import ReadControl
 from fluffle.broker.core.login import HANDSHAKE
 from fluffle.broker.core.output_buffer import OutputBuffer
@@ -154,11 +154,6 @@ class Channels:
     @property
     def have_consumers(self) -> bool:
         return any(channel.subscriptions for channel in self._open.values())
-
-    def subscriptions(self) -> Iterator[Subscription]:
-        """All of them, to go through while some end."""
-        for channel in tuple(self._open.values()):
-            yield from tuple(channel.subscriptions.values())
 
     def on_method(self, number: int, method: Method) -> None:
         """Give a method to its channel, or to the table if it is about the channel itself."""
