@@ -8,6 +8,7 @@ from typing import cast
 
 from benchmarks.machine import rss_bytes
 from benchmarks.measurement import Measurement
+from fluffle.broker.daemon.daemon import GC_THRESHOLDS
 from fluffle.broker.routing import changes
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import ExchangeSpec
@@ -46,7 +47,7 @@ def measure(count: int) -> list[Measurement]:
     """`count` bindings with distinct keys; every key that is routed matches one of them."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(10_000, 4, 2_500)  # as in the daemon
+    gc.set_threshold(*GC_THRESHOLDS)
     rss_before = rss_bytes([os.getpid()])
     topology = Topology("/")
     topology.put_exchange(ExchangeSpec(EXCHANGE, "topic"))

@@ -14,6 +14,7 @@ import os
 import signal
 import socket
 import sys
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -55,9 +56,14 @@ def notify(state: str, environment: Mapping[str, str]) -> bool:
     return True
 
 
-GC_THRESHOLDS = (10_000, 4, 2_500)
+GC_THRESHOLDS = (10_000, 1, 25_000)
 """Full collections become rare: what piles up in a broker are bytes, which the collector skips.
-Others look at 50,000 objects at most, for some ten milliseconds."""
+Others look at 30,000 objects that have come, for some milliseconds of one turn, and at those that
+have taken the places of others (`YoungCollector`)."""
+
+YOUNG_INTERVAL_S, YOUNG_CPU_S = 0.1, 0.02
+"""How often it is asked whether the loop has worked for so long since young objects were collected:
+some thousand have come in that time."""
 
 SWITCH_INTERVAL_S = 0.0005
 """A storage thread that wants the interpreter back waits for so long, not for the default 5 ms."""
@@ -67,6 +73,34 @@ EXIT_FAILED = 1
 EXIT_SIGNAL_BASE = 128
 
 logger = logging.getLogger(__name__)
+
+
+class YoungCollector:
+    """Timer that has young objects collected while they are few.
+
+    The interpreter collects once so many more were made than freed.  Where each new object takes
+    the place of an old one, as with messages that are retained again and again, that is never, and
+    then a few more have it look at hundreds of thousands in one turn of the loop.
+    """
+
+    def __init__(self, call_later: Callable[[float, Callable[[], None]], object]) -> None:
+        self._call_later = call_later
+        self._collected_at_s = time.thread_time()
+
+    def start(self) -> None:
+        self._call_later(YOUNG_INTERVAL_S, self._look)
+
+    def _look(self) -> None:
+        self.collect_after(time.thread_time())
+        self.start()
+
+    def collect_after(self, cpu_s: float) -> bool:
+        """Collect if the thread has worked long enough by that time of its processor."""
+        is_due = cpu_s - self._collected_at_s >= YOUNG_CPU_S
+        if is_due:
+            self._collected_at_s = cpu_s
+            gc.collect(1)
+        return is_due
 
 
 class ManagedNode(Protocol):
@@ -150,6 +184,7 @@ async def _serve_until(stop_signal: asyncio.Future[str], config: Config, node: M
     if has_certificates(config) and not has_terminal():
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, node.reload)
     gc.freeze()  # what lives now will stay; to look at all of it would hold clients up
+    YoungCollector(asyncio.get_running_loop().call_later).start()
     try:
         write_node_file(node_file, config.node_name, config.version, node.addresses)
     except OSError as error:

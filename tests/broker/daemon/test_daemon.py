@@ -11,6 +11,7 @@ import socket
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,7 +22,16 @@ from fluffle.broker.cluster.membership import NodeRemoved
 from fluffle.broker.cluster.storage_progress import DiskPutBack
 from fluffle.broker.config.config import Config, ListenAddress
 from fluffle.broker.daemon import daemon
-from fluffle.broker.daemon.daemon import GC_THRESHOLDS, READY, STOPPING, notify, run
+from fluffle.broker.daemon.daemon import (
+    GC_THRESHOLDS,
+    READY,
+    STOPPING,
+    YOUNG_CPU_S,
+    YOUNG_INTERVAL_S,
+    YoungCollector,
+    notify,
+    run,
+)
 from fluffle.broker.node import Node as RealNode
 from fluffle.broker.process.data_directory import node_pid
 from tests.support.deadlines import DEADLINE_S
@@ -166,6 +176,26 @@ def test_the_interpreter_is_tuned_once_the_node_is_up(tmp_path: Path) -> None:
     config = Config(data_dir=tmp_path, listen=LOOPBACK)
     run(config, lambda config: FakeNode(config, on_started))
     assert seen == {"thresholds": GC_THRESHOLDS, "frozen": True, "interval_us": 500}
+
+
+def test_young_objects_that_take_the_places_of_others_are_collected_by_the_time_of_the_loop() -> (
+    None
+):
+    calls: list[tuple[float, Callable[[], None]]] = []
+    collector = YoungCollector(lambda delay_s, call: calls.append((delay_s, call)))
+    now_s = time.thread_time()
+    young = {number: [number] for number in range(100)}
+    gc.collect(1)
+    for number in range(1_000):
+        young[number % 100] = [number]
+    assert not collector.collect_after(now_s)
+    assert any(each is young[7] for each in gc.get_objects(0))
+    assert collector.collect_after(now_s + YOUNG_CPU_S + 1)
+    assert not any(each is young[7] for each in [*gc.get_objects(0), *gc.get_objects(1)])
+    assert not collector.collect_after(now_s + YOUNG_CPU_S + 1)
+    collector.start()
+    calls.pop()[1]()
+    assert [delay_s for delay_s, _ in calls] == [YOUNG_INTERVAL_S]
 
 
 def test_the_service_manager_is_told(
