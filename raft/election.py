@@ -4,13 +4,7 @@
                               |   ^                       |
                               +---+--- later, again ------+
 
-No timer runs while the leader's node is alive.  When it is not, every voter knows its rank for the
-group, from the group's id: the first stands at once, the next only if that has come to nothing, and
-since ranks differ from group to group, leaders end up balanced.
-
-A leader may stop to lead without its followers hearing of it: removed from the group, or cut off
-for a while.  Its node is alive, so they would cling to it.  They ask it (`send_leader_query`) when
-another member would like to be elected, and when its node has come back.
+No timer runs while the leader's node is alive: see "Elections without timers" in docs/raft.md.
 
 `become_single_member` is for an operator who gives up all other members, most of which are lost for
 good.  No majority agrees to this, so the others may be alive, and lead.  What keeps them from

@@ -13,9 +13,8 @@
 A member takes entries of leaders elsewhere as long as logs may grow (`DiskSpace.may_grow`), then it
 does without, and is fed what it lacks once there is room: see `without_entries`.
 
-If some group has no majority of members with room, this node is needed.  Publishers are held back
-then; what they have under way is taken as long as logs may grow, and what makes room for much
-longer, wherever it is led: so consumers can empty a cluster of which all disks are full.
+If some group has no majority of members with room, this node is needed: "A disk that is full" in
+docs/reliability.md says what goes on then.
 """
 
 from __future__ import annotations

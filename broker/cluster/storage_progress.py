@@ -14,13 +14,8 @@ frame    [node, incarnation, life, [commit ...]]    with which its last lives be
 Both are sent of all nodes that the sender knows, and of itself; beginnings over a link that is new,
 and if there are others since.
 
-Of each life of a node there is a row, since a later life may be that of a disk that was put back:
-whatever others say of that, what is known of the life before stays, and the node learns it.  So a
-node that was put back is known as that by the others, too, however much it has committed since, and
-after they have started again.  A row goes once the node has shown that it still has that, and not
-for want of room: with which commits its lives have begun is on its own disk, a disk that was put
-back in one life has begun the next with less than it had, and each passes on what it knows of that.
-So who has had no link to a node for many of its lives keeps no more rows than another.
+Of each life of a node there is a row, which goes once the node has shown that it still has that,
+and not for want of room: see "A disk that is put back" in docs/reliability.md.
 """
 
 from __future__ import annotations
