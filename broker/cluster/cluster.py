@@ -54,13 +54,13 @@ from fluffle.broker.cluster.metadata_group import (
 )
 from fluffle.broker.cluster.node_monitor import AbsentNodes, MajorityMonitor, PeerViews
 from fluffle.broker.cluster.ports import METADATA_GROUP, FrameKind, TrafficClass
-from fluffle.broker.cluster.queues.leader_routes import SessionTransport
+from fluffle.broker.cluster.queues.node_sessions import NodeSessions, session_boot
 from fluffle.broker.cluster.queues.pending_replies import Deletions
 from fluffle.broker.cluster.queues.ports import QueueId
 from fluffle.broker.cluster.queues.queue_queries import LogPositions
 from fluffle.broker.cluster.queues.quorum_members import CLUSTER_REVISIONS, QuorumMembers
 from fluffle.broker.cluster.queues.quorum_queues import QuorumQueues
-from fluffle.broker.cluster.queues.session_router import SessionRouter, session_boot
+from fluffle.broker.cluster.queues.session_transport import SessionTransport
 from fluffle.broker.cluster.raft_host import HostIdentity, HostLoop
 from fluffle.broker.cluster.rpc import Begin, RpcClient, RpcServer
 from fluffle.broker.cluster.single_node_quorum import LONE
@@ -142,7 +142,7 @@ class ClusterService:
         self.deletions = Deletions(self.metadata.reads, catalogue.vhosts)
         self.view = NodeClusterView(self)
         transport = SessionTransport(self.view, self.links, runtime.turn, loop, runtime.clock)
-        self.session_router = SessionRouter(transport)
+        self.node_sessions = NodeSessions(transport)
         self.quorum_members = self._made_quorum_members(services, queues)
         self._queues = queues
         self.running = self._made_host(runtime, durability.store)
@@ -168,14 +168,14 @@ class ClusterService:
 
     def _connect(self) -> None:
         """Give each kind of frame to who takes it, and each turn to who works in it."""
-        self.running.before.append(self.session_router.transport.before_consensus)
-        self.running.after.append(self.session_router.after_consensus)
+        self.running.before.append(self.node_sessions.before_consensus)
+        self.running.after.append(self.node_sessions.after_consensus)
         switch = self.running.switch
         switch.takers[FrameKind.METADATA] = self.metadata.receive
         switch.takers[FrameKind.READ_INDEX] = self.metadata.reads.receive
         switch.takers[FrameKind.REVISION] = self.applied_barrier.receive
-        switch.takers[FrameKind.SESSION] = self.session_router.transport.receive
-        switch.takers[FrameKind.QUESTION] = self.session_router.receive_question
+        switch.takers[FrameKind.SESSION] = self.node_sessions.transport.receive
+        switch.takers[FrameKind.QUESTION] = self.node_sessions.receive_question
         switch.takers[FrameKind.MEMBERSHIP] = self.membership.receive
         switch.takers[FrameKind.LOG_POSITION] = self.log_positions.receive
         switch.takers[FrameKind.ROOM] = self.room.receive
@@ -186,7 +186,7 @@ class ClusterService:
         switch.link_listeners.insert(0, self.progress.link_changed)
         switch.link_listeners += [
             self.metadata.link_changed, self.applied_barrier.link_changed,
-            self.session_router.transport.link_changed, self.room.link_changed,
+            self.node_sessions.transport.link_changed, self.room.link_changed,
             self.rpc_client.link_changed,
         ]  # fmt: skip
 
@@ -219,7 +219,7 @@ class ClusterService:
     def _made_quorum_members(self, services: NodeServices, queues: QuorumQueues) -> QuorumMembers:
         """`queues` makes what is replicated, and is given what it makes that with."""
         members = QuorumMembers(
-            self.session_router, self.view, services.environment.moved(self.common_time),
+            self.node_sessions, self.view, services.environment.moved(self.common_time),
             self._loop, aging=services.aging, services=queues.services,
         )  # fmt: skip
         queues.connect(members, self.deletions)
@@ -449,7 +449,7 @@ class ClusterService:
         self.links.remove_peer(node)
         self.running.forget_node(node)
         self.common_time.forget(node)
-        self.session_router.removed(node)
+        self.node_sessions.removed(node)
 
     def set_peer(self, node: NodeId, address: ListenAddress) -> None:
         """Have links with it, at the place in its options, if they name one."""
@@ -472,7 +472,7 @@ class ClusterService:
     async def stop(self) -> None:
         """Have leaders know what was asked of them here, end all links, and do nothing any more."""
         if self.running.is_running:
-            await await_settled_sessions(self.session_router.routes)
+            await await_settled_sessions(self.node_sessions.routes)
         self._stop_timers()
         self.running.stop()
         await self.links.stop()

@@ -17,13 +17,13 @@ from fluffle.broker.cluster.common_time import CommonTime
 from fluffle.broker.cluster.links.handshake import COUNTS_SINCE
 from fluffle.broker.cluster.links.identity import BOOT_NONCE_BYTES, Boot
 from fluffle.broker.cluster.ports import FrameKind, OnFrame, OnLink, Payload, TrafficClass
-from fluffle.broker.cluster.queues.leader_routes import SessionTransport
+from fluffle.broker.cluster.queues.node_sessions import NodeSessions, session_boot
 from fluffle.broker.cluster.queues.pending_replies import Deletions
 from fluffle.broker.cluster.queues.ports import QueueId
 from fluffle.broker.cluster.queues.quorum_member import QuorumServices
 from fluffle.broker.cluster.queues.quorum_members import QuorumMembers, sweep_all
 from fluffle.broker.cluster.queues.quorum_queues import QuorumQueues
-from fluffle.broker.cluster.queues.session_router import SessionRouter, session_boot
+from fluffle.broker.cluster.queues.session_transport import SessionTransport
 from fluffle.broker.cluster.raft_host import HostIdentity, HostLoop
 from fluffle.broker.durability.definitions.node_identity import KnownPeer
 from fluffle.broker.metadata.metadata import LOCAL_READ_BARRIER, Metadata
@@ -118,9 +118,9 @@ class SingleNodeQuorum:
         links, time = NoLinks(), CommonTime(LONE, runtime.clock, lambda: {LONE})
         self.view = view = SingleNodeView(session_boot(boot))
         transport = SessionTransport(view, links, runtime.turn, loop, runtime.clock)
-        self.session_router = SessionRouter(transport)
+        self.node_sessions = NodeSessions(transport)
         self.quorum_members = QuorumMembers(
-            self.session_router, view, time, loop, aging=services.aging, services=quorum_services
+            self.node_sessions, view, time, loop, aging=services.aging, services=quorum_services
         )
         self.queues = QuorumQueues(LONE, secrets.randbits, quorum_services)
         """Makes them."""
@@ -132,8 +132,8 @@ class SingleNodeQuorum:
         view.running = self.running
         self.quorum_members.host = self.running.host
         self.quorum_members.force_single_member = self.running.force_single_member
-        self.running.before.append(self.session_router.transport.before_consensus)
-        self.running.after.append(self.session_router.after_consensus)
+        self.running.before.append(self.node_sessions.before_consensus)
+        self.running.after.append(self.node_sessions.after_consensus)
 
     def start(self, metadata: Metadata) -> None:
         """Take up what is on disk of the queues that are defined, and of no others.

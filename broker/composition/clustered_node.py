@@ -124,7 +124,7 @@ class ClusteredNode:
             queues_on=partial(count_on, catalogue),
         )
         self._classic_queues.environment = ClassicQueuesEnvironment(
-            cluster.session_router, asyncio.get_running_loop().call_later, durability.commits,
+            cluster.node_sessions, asyncio.get_running_loop().call_later, durability.commits,
             cluster.applied_barrier, catalogue.vhosts, cluster.deletions,
         )  # fmt: skip
         loop = asyncio.get_running_loop()
@@ -214,7 +214,7 @@ class ClusteredNode:
         return member == self._begun.name or self._begun.absent.is_alive(member)
 
     def leader_of(self, queue: int) -> str:
-        return self._begun.session_router.routes.leader_of(queue).node
+        return self._begun.node_sessions.routes.leader_of(queue).node
 
     # Ending
 

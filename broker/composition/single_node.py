@@ -118,7 +118,7 @@ class SingleNode:
 
     def leader_of(self, queue: int) -> str:
         return (
-            self._lone.session_router.routes.leader_of(queue).node if self._lone is not None else ""
+            self._lone.node_sessions.routes.leader_of(queue).node if self._lone is not None else ""
         )
 
     # No other node
@@ -136,7 +136,7 @@ class SingleNode:
         if self._lone is not None and self._lone.running.is_running:
             from fluffle.broker.cluster.leadership_transfer import await_settled_sessions  # noqa: PLC0415  as above
 
-            await await_settled_sessions(self._lone.session_router.routes)
+            await await_settled_sessions(self._lone.node_sessions.routes)
         self.cut_off()
 
     def cut_off(self) -> None:

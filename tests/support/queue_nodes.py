@@ -8,10 +8,11 @@ from random import Random
 from fluffle.broker.base.traffic import Traffic
 from fluffle.broker.cluster.ports import FrameKind, GroupOwner, Machine
 from fluffle.broker.cluster.queue_sessions.events import Event
-from fluffle.broker.cluster.queues import quorum_members, session_router
-from fluffle.broker.cluster.queues.leader_routes import LeaderRoute, SessionTransport
+from fluffle.broker.cluster.queues import node_sessions, quorum_members
+from fluffle.broker.cluster.queues.leader_routes import LeaderRoute
 from fluffle.broker.cluster.queues.placement import draw_id
 from fluffle.broker.cluster.queues.quorum_member import QuorumServices
+from fluffle.broker.cluster.queues.session_transport import SessionTransport
 from fluffle.broker.config.config import QuorumConfig
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.dead_letters import DeadMessages
@@ -98,7 +99,7 @@ class QueueNode(Node):
         timers.start()
         view = QueueNodeView(self)
         transport = SessionTransport(view, self.links, self, self, clock)
-        self.router = session_router.SessionRouter(transport, queue_failed=self._queue_failed)
+        self.router = node_sessions.NodeSessions(transport, queue_failed=self._queue_failed)
         services = QuorumServices(
             self._dead_letter, by_arguments, Traffic(), QuorumConfig(consumer_timeout_ms=None)
         )
@@ -173,7 +174,7 @@ class QueueNode(Node):
     def _take_turn(self) -> None:
         self._is_turn_due = False
         self._is_host_coming = True
-        self.router.transport.before_consensus()
+        self.router.before_consensus()
         self._is_host_coming = False
         if self._is_host_due:
             self._is_host_due = False

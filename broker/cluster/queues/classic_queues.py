@@ -23,11 +23,11 @@ from fluffle.broker.base.clock import CallLater
 from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.base.message import Origin
 from fluffle.broker.cluster.queue_sessions.session_server import SessionServer
+from fluffle.broker.cluster.queues.node_sessions import NodeSessions
 from fluffle.broker.cluster.queues.pending_replies import ClassicErrorTexts, Deletions
 from fluffle.broker.cluster.queues.placement import ID_BITS
 from fluffle.broker.cluster.queues.ports import KnownLeader, LeaderCounts, named
 from fluffle.broker.cluster.queues.session_queue import SessionQueue
-from fluffle.broker.cluster.queues.session_router import SessionRouter
 from fluffle.broker.durability.journals.cluster_journals import ClusterJournals
 from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.metadata.metadata import Metadata
@@ -549,7 +549,7 @@ class ClassicQueueHost:
 class ClassicQueuesEnvironment(NamedTuple):
     """The parts of a node that its classic queues are made with."""
 
-    router: SessionRouter
+    router: NodeSessions
     call_later: CallLater
     commits: Commits
     metadata: Metadata

@@ -11,7 +11,6 @@ from itertools import islice
 
 from fluffle.broker.base.logs import FIELDS_ATTRIBUTE, event
 from fluffle.broker.cluster.queue_sessions.session_server import SessionServer
-from fluffle.broker.cluster.queues.leader_routes import SessionTransport
 from fluffle.broker.cluster.queues.ports import (
     NO_LEADER,
     HostedQueue,
@@ -19,6 +18,7 @@ from fluffle.broker.cluster.queues.ports import (
     OnFailure,
     QueueId,
 )
+from fluffle.broker.cluster.queues.session_transport import SessionTransport
 from fluffle.broker.queues.quorum.messages import (
     ClientFrame,
     Leader,

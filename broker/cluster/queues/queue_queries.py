@@ -24,7 +24,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from fluffle.broker.base.clock import EventLoop
 from fluffle.broker.cluster.codec import BadFrame, are_numbers, pack, unpack
-from fluffle.broker.cluster.queues.leader_routes import LeaderRoutes, SessionTransport
+from fluffle.broker.cluster.queues.leader_routes import LeaderRoutes
 from fluffle.broker.cluster.queues.local_leaders import LocalLeaders, led_here
 from fluffle.broker.cluster.queues.ports import (
     HostedQueue,
@@ -34,6 +34,7 @@ from fluffle.broker.cluster.queues.ports import (
     QueueId,
     Reachability,
 )
+from fluffle.broker.cluster.queues.session_transport import SessionTransport
 from fluffle.broker.cluster.raft_host import RaftHost
 from fluffle.broker.cluster.rpc import Gather, OnAnswers
 from fluffle.broker.queues.queue_api import PeekedMessage, PeekRequest, PeekResult

@@ -17,10 +17,10 @@ from fluffle.broker.base.clock import Clock, EventLoop
 from fluffle.broker.base.logs import event
 from fluffle.broker.cluster.queues.log_compaction import DEAD_BYTES_MIN, LogCompaction
 from fluffle.broker.cluster.queues.membership import QueueMembership
+from fluffle.broker.cluster.queues.node_sessions import NodeSessions
 from fluffle.broker.cluster.queues.placement import first_leader
 from fluffle.broker.cluster.queues.ports import KnownLeader, QueueClusterView, QueueId, named
 from fluffle.broker.cluster.queues.quorum_member import QuorumQueueMember, QuorumServices
-from fluffle.broker.cluster.queues.session_router import SessionRouter
 from fluffle.broker.cluster.raft_host import RaftHost
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.settings import QueueSettings, SettingsFrom
@@ -143,7 +143,7 @@ class QuorumMembers:
 
     def __init__(
         self,
-        router: SessionRouter,
+        router: NodeSessions,
         cluster: QueueClusterView,
         clock: Clock,
         loop: EventLoop,

@@ -70,7 +70,7 @@ def led_here(cluster_view: ClusterView, queue: QueueHandle) -> Queue | HostedQue
 def served_of(cluster_view: ClusterView, queue: int) -> HostedQueue | None:
     """A queue that is reached by streams, if it may be led here."""
     if cluster_view.cluster is not None:
-        return cluster_view.cluster.session_router.leaders.queues.get(queue)
+        return cluster_view.cluster.node_sessions.leaders.queues.get(queue)
     hosted = cluster_view.groups.get(queue)
     if hosted is None:
         return None

@@ -293,7 +293,7 @@ async def test_queues_expire_as_their_session_has_asked_for_last(tmp_path: Path)
         id_ = everywhere[0][names[1]].definition.id
 
         def in_force() -> list[int | None]:
-            hosted = [three[name].cluster.session_router.leaders.queues[id_] for name in "abc"]
+            hosted = [three[name].cluster.node_sessions.leaders.queues[id_] for name in "abc"]
             members = [each for each in hosted if isinstance(each, QuorumQueueMember)]
             led = [each.replica.leadership for each in members]
             return [each.queue.settings.expires_ms for each in led if each is not None]

@@ -18,7 +18,7 @@ SHORT = QueueSettings(max_length=2)
 
 def group_at(node: ClusterNode) -> QuorumQueueMember:
     definition = node.node.catalogue.vhosts["/"].queues["q"].definition
-    group = node.cluster.session_router.leaders.queues[definition.id]
+    group = node.cluster.node_sessions.leaders.queues[definition.id]
     assert isinstance(group, QuorumQueueMember)
     return group
 

@@ -127,7 +127,7 @@ async def test_what_was_acknowledged_does_not_come_back_after_a_stop(scene: Scen
     cluster_view = scene.node.node.parts.cluster_view
     assert isinstance(cluster_view, SingleNode)
     assert cluster_view._lone is not None
-    [line] = cluster_view._lone.session_router.routes._by_queue.values()
+    [line] = cluster_view._lone.node_sessions.routes._by_queue.values()
     await got[1].ack(multiple=True)
     await until(lambda: line.session.deferrable > 0)
     await scene.restart(kill=False)

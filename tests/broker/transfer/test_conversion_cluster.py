@@ -238,7 +238,7 @@ async def test_the_leader_of_what_it_becomes_is_killed(scene: Scene, steps: Step
 
     def kill(count: int) -> None:
         successor = scene.nodes["a"].node.catalogue.vhosts["/"].successors["q"].definition
-        served = scene.nodes["c"].cluster.session_router.leaders.queues.get(successor.id)
+        served = scene.nodes["c"].cluster.node_sessions.leaders.queues.get(successor.id)
         if count >= 2 and served is not None and served.sessions is not None:
             steps.at = lambda _count: None
             scene.nodes["c"].node.fail(Killed())

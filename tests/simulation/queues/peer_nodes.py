@@ -8,7 +8,7 @@ from fluffle.broker.cluster.common_time import CommonTime
 from fluffle.broker.cluster.membership import MetadataMembership
 from fluffle.broker.cluster.metadata_group import ReplicatedMetadata
 from fluffle.broker.cluster.ports import METADATA_GROUP, FrameSender
-from fluffle.broker.cluster.queues.session_router import SessionRouter
+from fluffle.broker.cluster.queues.node_sessions import NodeSessions
 from fluffle.broker.cluster.storage_progress import StorageProgress
 from fluffle.broker.metadata.nodes import NodeRegistry
 from fluffle.raft.config import Configuration, NodeId
@@ -41,7 +41,7 @@ class PeerNodes:
         self.membership = MetadataMembership(
             process.host, metadata, registry, sender, _raise, progress
         )
-        self.router: SessionRouter
+        self.router: NodeSessions
         self.day: CommonTime
         """Set before it starts."""
         registry.listeners.append(self._changed)

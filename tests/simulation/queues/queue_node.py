@@ -25,7 +25,7 @@ from fluffle.broker.cluster.metadata_group import (
 from fluffle.broker.cluster.node_monitor import AbsentNodes, PeerViews
 from fluffle.broker.cluster.ports import METADATA_GROUP, FrameKind, Links, TrafficClass
 from fluffle.broker.cluster.queue_sessions.codec import decode
-from fluffle.broker.cluster.queues.leader_routes import WAITING_BYTES_MAX, SessionTransport
+from fluffle.broker.cluster.queues.node_sessions import NodeSessions
 from fluffle.broker.cluster.queues.pending_replies import Deletions
 from fluffle.broker.cluster.queues.placement import ID_BITS
 from fluffle.broker.cluster.queues.ports import LeaderCounts
@@ -33,7 +33,7 @@ from fluffle.broker.cluster.queues.quorum_member import QuorumQueueMember, Quoru
 from fluffle.broker.cluster.queues.quorum_members import CLUSTER_REVISIONS, QuorumMembers, sweep_all
 from fluffle.broker.cluster.queues.quorum_queues import QuorumQueues
 from fluffle.broker.cluster.queues.session_queue import SessionQueue
-from fluffle.broker.cluster.queues.session_router import SessionRouter
+from fluffle.broker.cluster.queues.session_transport import WAITING_BYTES_MAX, SessionTransport
 from fluffle.broker.cluster.storage_progress import SEND_S, DiskPutBack, StorageProgress
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.definitions.policy_renewal import renew_at_once
@@ -229,10 +229,10 @@ class QueueNode:
         assert isinstance(network, LinkedNetwork)
         network.hang_up(self.process.node, node)
 
-    def _made_hub(self) -> SessionRouter:
+    def _made_hub(self) -> NodeSessions:
         links = TappedLinks(self._links, self._overhear)
         transport = SessionTransport(self.view, links, self, self, self.clock)
-        return SessionRouter(transport, queue_failed=_queue_failed)
+        return NodeSessions(transport, queue_failed=_queue_failed)
 
     def _made_queues(self) -> QuorumQueues:
         queues = QuorumQueues(
@@ -425,7 +425,7 @@ class QueueNode:
         self.room.link_changed(node, is_up)
 
     def begin_turn(self) -> None:
-        self.router.transport.before_consensus()
+        self.router.before_consensus()
 
     def end_turn(self) -> None:
         self.router.after_consensus()

@@ -6,19 +6,15 @@ from collections.abc import Callable
 
 import pytest
 
-from fluffle.broker.cluster.queues.leader_routes import (
-    REPORT_S,
-    LeaderRoute,
-    LeaderRoutes,
-    SessionTransport,
-)
+from fluffle.broker.cluster.queues.leader_routes import REPORT_S, LeaderRoute, LeaderRoutes
 from fluffle.broker.cluster.queues.ports import KnownLeader
+from fluffle.broker.cluster.queues.session_transport import SessionTransport
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.queue_api import Outcome
 from fluffle.broker.queues.quorum import messages as m
 from fluffle.raft.config import NodeId
-from tests.broker.cluster.queues.test_session_router import cluster
+from tests.broker.cluster.queues.test_node_sessions import cluster
 from tests.support.cluster_view import FakeClusterView, NoLinks
 from tests.support.fakes import Timer
 from tests.support.manual_clock import ManualClock

@@ -9,7 +9,7 @@ from fluffle.broker.cluster.queue_sessions.codec import decode
 from fluffle.broker.cluster.queues import quorum_members
 from fluffle.broker.cluster.queues.quorum_member import QuorumQueueMember
 from fluffle.broker.queues.settings import QueueSettings
-from tests.broker.cluster.queues.test_session_router import cluster, consuming_at, contents
+from tests.broker.cluster.queues.test_node_sessions import cluster, consuming_at, contents
 from tests.support.queue_nodes import QueueCluster
 from tests.support.raft_hosts import Frame
 

@@ -9,7 +9,7 @@ from typing import cast
 
 from fluffle.broker.cluster.queue_sessions.session_client import SessionRequests
 from fluffle.broker.cluster.queues.leader_routes import NOTIFIED_MAX as LINES_MAX
-from fluffle.broker.cluster.queues.leader_routes import LeaderRoutes, SessionTransport
+from fluffle.broker.cluster.queues.leader_routes import LeaderRoutes
 from fluffle.broker.cluster.queues.local_leaders import NOTIFIED_MAX, LocalLeaders
 from fluffle.broker.cluster.queues.membership import LOOKS_MAX, LedGroups, QueueMembership
 from fluffle.broker.cluster.queues.ports import (
@@ -18,6 +18,7 @@ from fluffle.broker.cluster.queues.ports import (
     KnownLeader,
     QueueId,
 )
+from fluffle.broker.cluster.queues.session_transport import SessionTransport
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.quorum.messages import ClientFrame, Frame, Leader, SessionBoot

@@ -16,9 +16,9 @@ from fluffle.broker.queues.queue_view import peek
 from fluffle.protocol.properties import Properties, build_content, encode_properties
 from tests.broker.admin.verb_harness import VerbHarness
 from tests.broker.cluster.queues.session_queue_harness import QueueHarness
+from tests.broker.cluster.queues.test_node_sessions import cluster
 from tests.broker.cluster.queues.test_quorum_queues import Scene, publish, scene
 from tests.broker.cluster.queues.test_quorum_queues_any_node import counts
-from tests.broker.cluster.queues.test_session_router import cluster
 from tests.broker.queues.queue_harness import ORIGIN
 from tests.support.deadlines import soon
 from tests.support.queue_nodes import QueueCluster

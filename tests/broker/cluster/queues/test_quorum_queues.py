@@ -55,7 +55,7 @@ def leads(node: ClusterNode, queue: str) -> bool:
     served = node.node.catalogue.vhosts["/"].queues.get(queue)
     if served is None:
         return False
-    led = node.cluster.session_router.leaders.queues.get(served.definition.id)
+    led = node.cluster.node_sessions.leaders.queues.get(served.definition.id)
     return led is not None and led.sessions is not None
 
 

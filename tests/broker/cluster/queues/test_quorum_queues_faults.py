@@ -188,4 +188,4 @@ async def test_many_queues_come_and_go_and_leave_nothing(scene: Scene) -> None:
     await until(lambda: all(groups_of(node) == {METADATA_GROUP} for node in scene.nodes))
     for node in scene.nodes:
         assert not node.node.catalogue.vhosts["/"].queues
-        assert not node.cluster.session_router.leaders.queues
+        assert not node.cluster.node_sessions.leaders.queues

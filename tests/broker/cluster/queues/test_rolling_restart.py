@@ -126,7 +126,7 @@ async def test_what_was_acknowledged_before_a_stop_does_not_come_back(
     got = [await queue.get() for _ in range(3)]
     node = scene.nodes[name]
     definition = node.node.catalogue.vhosts["/"].queues["q"].definition
-    edge = node.cluster.session_router.routes._by_queue[definition.id].session
+    edge = node.cluster.node_sessions.routes._by_queue[definition.id].session
     assert got[2] is not None
     await got[2].ack(multiple=True)
     await until(lambda: edge.deferrable > 0)
@@ -139,5 +139,5 @@ async def test_what_was_acknowledged_before_a_stop_does_not_come_back(
 def left_of(nodes: list[ClusterNode], queue: str) -> LeaderCounts:
     """Counts of a queue, from its leader."""
     definition = nodes[0].node.catalogue.vhosts["/"].queues[queue].definition
-    counts = [node.cluster.session_router.counts_here(definition.id) for node in nodes]
+    counts = [node.cluster.node_sessions.counts_here(definition.id) for node in nodes]
     return next(each for each in counts if each is not None)

@@ -15,8 +15,9 @@ from fluffle.broker.cluster.queue_sessions.codec import decode
 from fluffle.broker.cluster.queue_sessions.events import Event, MessagesDelivered, PublishConfirmed
 from fluffle.broker.cluster.queue_sessions.session_client import AttachTerms, SessionRequests
 from fluffle.broker.cluster.queues.classic_queues import ClassicQueueHost
-from fluffle.broker.cluster.queues.leader_routes import LeaderRoute, SessionTransport
-from fluffle.broker.cluster.queues.session_router import SessionRouter
+from fluffle.broker.cluster.queues.leader_routes import LeaderRoute
+from fluffle.broker.cluster.queues.node_sessions import NodeSessions
+from fluffle.broker.cluster.queues.session_transport import SessionTransport
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.engine import Queue
@@ -109,9 +110,9 @@ class TwoNodes:
         for name, other in ("ab", "ba"):
             self.hubs[name].transport.link_changed(other, True)
 
-    def _hub(self, name: str, other: str) -> SessionRouter:
+    def _hub(self, name: str, other: str) -> NodeSessions:
         view = ViewOfOther(self, name, BOOTS[other])
-        return SessionRouter(SessionTransport(view, self.links[name], self, self, self.clock))
+        return NodeSessions(SessionTransport(view, self.links[name], self, self, self.clock))
 
     def touch_consensus(self) -> None:
         """Turns are taken by hand."""
@@ -154,7 +155,7 @@ class TwoNodes:
         for act in due:
             act()
         for name, other in ("ab", "ba"):
-            self.hubs[name].transport.before_consensus()
+            self.hubs[name].before_consensus()
             self.hubs[name].after_consensus()
             self.links[name].drain(STEP_BYTES, partial(self.hubs[other].transport.receive, name))
 
@@ -186,7 +187,7 @@ def test_who_speaks_an_earlier_version_is_told_of_no_counts(speaks: int, told: C
     asking = SessionRequests(nodes.lines[0].session)
     asking.publish([Origin("", "k")], [b"body"], counts=Counts(3, 1))
     nodes.lines[0].touch()
-    nodes.hubs["a"].transport.before_consensus()
+    nodes.hubs["a"].before_consensus()
     frames = [decode(payload) for payload in nodes.links["a"].waiting]
     assert [
         each.counts for frame in frames for each in frame.messages if isinstance(each, Publish)

@@ -1,12 +1,14 @@
-"""Directory of the sessions of a node: opens them, and asks of queues that are led elsewhere.
+"""Sessions of a node with queues, wherever those are led, and the leaders on the node.
 
-Frames between them and the leaders go through `SessionTransport`.
+Frames between sessions and leaders go through `SessionTransport`.
 """
 
 from __future__ import annotations
 
+from functools import partial
+
 from fluffle.broker.cluster.links.identity import Boot as LinkBoot
-from fluffle.broker.cluster.queues.leader_routes import LeaderRoute, LeaderRoutes, SessionTransport
+from fluffle.broker.cluster.queues.leader_routes import LeaderRoute, LeaderRoutes
 from fluffle.broker.cluster.queues.local_leaders import LocalLeaders, led_here, log_failure
 from fluffle.broker.cluster.queues.ports import (
     LeaderCounts,
@@ -16,6 +18,7 @@ from fluffle.broker.cluster.queues.ports import (
     QueueId,
 )
 from fluffle.broker.cluster.queues.queue_queries import LeaderQueries
+from fluffle.broker.cluster.queues.session_transport import SessionTransport
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.quorum.messages import SessionBoot
 from fluffle.raft.config import NodeId
@@ -29,8 +32,11 @@ def session_boot(boot: LinkBoot) -> SessionBoot:
     return SessionBoot(boot.count, int.from_bytes(boot.nonce) >> 8 * len(boot.nonce) - NONCE_BITS)
 
 
-class SessionRouter:
-    """A `SessionDirectory`, connected to the leaders on this node.  Called from one thread."""
+class NodeSessions:
+    """The sessions of one node and the leaders on it; for channels a `SessionDirectory`.
+
+    Called from one thread.
+    """
 
     def __init__(
         self, transport: SessionTransport, *, queue_failed: OnFailure = log_failure
@@ -42,10 +48,12 @@ class SessionRouter:
         """The boot of this node."""
         self.leaders = transport.leaders = LocalLeaders(transport, queue_failed)
         """The queues that may be led here."""
-        self.after_consensus = self.leaders.send
-        """Sends replies to what consensus has decided."""
         self.routes = transport.routes = LeaderRoutes(transport, self.leaders.known)
         """Routes of the sessions of this node."""
+        self.before_consensus = partial(self.leaders.pump, self.routes.send)
+        """Sends requests to leaders; those on this node propose what has come of them."""
+        self.after_consensus = self.leaders.send
+        """Sends replies to what consensus has decided."""
         self._queries = LeaderQueries(transport, self.leaders, self.routes)
         self.peek = self._queries.peek
 
@@ -64,14 +72,14 @@ class SessionRouter:
     def ask_counts(self, queue: QueueId, done: OnCounts, *, in_use: bool = False) -> None:
         self._queries.count(queue, done, in_use=in_use)
 
-    # Who leads
+    # Leaders and members
 
     def redefined(self, definition: QueueDefinition) -> None:
-        """A queue has other members."""
+        """Take up a new definition of a queue: it may have other members."""
         self.routes.redefine(definition)
 
     def leader_changed(self, queue: QueueId) -> None:
-        """The leader of a queue, as this node knows it, is another."""
+        """Turn to another leader of a queue, which this node has come to know."""
         self.routes.changed(queue)
         self._queries.changed(queue)
         self.leaders.touch_output(queue)
@@ -81,5 +89,5 @@ class SessionRouter:
         self.leaders.removed(node)
 
     def receive_question(self, node: NodeId, payload: bytes) -> None:
-        """A frame of `LeaderQueries`.  Raises `BadFrame`."""
+        """Take a frame of `LeaderQueries` from another node.  Raises `BadFrame`."""
         self._queries.receive(node, payload)
