@@ -365,7 +365,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
 }
 """Group of verbs, the first word of their names -> the modules of this package with its verbs."""
 
-OF_DEFINITIONS = frozenset(
+MODULES_OF_DEFINITIONS = frozenset(
     {"users", "vhosts", "queues", "members", "topology", "policies", "retained"}
 )
 """The modules whose verbs say of what is defined that it is not there."""
@@ -400,7 +400,7 @@ class Verbs(Mapping[str, ControlVerb]):
             module = import_module(f"fluffle.broker.admin.{name}")
             reads, changes = (getattr(module, table, {}) for table in ("READS", "CHANGES"))
             found = verbs_of(reads, changes)
-            if name in OF_DEFINITIONS:
+            if name in MODULES_OF_DEFINITIONS:
                 found = {verb: with_read_barrier(found[verb]) for verb in found}
             self._known |= found
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fluffle.broker.admin.arguments import Entries
 from fluffle.broker.admin.context import DeferredRow, NodeContext, PendingRow, Result, Row, Rows
@@ -30,10 +30,6 @@ from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.vhosts.queue_changes import redefinition
 from fluffle.broker.vhosts.vhost import existing_queue
-
-if TYPE_CHECKING:
-    pass
-
 
 Redefine = Callable[[QueueDefinition], QueueDefinition]
 """Change of a queue's definition.  Raises `BrokerError`."""

@@ -1,5 +1,8 @@
 """Resource alarms: while one is raised, here or on another node, publishers are not read.
 
+A connection asks for the reason of an alarm when a publish comes, and stops its reading
+(`amqp091/event_handlers`, `mqtt/packet_handlers`; `ReadHolds` in `core/input_queue`).
+
 The disk alarm is raised while less is free where the data are than must be, the memory alarm while
 this process is larger than it may be.  Long before that messages go to disk that need not be in
 memory.

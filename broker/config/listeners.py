@@ -94,7 +94,9 @@ WEB_MQTT_TLS = ListenerKind(
 LISTENER_KINDS = (AMQP, AMQP_TLS, MQTT, MQTT_TLS, WEB_MQTT, WEB_MQTT_TLS)
 """In the order in which they are opened.
 
-A new protocol needs, beside its kinds here and its packages `protocol/NAME` and `protocols/NAME`:
+A new protocol is written on `core/`: `socket_connection` and `input_queue` (reading), `Session` (a
+user in a virtual host), `Publisher`, `Settlements`, and `consumer` with a sink of its own.  It
+needs, beside its kinds here and its packages `protocol/NAME` and `protocols/NAME`:
 
 - `CONNECTIONS_OF` in `composition/listeners`: what accepts its connections;
 - its handler of publishes: it asks `services.alarms.reason` first, and blocks its connection while

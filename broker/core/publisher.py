@@ -624,7 +624,7 @@ class Publisher:
     def enqueue(self, routed: RoutedBatch, *, persistent: bool) -> Answer:
         """Put messages into their queues, or return them.
 
-        REFUSED when any queue refuses them, as RabbitMQ has it, though the others keep them; else
+        REJECTED when any queue rejects them, as RabbitMQ has it, though the others keep them; else
         pending when any is yet to answer; else RECORDED when any queue records them.
         """
         session = self.session

@@ -1,1 +1,1 @@
-"""Protocols that clients speak: AMQP 0-9-1 and HTTP."""
+"""Protocols that clients speak: AMQP 0-9-1, MQTT and HTTP."""

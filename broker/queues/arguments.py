@@ -282,14 +282,20 @@ class ArgumentRule(NamedTuple):
 
 
 # A new argument, or one that another type of queue takes from now on, is written in these places,
-# too: its check; its setting in `settings.SETTING_RULES`, with its default as a field of
-# `QueueSettings`; its place in `COMPARED[QUORUM]`, and in `COMPARED_ACROSS_TYPES` if classic queues
-# have it too; where the queue goes by it, `Queue._go_by`; the key of policies in
-# `validation.POLICY_KEYS`, and in `OPERATOR_POLICY_KEYS` if operators may set it; the types of
-# queue that policies with it do not apply to, `policies.UNSUPPORTED`; which of two values counts,
-# in `policies.MERGED`; its badge in the page views/queues.js, if lists should show it; its row in
-# docs/compatibility.md.  How a setting is written in the log of a quorum queue
-# follows from the type of its field (`quorum/entry_codec.SETTING_TYPES`).
+# too:
+# - its check, here;
+# - its setting in `settings.SETTING_RULES`, with its default as a field of `QueueSettings`; and
+#   `QueueSettings.of_successor`, if messages die by it: one that a conversion has in two queues
+#   would die in both;
+# - its place in `COMPARED[QUORUM]`, and in `COMPARED_ACROSS_TYPES` if classic queues have it too;
+# - where the queue goes by it, `Queue._go_by`;
+# - the key of policies in `validation.POLICY_KEYS`, and in `OPERATOR_POLICY_KEYS` if operators may
+#   set it; the types of queue that policies with it do not apply to, `policies.UNSUPPORTED`; which
+#   of two values counts, `policies.MERGED`;
+# - its badge in the page views/queues.js, if lists should show it; its row in
+#   docs/compatibility.md.
+# How a setting is written in the log of a quorum queue follows from the type of its field
+# (`quorum/entry_codec.SETTING_TYPES`).
 ARGUMENTS: Mapping[str, ArgumentRule] = {
     "x-expires": ArgumentRule(positive_duration, _QUEUES),
     "x-message-ttl": ArgumentRule(duration, _QUEUES),
@@ -367,9 +373,6 @@ CONSUMER_ARGUMENTS: Mapping[str, ArgumentRule] = {
     "x-stream-filter": ArgumentRule(anything, _STREAM),
     "x-stream-match-unfiltered": ArgumentRule(anything, _STREAM),
 }
-
-NOT_IN_EFFECT = frozenset[str]()
-"""Accepted although what they ask for does not exist yet.  (RabbitMQ ignores some others too.)"""
 
 
 def queue_spec(declared: Declaration, vhost: str) -> QueueSpec:
@@ -464,12 +467,6 @@ def takes_for_classic(current: QueueSpec, declared: Declaration) -> bool:
     """True if a quorum queue is declared again as a classic one."""
     is_quorum = current.queue_type is QueueType.QUORUM
     return is_quorum and _queue_type(declared.arguments) == ("S", QueueType.CLASSIC.encode())
-
-
-def features_not_in_effect(spec: QueueSpec) -> tuple[str, ...]:
-    """The arguments of `spec` that are accepted although what they ask for does not exist yet."""
-    missing = set(NOT_IN_EFFECT)
-    return tuple(key for key in spec.arguments if key in missing)
 
 
 def _checked(

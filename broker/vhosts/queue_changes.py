@@ -23,7 +23,6 @@ from fluffle.broker.queues.arguments import (
     check_close,
     check_equivalent,
     delayed_queue_spec,
-    features_not_in_effect,
     queue_spec,
     takes_for_classic,
 )
@@ -375,12 +374,6 @@ class DeclareWarnings:
         return settings
 
     def new_queue(self, spec: QueueSpec, vhost: str) -> None:
-        for feature in features_not_in_effect(spec):
-            if self._is_news(feature):
-                event(
-                    logger, logging.WARNING, "not_yet_in_effect",
-                    feature=feature, queue=spec.name, vhost=vhost,
-                )  # fmt: skip
         for argument, reason in unusable_arguments(spec, self._settings(vhost, spec)).items():
             if self._is_news(f"{argument} {reason}"):
                 event(

@@ -416,7 +416,7 @@ def share_of(text: str) -> float | None:
 
 
 def watermark(call: Invocation) -> ShareOrSize:
-    """`0.4`, or `absolute 2GB`.  Misused."""
+    """`0.4`, or `absolute 2GB`.  Raises `UsageFailure`."""
     if call.words[0] == "absolute":
         try:
             return ShareOrSize(size_bytes=size_of(call.word(1)))
@@ -431,7 +431,7 @@ def watermark(call: Invocation) -> ShareOrSize:
 
 
 def free_limit(call: Invocation) -> ShareOrSize:
-    """`50MB`, or `mem_relative 1.5`.  Misused."""
+    """`50MB`, or `mem_relative 1.5`.  Raises `UsageFailure`."""
     if call.words[0] == "mem_relative":
         share = share_of(call.word(1))
         if share is None or share < 0:

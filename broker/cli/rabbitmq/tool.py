@@ -317,7 +317,11 @@ TOOLS: Mapping[str, Sequence[str]] = {
     "rabbitmq-plugins": ("features:PLUGIN_VERBS",),
     "rabbitmq-upgrade": ("membership:MAINTENANCE",),
 }  # fmt: skip
-"""Where their verbs are: modules of this package, each with a table VERBS or the one named."""
+"""Where their verbs are: modules of this package, each with a table VERBS or the one named.
+
+A new verb is a row of such a table.  It calls verbs of the control socket: rows of `READS` or
+`CHANGES` in `admin/`, whose groups are in `dispatch.GROUPS` (and in `all_nodes.OF_A_NODE`, if each
+node answers for itself).  Its row in docs/rabbitmqctl.md says what differs from RabbitMQ."""
 
 DATA_DIR_VARIABLE = "FLUFFLE_DATA_DIR"
 PASSWORD = re.compile(r"(?<=://)([^/?#\s:]*):[^/?#\s]*@")
@@ -382,7 +386,7 @@ def takes_text(argument: str) -> bool:
 
 
 def perform(tool: str, name: str, verb: Verb, arguments: Sequence[str], url: str) -> int:
-    """Do a verb; return the exit code.  Misused."""
+    """Do a verb; return the exit code.  Raises `UsageFailure`."""
     words, options = parse_arguments(arguments, verb.options)
     options = {"url": url, **options}
     if "help" in options:
@@ -418,7 +422,8 @@ def perform(tool: str, name: str, verb: Verb, arguments: Sequence[str], url: str
 
 @contextmanager
 def client_of(options: Mapping[str, str]) -> Iterator[NodeClient]:
-    """Return a client of the node that was named: a URL comes before a directory.  Misused."""
+    """Return a client of the node that was named: a URL comes before a directory.  Raises
+    `UsageFailure`."""
     data_dir = options.get("data-dir") or os.environ.get(DATA_DIR_VARIABLE) or "data"
     url = options.get("url") or ("" if "data-dir" in options else os.environ.get("FLUFFLE_URL"))
     if not url:

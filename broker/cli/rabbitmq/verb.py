@@ -89,7 +89,8 @@ class Invocation:
 
     @property
     def node(self) -> str:
-        """Name of the node that answers.  Refused, Unreachable."""
+        """Name of the node that answers.  Raises `RequestRefused`,
+        `NodeUnreachable`."""
         return str(self.client.call("status")["node"])
 
     def word(self, place: int, default: str = "") -> str:
@@ -104,7 +105,7 @@ class Invocation:
         return option in self.options
 
     def timeout_s(self, default: float) -> float:
-        """Return how long to wait at most; so long if nothing was said.  Misused."""
+        """Return how long to wait at most; so long if nothing was said.  Raises `UsageFailure`."""
         text = self.options.get("timeout")
         if text is None:
             return default

@@ -4,7 +4,8 @@ Handlers stand in `endpoints/<subject>.py`, each below its endpoint: a decorator
 `routes`, which `endpoints/__init__.py` joins to one table.  Requests are found in it, and the
 OpenAPI document is made of it.  A handler that asks each node for its part does so by a verb, which
 has to be in `admin.all_nodes.OF_A_NODE`; one that looks for what is defined has the first part of
-its path in `server.OF_DEFINITIONS`.  docs/management.md lists all of them.
+its path in `server.DEFINED_PATHS`.  The type that a handler is annotated to return gives the schema
+of its answer: a new type needs a row in `openapi.SUCCESSES`.  docs/management.md lists all of them.
 
 Paths are RabbitMQ's, below `/api/`; `{name}` is one segment, percent-decoded after the path was
 split, so that a name may have any letter in it, a slash too.

@@ -317,7 +317,7 @@ ALWAYS = {
     "referrer-policy": "no-referrer",
     "vary": "origin",
 }
-OF_DEFINITIONS = frozenset(
+DEFINED_PATHS = frozenset(
     {
         "bindings", "definitions", "exchanges", "fluffle", "global-parameters", "mqtt",
         "operator-policies", "parameters", "permissions", "policies", "queues", "topic-permissions",
@@ -448,7 +448,7 @@ class ManagementEndpoint:
         is_nothing = reply.status == HTTPStatus.NOT_FOUND or (
             endpoint.method in READS and reply.body in (b"[]", b"{}")
         )
-        return is_nothing and endpoint.path.partition("/")[0] in OF_DEFINITIONS
+        return is_nothing and endpoint.path.partition("/")[0] in DEFINED_PATHS
 
     async def _know(self) -> None:
         """Return once all is known here that was answered anywhere before.  BrokerError."""

@@ -462,7 +462,7 @@ class IncomingPublishes:
 
     # What is answered
 
-    def released(self, packet_ids: Sequence[int]) -> None:
+    def on_pubrel(self, packet_ids: Sequence[int]) -> None:
         """Handle PUBREL: the client will not send these again, and gets PUBCOMP once they are
         forgotten."""
         if self._packets is None:  # mutant: MQ6

@@ -341,7 +341,7 @@ class OutgoingPublishes:
         identifiers of which nothing is known are passed over."""
         self._settle_answered(packet_ids, 2, ACKED)
 
-    def completed(self, packet_ids: Sequence[int]) -> None:
+    def on_pubcomp(self, packet_ids: Sequence[int]) -> None:
         """PUBCOMP: the client has let go, and the identifiers are free again, once that is
         durable."""
         known: list[int] = []

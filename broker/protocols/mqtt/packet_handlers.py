@@ -109,9 +109,9 @@ def on_acks(connection: Connection, acks: Acks) -> int:
     elif acks.kind is PacketType.PUBREC:
         on_received(connection, channel, acks.packet_ids)
     elif acks.kind is PacketType.PUBREL:
-        channel.incoming.released(acks.packet_ids)
+        channel.incoming.on_pubrel(acks.packet_ids)
     else:
-        channel.outgoing.completed(acks.packet_ids)
+        channel.outgoing.on_pubcomp(acks.packet_ids)
     if any(channel.state.retained):
         channel.retained.go_on()
     return 1
@@ -176,9 +176,9 @@ def on_ack(connection: Connection, ack: Ack) -> int:
         if channel.packets is not None:
             channel.packets.forget(OUTGOING, (ack.packet_id,), ignore_done)
     elif ack.kind is PacketType.PUBREL:
-        channel.incoming.released((ack.packet_id,))
+        channel.incoming.on_pubrel((ack.packet_id,))
     else:
-        channel.outgoing.completed((ack.packet_id,))
+        channel.outgoing.on_pubcomp((ack.packet_id,))
     if any(channel.state.retained):
         channel.retained.go_on()
     return 1

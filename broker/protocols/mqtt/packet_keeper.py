@@ -73,13 +73,13 @@ class PacketRequest(NamedTuple):
     """Packet identifiers; with the numbers of their messages, where these are noted."""
     then: Callable[[], None]
     """Called once it is durable, if the session is still of this node."""
-    is_over: bool = False
+    is_removal: bool = False
     """True if they are to be forgotten."""
 
     def apply(self, changes: PacketChanges, *, are_settled: bool) -> None:
         """Note or forget them.  `are_settled`: as `PacketChanges.keep`."""
         client_id, packets = self.key[1], self.packets
-        if self.is_over:
+        if self.is_removal:
             changes.forget(client_id, self.stage, packets)
         elif isinstance(packets, Mapping):
             changes.keep_messages(client_id, packets, self.stage)
@@ -263,7 +263,7 @@ class PacketKeeper:
     def forget(self, stage: str, packet_ids: Sequence[int], then: Callable[[], None]) -> None:
         """Forget packets, and call `then` once that is durable: before, their numbers must not be
         used again."""
-        self._ask(stage, packet_ids, then, is_over=True)
+        self._ask(stage, packet_ids, then, is_removal=True)
 
     def new_number(self) -> int:
         """Draw the number by which queues know a message."""
@@ -311,10 +311,10 @@ class PacketKeeper:
         packets: Collection[int] | Mapping[int, int],
         then: Callable[[], None],
         *,
-        is_over: bool = False,
+        is_removal: bool = False,
     ) -> None:
         request = PacketRequest(
-            self._key, self._number, self._channel, stage, packets, then, is_over
+            self._key, self._number, self._channel, stage, packets, then, is_removal
         )
         self._requests.ask(request)
 

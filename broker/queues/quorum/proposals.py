@@ -2,6 +2,9 @@
 
     decided --> kept with the entry that is being built --> under way --> applied: they leave
 
+A publish is confirmed by an effect, too: the reply `DoneReply`, which leaves when the entry of the
+publish is applied, so when a majority has it on disk.
+
 Effects leave in the order in which they were decided.  An entry is known by the order of proposals
 here: the leadership hears of each, in that order, whether it was applied at its own index and term.
 So an index that another leader's entry takes releases nothing.

@@ -476,6 +476,7 @@ class SessionPublisher(NamedTuple):
         self.effects.keep(lambda: [effect])  # mutant: LE24
 
     def _confirm(self, session: Key, first: int, count: int) -> None:
+        """Answer publishes by a reply that leaves once their entry is applied."""
         effect = Effect(session, DoneReply(first, count))
         self.effects.keep(lambda: [effect])
 

@@ -164,7 +164,7 @@ NONE_GONE = [0] * len(RemovalReason)
 
 @dataclass(slots=True)
 class QueueState:
-    """Everything; changed by `apply_facts` alone."""
+    """State of a quorum queue as its applied entries make it; changed by `apply_batch` alone."""
 
     index: int = 0
     """Index of the last applied entry."""

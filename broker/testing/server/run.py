@@ -62,7 +62,7 @@ class Child:
                 loop.add_signal_handler(number, self._pass_on, number)
 
     async def run(self, words: Sequence[str], environment: Mapping[str, str]) -> int:
-        """Run the command; return its exit code.  CannotRun."""
+        """Run the command; return its exit code.  Raises `CommandNotRun`."""
         try:
             self._process = await asyncio.create_subprocess_exec(*words, env=environment)
         except OSError as error:
@@ -118,7 +118,7 @@ async def run(
     """Run a command with a broker; the exit code.  If that is not 0, `on_failure` is given the
     timeline of each virtual host.
 
-    CannotRun, OSError, and what a node raises that cannot start.
+    Raises `CommandNotRun`, OSError, and what a node raises that cannot start.
     """
     child = Child()
     async with controlled(served) as urls:

@@ -7,7 +7,6 @@ import logging
 import pytest
 
 from fluffle.broker.base.traffic import AMQP_091
-from fluffle.broker.queues.arguments import features_not_in_effect
 from fluffle.protocol.methods import Basic, Channel, Queue, Tx, encode_method, make, pamqp_table
 from fluffle.protocol.wire import PlainValue, to_table
 from tests.support.edge import CAPABILITIES, Client, Edge
@@ -56,7 +55,6 @@ def test_the_consumer_of_a_client_that_understands_it_is_cancelled(
     edge: Edge, client: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
     queue = edge.vhost.queues["q"]
-    assert features_not_in_effect(queue.spec) == ()
     client.publish(b"a", b"b")
     consume(client)
     client.expect(Basic.Deliver)

@@ -16,7 +16,6 @@ from fluffle.broker.queues.arguments import (
     QueueType,
     check_equivalent,
     consumer_arguments,
-    features_not_in_effect,
     queue_spec,
     with_type,
 )
@@ -468,40 +467,6 @@ def test_bad_consumer_arguments(table: FieldTable, key: str, why: str) -> None:
     with pytest.raises(PreconditionFailed) as refused:
         consumer_arguments(table, QueueSpec("q"), "/")
     assert refused.value.explanation == f"invalid arg '{key}' for queue 'q' in vhost '/'{why}"
-
-
-def test_arguments_that_are_not_in_effect_are_listed() -> None:
-    table = {
-        "x-queue-type": text("quorum"),
-        "x-foo": number(1),
-        "x-consumer-disconnected-timeout": number(1),
-    }
-    spec = queue_spec(Declaration("q", durable=True, arguments=table), "/")
-    assert features_not_in_effect(spec) == ()
-    assert features_not_in_effect(declare(x_max_priority=number(2), x_foo=number(1))) == ()
-
-
-@pytest.mark.parametrize(
-    ("more", "missing"),
-    [
-        ({}, ()),
-        ({"x-overflow": text("reject-publish")}, ()),
-        ({"x-overflow": text("drop-head")}, ()),
-        ({"x-max-length-bytes": number(1)}, ()),
-        (
-            {
-                "x-overflow": text("reject-publish"),
-                "x-dead-letter-exchange": text("x"),
-                "x-dead-letter-strategy": text("at-least-once"),
-            },
-            (),
-        ),
-    ],
-)
-def test_what_is_in_effect_for_quorum_queues(more: FieldTable, missing: tuple[str, ...]) -> None:
-    table = {"x-queue-type": text("quorum"), "x-max-length": number(1), **more}
-    spec = queue_spec(Declaration("q", durable=True, arguments=table), "/")
-    assert features_not_in_effect(spec) == missing
 
 
 def test_every_field_of_a_spec_is_filled_by_a_row() -> None:

@@ -9,7 +9,6 @@ import pytest
 from fluffle.broker.base.errors import NotFound, ResourceLocked
 from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
 from fluffle.broker.durability.local_queues import LocalQueues
-from fluffle.broker.queues import arguments
 from fluffle.broker.queues.arguments import Declaration, QueueSpec, queue_spec
 from fluffle.broker.queues.journal import Owner
 from fluffle.broker.queues.settings import EffectivePolicy, QueueSettings, by_arguments, settings_of
@@ -37,19 +36,6 @@ def quorum(name: str, asked: dict[str, Any]) -> QueueSpec:
 
 def logged(caplog: pytest.LogCaptureFixture) -> list[tuple[str, dict[str, object]]]:
     return [(each.getMessage(), getattr(each, FIELDS_ATTRIBUTE)) for each in caplog.records]
-
-
-def test_a_feature_that_is_not_in_effect_is_logged_once(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(arguments, "NOT_IN_EFFECT", {"x-expires", "x-message-ttl"})
-    noting = DeclareWarnings(by_arguments)
-    declare(noting, "first", expires=1)
-    declare(noting, "next", expires=2, message_ttl=3)
-    assert logged(caplog) == [
-        ("not_yet_in_effect", {"feature": "x-expires", "queue": "first", "vhost": "v"}),
-        ("not_yet_in_effect", {"feature": "x-message-ttl", "queue": "next", "vhost": "v"}),
-    ]
 
 
 def test_a_value_that_is_not_checked_and_not_used_is_logged_once(

@@ -7,7 +7,7 @@ import pytest
 
 from fluffle.broker.protocols.http.endpoints import TABLE
 from fluffle.broker.protocols.http.openapi import document
-from fluffle.broker.protocols.http.server import OF_DEFINITIONS
+from fluffle.broker.protocols.http.server import DEFINED_PATHS
 from tests.support.management import Api
 
 Operation = dict[str, Any]
@@ -36,8 +36,8 @@ def test_each_endpoint_is_there_once() -> None:
 
 def test_each_first_part_of_a_path_is_of_definitions_or_not() -> None:
     parts = {each.path.partition("/")[0] for each in TABLE.endpoints}
-    assert parts == OF_DEFINITIONS | OF_NO_DEFINITIONS
-    assert not OF_DEFINITIONS & OF_NO_DEFINITIONS
+    assert parts == DEFINED_PATHS | OF_NO_DEFINITIONS
+    assert not DEFINED_PATHS & OF_NO_DEFINITIONS
 
 
 def test_each_name_in_a_path_is_a_parameter() -> None:
