@@ -4,8 +4,8 @@
 
 An entry is a wish to look at something then, and no promise: whoever looks asks again for when
 there is something to be done next, and a wish that comes true too soon does no harm.  So nothing
-is ever called off, and what is used all the time, and so is due ever later, costs one look where it
-would have been due first.
+is called off but by what is gone, and what is used all the time, and so is due ever later, costs
+one look where it would have been due first.
 """
 
 from __future__ import annotations
@@ -82,8 +82,13 @@ class Timers:
         self._start()
 
     def forget(self, who: Hashable) -> None:
-        """Drop the wish of `who`."""
+        """Drop the wish of `who`; without another none waits for the loop's timer, which ends."""
         self._at_ms.pop(who, None)
+        while self._heap and self._at_ms.get(self._heap[0][2]) != self._heap[0][0]:
+            heappop(self._heap)
+        if self._running is not None and not self._heap:
+            self._running[1].cancel()
+            self._running = None
 
     def _sweep(self) -> None:
         if len(self._heap) > STALE_MIN + 2 * len(self._at_ms):

@@ -151,3 +151,15 @@ def test_queues_of_a_node_do_not_notice_when_its_clock_is_set(harness: Harness) 
     assert touched == []
     harness.advance(1)
     assert touched == [queue]
+
+
+def test_no_timer_runs_for_what_is_gone(harness: Harness) -> None:
+    harness.wake("a", 100)
+    harness.wake("b", 200)
+    harness.timers.forget("a")
+    assert harness.scheduler.timer_count == 1
+    harness.timers.forget("b")
+    assert harness.scheduler.timer_count == 0
+    harness.wake("c", 300)
+    harness.advance(400)
+    assert harness.seen == [(300, "c")]
