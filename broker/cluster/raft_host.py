@@ -529,11 +529,11 @@ class RaftHost:
 
 
 def _nothing() -> None:
-    """A turn for the sake of its tick."""
+    """Do nothing: the turn is wanted for its tick."""
 
 
 def is_answer(message: Message) -> bool:
-    """True if it is a follower's to what it was sent."""
+    """True for a follower's answer to entries that it was sent."""
     return type(message) is AppendAccepted
 
 
@@ -689,7 +689,7 @@ class HostLoop:
 
     @property
     def is_running(self) -> bool:
-        """Until `stop`."""
+        """True until `stop` is called."""
         return self._schedule.host is not None
 
     def start(self, *, are_asleep: bool = False) -> list[GroupId]:
@@ -740,5 +740,5 @@ class HostLoop:
 
 
 def log_refused(node: NodeId, reason: str) -> None:
-    """A frame of a node is not one of ours."""
+    """Log a frame of another node that this node rejects, with the reason."""
     event(logger, logging.ERROR, "frame_rejected", node=node, reason=reason)

@@ -43,7 +43,7 @@ logger = logging.getLogger(__name__)
 
 
 def log_failure(named: Mapping[str, object], error: Exception) -> None:
-    """With where it was raised."""
+    """Log an error that ended a leadership, with its traceback."""
     logger.error("queue_failed", exc_info=error, extra={FIELDS_ATTRIBUTE: named})
 
 
@@ -226,7 +226,7 @@ class LocalLeaders:
         self._tick_some(iter(list(self._timed)))
 
     def _tick_some(self, queues: Iterator[QueueId]) -> None:
-        """The next ones; all again after a while whose time still runs."""
+        """Check the timeouts of the next queues, and again later where one still runs."""
         now_ms, looked = self._transport.clock.now_ms(), 0
         for looked, queue in enumerate(islice(queues, NOTIFIED_MAX), start=1):  # noqa: B007
             served = self.queues.get(queue)

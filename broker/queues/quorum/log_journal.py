@@ -169,7 +169,7 @@ class LogJournal:
         raise AssertionError("what was handed over cannot be given back")
 
     def evicted(self, first: int, stop: int) -> None:
-        """The log has it."""
+        """Do nothing: the log has the messages."""
 
     def discarded(self, first: int, stop: int) -> None:
         """Count proposed messages as discarded, too: they cannot have been read."""
@@ -180,7 +180,7 @@ class LogJournal:
         """Do nothing: all settlements in the image are readable."""
 
     def drop(self) -> None:
-        """The group goes, not the engine's messages one by one."""
+        """Do nothing: the whole group is deleted, with all messages."""
 
     @property
     def by_level(self) -> JournalByPriority:
@@ -356,7 +356,7 @@ class LevelLogJournal:
         self._contents.unsettled(sequences)
 
     def evicted(self, first: int, stop: int) -> None:
-        """The log has it."""
+        """Do nothing: the log has the messages."""
 
     def load(self, first: int, stop: int) -> list[LoadedMessages]:
         """Entries with nothing of this ready list are not read."""
@@ -390,7 +390,7 @@ class LevelLogJournal:
         """Do nothing: all settlements in the image are readable."""
 
     def drop(self) -> None:
-        """The group goes, not the engine's messages one by one."""
+        """Do nothing: the whole group is deleted, with all messages."""
 
     @property
     def by_level(self) -> JournalByPriority:
