@@ -21,9 +21,9 @@ TESTED = "| | mistake | where | s | found by |\n|---|---|---|--:|---|\n"
 
 
 def write(verdicts: Sequence[Verdict]) -> list[Path]:
-    """Write the tables of all families whose every mutant was looked for.
+    """Write the tables of all families whose every mutant was looked for; those of others stay.
 
-    What is below the first `## ` of a table was written by hand, and stays.
+    What is below the first `## ` of a table of the simulator was written by hand, and stays.
     """
     found = {(verdict.family, verdict.mutant.number): verdict for verdict in verdicts}
     rows = {
@@ -37,11 +37,27 @@ def write(verdicts: Sequence[Verdict]) -> list[Path]:
             _, *by_hand = path.read_text(encoding="utf-8").partition("\n## ")
             path.write_text(simulated(name, rows[name]) + "".join(by_hand), encoding="utf-8")
             written.append(path)
-    others = [name for name in FAMILIES if name not in TABLES]
-    if all(name in rows for name in others):
-        REST.write_text(tested({name: rows[name] for name in others}), encoding="utf-8")
+    others = {name: found for name, found in rows.items() if name not in TABLES}
+    if others:
+        REST.write_text(tested(sections(REST) | sections_of(others)), encoding="utf-8")
         written.append(REST)
     return written
+
+
+def sections(path: Path) -> dict[str, str]:
+    """Return the sections of a page by their names; none if there is no page."""
+    if not path.exists():
+        return {}
+    _, *parts = path.read_text(encoding="utf-8").split("\n## ")
+    return {part.partition("\n")[0]: part.rstrip("\n") for part in parts}
+
+
+def sections_of(families: dict[str, list[Verdict]]) -> dict[str, str]:
+    return {
+        name: f"{name}\n\n`{FAMILIES[name].tests}`: {sum_of(verdicts)}\n\n{TESTED}"
+        + lines_of(verdicts).rstrip("\n")
+        for name, verdicts in families.items()
+    }
 
 
 def simulated(family: str, verdicts: Sequence[Verdict]) -> str:
@@ -60,16 +76,13 @@ def simulated(family: str, verdicts: Sequence[Verdict]) -> str:
     return "\n".join(lines) + lines_of(verdicts)
 
 
-def tested(families: dict[str, list[Verdict]]) -> str:
+def tested(by_name: dict[str, str]) -> str:
+    """The page of all families that are not simulated, in their order."""
     parts = [
         "# Mutants that tests look for\n\nWritten by `python -m tests.mutants`. A number may be in"
         " more than one family:\neach has tests of its own, which must find it.\n"
     ]
-    for name, verdicts in families.items():
-        parts.append(
-            f"\n## {name}\n\n`{FAMILIES[name].tests}`: {sum_of(verdicts)}\n\n{TESTED}"
-            + lines_of(verdicts)
-        )
+    parts += [f"\n## {by_name[name]}\n" for name in FAMILIES if name in by_name]
     return "".join(parts)
 
 

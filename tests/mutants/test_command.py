@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -90,4 +91,11 @@ def test_the_others_are_in_one_page(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert [line[3:] for line in text.splitlines() if line.startswith("## ")] == others
     assert "| LI1 | a frame goes as a whole |" in text
     assert "| 1.3 | test_x |" in text
-    assert tables.write(found[1:]) == [], "one is missing"
+    again = [replace(verdict, failure="test_y") for verdict in found[1:]]
+    assert tables.write(again) == [tables.REST]
+    text = tables.REST.read_text(encoding="utf-8")
+    of_first = text.partition(f"## {others[1]}")[0]
+    assert "test_y" not in of_first, "one of its mutants is missing"
+    assert of_first.count("| test_x |") == len(FAMILIES[others[0]].mutants)
+    assert "| test_x |" not in text.removeprefix(of_first)
+    assert [line[3:] for line in text.splitlines() if line.startswith("## ")] == others
