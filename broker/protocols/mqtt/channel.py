@@ -317,7 +317,9 @@ class Channel:
         """
         if not self.is_open:
             return
-        if tag == TAGS[0] and isinstance(error, Unreachable | NotFound):
+        queue = self.session.vhost.queues.get(self.queue_name(0))
+        has_damage = queue is not None and queue.damage is not None
+        if tag == TAGS[0] and isinstance(error, Unreachable | NotFound) and not has_damage:
             forget_consumer(self, tag)
             self.writers.pop(tag, None)
             after_s = AWAY_RETRY_S if isinstance(error, Unreachable) else 0.0

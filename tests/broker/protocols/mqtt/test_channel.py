@@ -13,6 +13,7 @@ from fluffle.broker.metadata.change import Change
 from fluffle.broker.protocols.mqtt.server import deletion
 from fluffle.broker.protocols.mqtt.will import encode_record
 from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.journal import Damage
 from fluffle.broker.routing.bindings import DestinationKind
 from fluffle.broker.vhosts.client_sessions import keep_session
 from fluffle.broker.vhosts.queue_changes import delete_queue, renew_ended, unbind
@@ -244,4 +245,16 @@ def test_a_bug_when_a_client_comes_in_ends_its_connection_and_no_more() -> None:
         edge.run()
     client.expect(Connack)
     assert client.packets() == [Disconnect(ReasonCode.UNSPECIFIED_ERROR)]
+    assert client.transport.is_lost
+
+
+def test_a_client_whose_queue_of_qos_0_has_damage_is_disconnected() -> None:
+    mqtt = MqttEdge()
+    client = mqtt.connect("c", expiry_s=60)
+    client.subscribe("a", options=0)
+    client.lose()
+    queue = mqtt.edge.vhost.queues["mqtt-subscription-cqos0"]
+    assert isinstance(queue, Queue)
+    queue.damage = Damage("here", "it is missing")
+    client = mqtt.connect("c", clean_start=False, expiry_s=60)
     assert client.transport.is_lost
