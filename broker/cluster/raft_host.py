@@ -589,7 +589,7 @@ class FrameDispatch:
         if node in self.strangers and kind is not FrameKind.FORMATION:
             return
         if taker is None:
-            self._refused(node, f"nobody takes frames of kind {kind:d}")
+            self._refused(node, f"there is no receiver of frames of kind {kind:d}")
         else:
             try:
                 taker(node, payload)

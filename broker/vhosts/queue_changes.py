@@ -183,7 +183,7 @@ def delete_queues(vhost: VirtualHost, queues: tuple[QueueHandle, ...]) -> Change
 def delete_ended(
     vhost: VirtualHost, queues: tuple[QueueHandle, ...], is_ended: Callable[[QueueDefinition], bool]
 ) -> Change:
-    """Remove those of which it is so."""
+    """Delete the queues whose definitions have ended, with the sessions that need them."""
     ended = tuple(queue for queue in queues if is_ended(queue.definition))
     return delete_with_sessions(vhost, ended)
 
@@ -191,8 +191,8 @@ def delete_ended(
 def renew_ended(
     vhost: VirtualHost, queues: tuple[QueueHandle, ...], is_ended: Callable[[QueueDefinition], bool]
 ) -> Change:
-    """Likewise, in a virtual host that stays: there a queue of a session that promises nothing for
-    its messages is made anew, empty, so that the session goes on."""
+    """Delete the queues whose definitions have ended, in a virtual host that stays.  A queue of a
+    session that promises nothing for its messages is made anew, empty: the session goes on."""
     ended = [queue for queue in queues if is_ended(queue.definition) and vhost.has(queue)]
     renewed = [queue for queue in ended if is_renewable(queue.spec)]  # mutant: MQ65
     change = delete_with_sessions(vhost, tuple(each for each in ended if each not in renewed))
@@ -207,15 +207,12 @@ def is_renewable(spec: QueueSpec) -> bool:
 
 
 def renewal(vhost: VirtualHost, queue: QueueHandle) -> Change:
-    """Have a queue with the same bindings, without its messages, in the place of one that is
-    there."""
+    """Have another queue, without messages, in the place of one that is there; its bindings, and
+    with them their exchanges, stay."""
     definition = vhost.maker.define(queue.spec, None, vhost.name)
-    kind, key = name = queue_name(vhost, queue.name)
-    bindings = vhost.topology.bindings_to(DestinationKind.QUEUE, queue.name)
-    put = Fact(kind, key, definition, queue.spec.durable)
-    bound = [changes.binding_fact(vhost.topology, each) for each in bindings]
-    rests_on = (Kind.VHOST, (vhost.name,)), name, *map(node_name, nodes_of(definition))
-    return delete_queues(vhost, (queue,)).joined(Change(puts=(put, *bound), rests_on=rests_on))
+    nodes = map(node_name, nodes_of(definition))
+    change = removal([queue_fact(vhost, queue)]).joined(redefinition(vhost.name, definition))
+    return change.joined(Change(rests_on=((Kind.VHOST, (vhost.name,)), *nodes)))
 
 
 def queue_fact(vhost: VirtualHost, queue: QueueHandle) -> Fact:

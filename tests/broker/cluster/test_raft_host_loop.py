@@ -210,7 +210,7 @@ def test_frames_of_no_known_kind_are_dropped_with_a_word() -> None:
     links.on_frame("b", FrameKind.METADATA, b"m")
     links.on_frame("b", FrameKind.SESSION, b"s")
     assert taken == [("b", b"m")]
-    assert told.refusals == [("b", "nobody takes frames of kind 2")]
+    assert told.refusals == [("b", "there is no receiver of frames of kind 2")]
 
 
 # Three nodes in a loop, on real disks
