@@ -9,16 +9,14 @@ from fluffle.broker.access.users import Permission, TopicPermission
 from fluffle.broker.base.client_session import ClientSession
 from fluffle.broker.core.client import WITHOUT_CHANNELS
 from fluffle.broker.core.connections import KeepAlives
-from fluffle.broker.metadata.change import Change, Kind
+from fluffle.broker.metadata.change import Change
 from fluffle.broker.protocols.mqtt.server import deletion
 from fluffle.broker.protocols.mqtt.will import encode_record
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import Damage
-from fluffle.broker.routing.bindings import Binding, DestinationKind
-from fluffle.broker.routing.changes import declare_exchange
-from fluffle.broker.routing.exchange import ExchangeSpec
+from fluffle.broker.routing.bindings import DestinationKind
 from fluffle.broker.vhosts.client_sessions import keep_session
-from fluffle.broker.vhosts.queue_changes import bind, delete_queue, renew_ended, unbind
+from fluffle.broker.vhosts.queue_changes import delete_queue, renew_ended, unbind
 from fluffle.protocol.methods import Basic, encode_method, make
 from fluffle.protocol.mqtt.codes import MQTT_5, ReasonCode
 from fluffle.protocol.mqtt.events import Publishes
@@ -260,23 +258,3 @@ def test_a_client_whose_queue_of_qos_0_has_damage_is_disconnected() -> None:
     queue.damage = Damage("here", "it is missing")
     client = mqtt.connect("c", clean_start=False, expiry_s=60)
     assert client.transport.is_lost
-
-
-def test_a_queue_of_qos_0_is_renewed_without_a_change_of_its_bindings() -> None:
-    """With its last binding an auto-delete exchange would go."""
-    mqtt, queue = MqttEdge(), "mqtt-subscription-cqos0"
-    client = mqtt.connect("c", expiry_s=60)
-    client.subscribe("a", options=0)
-    client.lose()
-    vhost, have = mqtt.edge.vhost, mqtt.edge.editor.have
-    spec = ExchangeSpec("x", "fanout", durable=True, auto_delete=True)
-    have(lambda: declare_exchange(vhost.topology, spec))
-    have(partial(bind, vhost, Binding("x", queue, DestinationKind.QUEUE, ""), None))
-    lost, bindings = vhost.queues[queue], vhost.topology.bindings_to(DestinationKind.QUEUE, queue)
-    change = renew_ended(vhost, (lost,), lambda _definition: True)
-    assert [fact.kind for fact in (*change.removes, *change.puts)] == [Kind.QUEUE, Kind.QUEUE]
-    have(lambda: change)
-    mqtt.edge.run()
-    assert vhost.queues[queue] is not lost
-    assert vhost.topology.bindings_to(DestinationKind.QUEUE, queue) == bindings
-    assert len(bindings) == 2
