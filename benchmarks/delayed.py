@@ -36,7 +36,7 @@ from fluffle.broker.queues.quorum.leadership import Leadership
 from fluffle.broker.queues.quorum.state import QueueImage
 from fluffle.broker.queues.settings import QueueSettings
 from fluffle.protocol.properties import Properties, build_content, encode_properties
-from tests.support.leader_host import FakeLeaderHost
+from tests.support.leader_services import FakeLeaderServices
 from tests.support.manual_clock import ManualClock
 
 COUNT = 5_000_000
@@ -73,7 +73,7 @@ class Log:
         return self._file.read(stop - start)
 
 
-class Lead(FakeLeaderHost):
+class Lead(FakeLeaderServices):
     """A delayed queue that is led, and what is due arrives at once."""
 
     def __init__(self, log: Log, image: QueueImage) -> None:

@@ -28,7 +28,7 @@ from fluffle.broker.queues.quorum.leadership import Leadership
 from fluffle.broker.queues.quorum.messages import Deliver, Effect
 from fluffle.broker.queues.quorum.snapshot import take_snapshot
 from fluffle.broker.queues.quorum.state import QueueImage
-from tests.support.leader_host import FakeLeaderHost
+from tests.support.leader_services import FakeLeaderServices
 
 TURNS = 50
 BACKLOG_MESSAGES = 100_000
@@ -89,7 +89,7 @@ def applying(body_bytes: int) -> Callable[[int], float]:
     return measure
 
 
-class Alone(FakeLeaderHost):
+class Alone(FakeLeaderServices):
     """A leader whose entries are applied as soon as they are proposed, and its only client."""
 
     def __init__(self) -> None:

@@ -27,14 +27,14 @@ from fluffle.broker.queues.quorum.facts import Key
 from fluffle.broker.queues.quorum.leadership import Leadership
 from fluffle.broker.queues.quorum.messages import Effect
 from fluffle.broker.queues.quorum.state import QueueImage
-from tests.support.leader_host import FakeLeaderHost
+from tests.support.leader_services import FakeLeaderServices
 
 BATCH_MESSAGES = (1, 100)
 GROUP = 7
 CREDIT = 1_000
 
 
-class Served(FakeLeaderHost):
+class Served(FakeLeaderServices):
     """A client, its edge, and a leader whose entries are applied as soon as they are proposed."""
 
     def __init__(self, pass_on: Callable[[m.Frame], m.Frame], acked_at_once: int = CREDIT) -> None:

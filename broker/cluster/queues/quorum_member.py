@@ -32,7 +32,7 @@ from fluffle.broker.queues.journal import Damage, QueueDefinition, UnreadableMes
 from fluffle.broker.queues.queue_view import KeptDead, ReadyView
 from fluffle.broker.queues.quorum.entries import content_bytes_of
 from fluffle.broker.queues.quorum.facts import ConsumerAttached, Key
-from fluffle.broker.queues.quorum.leader_host import KnownQueues
+from fluffle.broker.queues.quorum.leader_services import KnownQueues
 from fluffle.broker.queues.quorum.leadership import Leadership, QueueReplica
 from fluffle.broker.queues.quorum.messages import Effect, Leader
 from fluffle.broker.queues.settings import QueueSettings, SettingsFrom
@@ -205,8 +205,8 @@ class GroupLog:
         return self._readers
 
 
-class QuorumLeaderHost:
-    """The `LeaderHost` of one quorum queue."""
+class QuorumLeaderServices:
+    """The `LeaderServices` of one quorum queue, by its member on this node."""
 
     __slots__ = ("_member", "_members", "log")
 
@@ -308,7 +308,7 @@ class QuorumQueueMember:
         self._led: Leadership | None = None
         """Leadership that these belong to."""
         reads = members.cluster.reads_of(members.cluster.node)
-        self.replica = QueueReplica(QuorumLeaderHost(self, self._log, members), reads=reads)
+        self.replica = QueueReplica(QuorumLeaderServices(self, self._log, members), reads=reads)
 
     def define(self, definition: QueueDefinition, vhost: str) -> None:
         """Set the definition of the queue, of which only the members may change."""

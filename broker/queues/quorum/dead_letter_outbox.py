@@ -201,7 +201,7 @@ class DeadLetterOutbox:
             while self.waiting and self._has_room and left > 0:
                 left -= self._send_next(now_ms, left)
         except UnreadableMessages:
-            return  # the host has heard that it is damaged
+            return  # the damage is reported already
         if not self.waiting:
             self._reading.forget()
         elif self._has_room:

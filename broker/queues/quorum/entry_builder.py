@@ -55,7 +55,7 @@ from fluffle.broker.queues.quorum.facts import (
     SpecChanged,
     VersionAnnounced,
 )
-from fluffle.broker.queues.quorum.leader_host import NodeClock
+from fluffle.broker.queues.quorum.leader_services import NodeClock
 from fluffle.broker.queues.quorum.state import QueueImage, QueueState
 
 NUMBERS = (Published, OperationsRejected, Acted, Answered, Acknowledged, SessionClosed)

@@ -447,7 +447,7 @@ class DeliveryResender:
                 try:
                     again = self._read_again(piece, delivery_batch)
                 except UnreadableMessages:
-                    return  # the host has heard that it is damaged
+                    return  # the damage is reported already
                 self._effects.keep_known(partial(self._repeated, holder, again))
 
     def _of(self, key: Key) -> list[tuple[range, Hold]]:

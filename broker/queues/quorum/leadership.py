@@ -61,7 +61,7 @@ from fluffle.broker.queues.quorum.holders import (
     facts_of,
     on_record_before,
 )
-from fluffle.broker.queues.quorum.leader_host import LeaderHost, LeadershipOwner
+from fluffle.broker.queues.quorum.leader_services import LeaderServices, LeadershipReplica
 from fluffle.broker.queues.quorum.log_journal import (
     ImageDueTimes,
     LogJournal,
@@ -153,13 +153,13 @@ class Leadership:
         "_builder",
         "_contents",
         "_effects",
-        "_host",
         "_image",
         "_log",
         "_logged_keys",
-        "_owner",
         "_proposals",
         "_publisher",
+        "_replica",
+        "_services",
         "_settlement",
         "_time",
         "_versions",
@@ -172,60 +172,62 @@ class Leadership:
     )  # fmt: skip
 
     def __init__(
-        self, image: QueueImage, host: LeaderHost, owner: LeadershipOwner, *, term: int
+        self, image: QueueImage, services: LeaderServices, replica: LeadershipReplica, *, term: int
     ) -> None:
         """Everything up to the first entry of the own term is applied to the image.
 
         Raises `InvalidEntry` if the settings that are on record cannot be read.
         """
-        spec = host.spec
+        spec = services.spec
         self._image = image
-        self._host = host
-        self._log = host.log
-        self._owner = owner
+        self._services = services
+        self._log = services.log
+        self._replica = replica
         self._builder = builder = EntryBuilder(image.state)
         self._effects = EffectBuffer(self._builder)
-        self._versions = EntryVersions(image, self._builder, host.log.readers)
+        self._versions = EntryVersions(image, self._builder, services.log.readers)
         self._proposals = Proposals(
             self._versions,
-            host,
-            owner,
+            services,
+            replica,
             on_outcome=self._on_outcome,
             on_piece=self._end_unless,
         )
         self._contents = contents = LogJournal(
-            image.state, self._builder, host.log, stored_of(spec)
+            image.state, self._builder, services.log, stored_of(spec)
         )
-        self._time = time = QueueTime(image.state.queue_time_ms, host.clock, host.wake)
+        self._time = time = QueueTime(image.state.queue_time_ms, services.clock, services.wake)
         self.is_over = False
-        self.sessions = QuorumSessionTable(image.state, self._builder, self._effects, host.touch)
+        self.sessions = QuorumSessionTable(
+            image.state, self._builder, self._effects, services.touch
+        )
         """Open sessions, and how far the operations of each are done."""
         self._logged_keys = LoggedDeduplicationKeys(  # mutant: K1
-            image.state.window, self._builder, self._versions, time, host.dropped_duplicates
+            image.state.window, self._builder, self._versions, time, services.dropped_duplicates
         )
         delayed_list = delayed_list_of(spec, contents, self._besides)
         self.queue = self._engine(spec, delayed_list)
         """The engine: to be looked at, and used through this alone."""
         delivery_counts = contents.delivery_counts if delayed_list is None else None
-        arrivals = DeadLetterDedup(image.state, builder, self._versions, host.queues)
+        arrivals = DeadLetterDedup(image.state, builder, self._versions, services.queues)
         self._publisher = SessionPublisher(
             enqueue_of(self.queue), self.sessions, self._effects, arrivals, delivery_counts,
-            self._versions, host.log.may_grow,
+            self._versions, services.log.may_grow,
         )  # fmt: skip
         notifications = BufferedNotifications(self, self._builder, self._effects)
-        self.holders = Holders(self.queue, notifications, host.room)
+        self.holders = Holders(self.queue, notifications, services.room)
         self.on_record = DeliveryResender(
             image.state, self.holders, contents, self._effects, self._delivery
         )
         self.outbox = DeadLetterOutbox(
             self.queue, self._contents, self._builder,
-            dead_letter=host.dead_letter, source=(host.group, term), time=time, touch=host.touch,
-            confirm_timeout_ms=host.dead_letter_confirm_timeout_ms,
+            dead_letter=services.dead_letter, source=(services.group, term), time=time,
+            touch=services.touch, confirm_timeout_ms=services.dead_letter_confirm_timeout_ms,
         )  # fmt: skip
         """Dead letters that must arrive and are not confirmed."""
         self._settlement = Settlement(
             self.queue, self._contents, self._builder, self._effects,
-            dead_letter=host.dead_letter, time=time, outbox=self.outbox,
+            dead_letter=services.dead_letter, time=time, outbox=self.outbox,
         )  # fmt: skip
         self._take_up()
 
@@ -240,11 +242,11 @@ class Leadership:
         )
         # mutant: R17b
         settings = settings_on_record(self._image.state.spec, spec)
-        host = LeaderQueueHost(self, self._time, self._logged_keys)
+        host = LeaderEngineHost(self, self._time, self._logged_keys)
         return Queue(spec, host, stores, settings=settings)
 
     def _touch(self, _queue: object = None) -> None:
-        self._host.touch()
+        self._services.touch()
 
     def _besides(self) -> int:
         return self.outbox.count
@@ -260,7 +262,7 @@ class Leadership:
 
     def _queue_expired(self) -> Sequence[BufferedEffect]:
         if self.is_queue_expired:
-            self._host.queue_expired()
+            self._services.queue_expired()
         return ()
 
     @property
@@ -584,7 +586,7 @@ class Leadership:
     def _end_unless(self, is_applied: bool) -> None:  # noqa: FBT001 - see `Proposer`
         if not (is_applied or self.is_over):
             self.end()
-            self._owner.ended()
+            self._replica.ended()
 
     def _on_outcome(self, is_applied: bool) -> None:  # noqa: FBT001 - see `Proposer`
         self._end_unless(is_applied)
@@ -599,7 +601,7 @@ class Leadership:
         """Effects leave for the clients, and the dead are handed on."""
         effects = [effect for effect in kept if not isinstance(effect, DeadLetterEffect)]
         if effects:
-            self._host.release(effects)
+            self._services.release(effects)
         for each in kept:
             if isinstance(each, DeadLetterEffect):
                 self._settlement.hand_on(each)
@@ -614,8 +616,8 @@ def sent(key: Key, delivery_batch: DeliveryBatch) -> Deliver:
     return deliver
 
 
-class LeaderQueueHost:
-    """The `QueueHost` of the queue that a leadership decides with."""
+class LeaderEngineHost:
+    """The `QueueHost` of the engine that a leadership decides with."""
 
     __slots__ = (
         "_keys", "_leadership", "besides", "bury", "consumer_timeout_ms", "time", "touch_queue",
@@ -631,7 +633,7 @@ class LeaderQueueHost:
         self._leadership = leadership
         self._keys = keys
         self.time = time
-        self.consumer_timeout_ms = leadership._host.consumer_timeout_ms
+        self.consumer_timeout_ms = leadership._services.consumer_timeout_ms
         self.touch_queue = self.touch_queue_last = leadership._touch
         """A leadership has a turn of its own."""
         self.besides = leadership._besides
@@ -667,13 +669,19 @@ class QueueReplica:
     """Replica of one quorum queue, on one node."""
 
     __slots__ = (
-        "_host", "_is_failing", "_is_led", "_reads", "_under_way", "image", "leader_epoch",
+        "_is_failing",
+        "_is_led",
+        "_reads",
+        "_services",
+        "_under_way",
+        "image",
+        "leader_epoch",
         "leadership",
     )  # fmt: skip
 
-    def __init__(self, host: LeaderHost, *, reads: int = VERSION) -> None:
-        """`host` is only used while this leads.  `reads`: the newest version of entries that it
-        understands."""
+    def __init__(self, services: LeaderServices, *, reads: int = VERSION) -> None:
+        """`services` are only used while this leads.  `reads`: the newest version of entries
+        that it understands."""
         self._reads = reads
         self.image = QueueImage(reads=reads)
         self.leadership: Leadership | None = None
@@ -681,7 +689,7 @@ class QueueReplica:
         one to clients must announce the other."""
         self.leader_epoch = 0, 0
         """Term and number in it, from 1, of the last leadership here."""
-        self._host = host
+        self._services = services
         self._is_led = False
         self._is_failing = False
         """True after a failure to lead: it leads again only after `lead_again`."""
@@ -737,7 +745,7 @@ class QueueReplica:
     def _lead(self) -> None:
         term, before = self.leader_epoch
         self.leader_epoch = term, before + 1
-        self.leadership = Leadership(self.image, self._host, self, term=term)
+        self.leadership = Leadership(self.image, self._services, self, term=term)
 
     def _lead_anew(self) -> None:
         """Once nothing is under way of the leadership before."""
@@ -757,7 +765,7 @@ class QueueReplica:
     def ended(self) -> None:
         """Handle the end of the leadership, which may have come by itself."""
         self.leadership = None
-        self._host.ended()
+        self._services.ended()
 
     def propose(self, payload: bytes, on_outcome: Callable[[bool], None]) -> None:
         self._under_way += 1
@@ -767,4 +775,4 @@ class QueueReplica:
             on_outcome(is_applied)
             self._lead_anew()
 
-        self._host.log.propose(payload, known)
+        self._services.log.propose(payload, known)

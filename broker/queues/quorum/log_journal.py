@@ -38,7 +38,7 @@ from fluffle.broker.queues.quorum.entry_builder import EntryBuilder
 from fluffle.broker.queues.quorum.entry_codec import EntryMessages as Read
 from fluffle.broker.queues.quorum.entry_codec import pick_messages, read_messages
 from fluffle.broker.queues.quorum.facts import InvalidEntry
-from fluffle.broker.queues.quorum.leader_host import EntrySource
+from fluffle.broker.queues.quorum.leader_services import EntrySource
 from fluffle.broker.queues.quorum.runs import runs_of
 from fluffle.broker.queues.quorum.state import QueueState
 from fluffle.broker.queues.ready_list import SEGMENT_BYTES_MAX, SEGMENT_MESSAGES_MAX

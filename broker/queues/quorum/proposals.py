@@ -22,7 +22,7 @@ from fluffle.broker.queues.delivery_counts import Counts
 from fluffle.broker.queues.quorum.entry_builder import EntryBuilder, EntryVersions
 from fluffle.broker.queues.quorum.entry_codec import FactBatch, encode
 from fluffle.broker.queues.quorum.facts import Purged, RemovalReason
-from fluffle.broker.queues.quorum.leader_host import LeaderHost, Proposer
+from fluffle.broker.queues.quorum.leader_services import LeaderServices, Proposer
 from fluffle.broker.queues.quorum.log_journal import PendingPurge
 from fluffle.broker.queues.quorum.messages import Effect
 
@@ -122,13 +122,19 @@ class Proposals:
     """Proposals of one leadership, in order."""
 
     __slots__ = (
-        "_host", "_log", "_on_outcome", "_on_piece", "_proposer", "_versions", "_waiting",
+        "_log",
+        "_on_outcome",
+        "_on_piece",
+        "_proposer",
+        "_services",
+        "_versions",
+        "_waiting",
     )  # fmt: skip
 
     def __init__(
         self,
         versions: EntryVersions,
-        host: LeaderHost,
+        services: LeaderServices,
         proposer: Proposer,
         *,
         on_outcome: Callable[[bool], None],
@@ -137,8 +143,8 @@ class Proposals:
         """`on_outcome` is called with whether each entry was applied, `on_piece` likewise for each
         piece of a purge."""
         self._versions = versions
-        self._host = host
-        self._log = host.log
+        self._services = services
+        self._log = services.log
         self._proposer = proposer
         self._on_outcome = on_outcome
         self._on_piece = on_piece
@@ -177,4 +183,4 @@ class Proposals:
             self._proposer.propose(encode(piece, self._versions.version), self._on_piece)
         if not purge.pieces:
             self._waiting.popleft()
-        self._host.touch()
+        self._services.touch()

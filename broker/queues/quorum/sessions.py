@@ -71,7 +71,7 @@ from fluffle.broker.queues.quorum.facts import (
     SessionOpened,
     SourceGone,
 )
-from fluffle.broker.queues.quorum.leader_host import KnownQueues
+from fluffle.broker.queues.quorum.leader_services import KnownQueues
 from fluffle.broker.queues.quorum.messages import (
     AnswerReply,
     DoneReply,

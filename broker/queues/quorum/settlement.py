@@ -215,7 +215,7 @@ class Settlement:
                 try:
                     origins, contents = self._contents.fetch(dead.run)  # mutant: LE21
                 except UnreadableMessages:
-                    return  # the host has heard that it is damaged
+                    return  # the damage is reported already
             reason, counts = DEATH_REASONS[dead.reason], counts_along(dead)
             died = DeadMessages(reason, origins, contents, dead.time_ms, counts, QueueType.QUORUM)
             self.dead_letter(self._queue.name, self._queue.settings, died)  # mutant: R14c

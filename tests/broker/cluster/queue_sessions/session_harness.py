@@ -26,7 +26,7 @@ from fluffle.broker.queues.quorum.state import QueueImage
 from tests.broker.cluster.queue_sessions.queue_client import QueueClient, UniqueNames
 from tests.broker.cluster.queue_sessions.reference_model import ReferenceModel, check_rest
 from tests.broker.queues.quorum.image_digest import image_digest
-from tests.support.leader_host import FakeLeaderHost
+from tests.support.leader_services import FakeLeaderServices
 
 GROUP = 7
 LEADERS = ("left", "right")
@@ -35,7 +35,7 @@ PLAIN = QueueSpec("q")
 T = TypeVar("T")
 
 
-class LeaderWithSessions(FakeLeaderHost):
+class LeaderWithSessions(FakeLeaderServices):
     """Leadership of the queue and its sessions, on a node of its own."""
 
     def __init__(

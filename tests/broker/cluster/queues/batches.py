@@ -48,7 +48,7 @@ from fluffle.storage.disk import Disk, MemoryDisk
 from fluffle.storage.store import Writer
 from tests.storage.support import ManualWriter
 from tests.support.fakes import Scheduler
-from tests.support.leader_host import FakeLeaderHost
+from tests.support.leader_services import FakeLeaderServices
 from tests.support.manual_clock import ManualClock
 from tests.support.queue_arguments import queue_arguments
 from tests.support.store import open_store
@@ -205,7 +205,7 @@ class RecordedSessions:
         """Ignore disuse: the queue stays."""
 
 
-class Quorum(FakeLeaderHost):
+class Quorum(FakeLeaderServices):
     """The leader of a quorum queue; what is proposed is committed when a test says so."""
 
     def __init__(self, spec: QueueSpec, log: list[bytes] | None = None, term: int = 1) -> None:

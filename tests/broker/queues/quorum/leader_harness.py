@@ -46,7 +46,7 @@ from tests.broker.queues.quorum.removal_checks import (
 from tests.broker.queues.quorum.sample_facts import ORIGIN, Count
 from tests.broker.queues.quorum.session_clients import Hold, Operation, SessionClients, contents_of
 from tests.broker.queues.quorum.single_active_checks import SingleActiveChecks, check_line
-from tests.support.leader_host import FakeLeaderHost
+from tests.support.leader_services import FakeLeaderServices
 from tests.support.queue_arguments import queue_arguments
 
 GETTING_CHANNEL = 7
@@ -76,7 +76,7 @@ class BenchClock:
         return self._bench.now_ms
 
 
-class BenchHost(FakeLeaderHost):
+class HarnessServices(FakeLeaderServices):
     """The node of a harness, for one leadership there."""
 
     def __init__(self, harness: LeaderHarness) -> None:
@@ -200,8 +200,8 @@ class LeaderHarness:
 
     def lead(self) -> None:
         self.leaders += 1
-        host = BenchHost(self)
-        self.led = Leadership(self.image, host, host, term=self.leaders)
+        services = HarnessServices(self)
+        self.led = Leadership(self.image, services, services, term=self.leaders)
         if len(self.said) > 1:
             self.led.change_settings(len(self.said), self.settings)
 

@@ -17,7 +17,7 @@ from fluffle.broker.queues.quorum.leadership import Leadership, QueueReplica
 from fluffle.raft.group import Position
 from tests.broker.queues.quorum.image_digest import image_digest
 from tests.broker.queues.quorum.sample_facts import ORIGIN
-from tests.support.leader_host import FakeLeaderHost
+from tests.support.leader_services import FakeLeaderServices
 from tests.support.manual_clock import ManualClock
 from tests.support.raft_hosts import HostCluster, Node, ToyMachine
 
@@ -25,7 +25,7 @@ GROUP = 7
 EDGE = SessionId("edge", 1, 1, 1)
 
 
-class Seat(FakeLeaderHost):
+class Seat(FakeLeaderServices):
     """A member, and its host on its node."""
 
     def __init__(self) -> None:

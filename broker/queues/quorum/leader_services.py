@@ -1,7 +1,4 @@
-"""Ports of a leadership: the member of the queue on its node, its log, its clock, other queues.
-
-`LeaderHost` is that member, as its leadership uses it.
-"""
+"""`LeaderServices`: what the leader of a quorum queue needs of its node: log, clock, timers."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ from fluffle.broker.queues.settings import QueueSettings
 
 
 class EntrySource(Protocol):
-    """The log of the queue on this node, for those who read it."""
+    """The log of the queue on this node, for its readers."""
 
     def read_entry(self, index: int) -> bytes:
         """The payload of an entry that is durable here.  Raises `UnreadableMessages`."""
@@ -33,7 +30,7 @@ class Proposer(Protocol):
         which entries are proposed."""
 
 
-class LeadershipOwner(Proposer, Protocol):
+class LeadershipReplica(Proposer, Protocol):
     """The replica that a leadership belongs to: it knows which of its entries have no outcome."""
 
     def ended(self) -> None:
@@ -82,8 +79,8 @@ class NodeClock(Protocol):
         """The time of day that all nodes go by."""
 
 
-class LeaderHost(Protocol):
-    """The member of a queue on the node that leads it."""
+class LeaderServices(Protocol):
+    """Services of a node to the leader of a quorum queue that it has a member of."""
 
     @property
     def group(self) -> int:

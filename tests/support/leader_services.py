@@ -1,4 +1,4 @@
-"""A host of a leadership in tests and benchmarks: its log is a list of what was proposed."""
+"""Services of a node to a leadership in tests and benchmarks; the log is a list of proposals."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.dead_letters import DeadMessages
 from fluffle.broker.queues.queue_api import UNLIMITED
 from fluffle.broker.queues.quorum.dead_letter_outbox import CONFIRM_TIMEOUT_MS
-from fluffle.broker.queues.quorum.leader_host import KnownQueues, NodeClock
+from fluffle.broker.queues.quorum.leader_services import KnownQueues, NodeClock
 from fluffle.broker.queues.quorum.messages import Effect
 from fluffle.broker.queues.settings import QueueSettings
 from tests.support.manual_clock import ManualClock
@@ -28,8 +28,8 @@ class AllQueuesThere:
         return False
 
 
-class FakeLeaderHost:
-    """A `LeaderHost`, its log and a `Proposer`, on a node on which all goes well.
+class FakeLeaderServices:
+    """A `LeaderServices`, its log and a `Proposer`, on a node on which all goes well.
 
     What a test is about, it does otherwise.
     """
@@ -50,7 +50,7 @@ class FakeLeaderHost:
         self.is_touched = False
 
     @property
-    def log(self) -> FakeLeaderHost:
+    def log(self) -> FakeLeaderServices:
         return self
 
     def propose(self, payload: bytes, on_outcome: Callable[[bool], None]) -> None:
