@@ -262,19 +262,19 @@ def proposing(count: int, depth: int, make_disk: Callable[[NodeId], Synced]) -> 
     cluster = Cluster(count, make_disk)
     cluster.create(range(1, 2))
     group, payload = cluster.leader_of(1).host.group(1), bytes(1024)
-    fates: list[object] = []
+    outcomes: list[object] = []
 
     def measure() -> float:
         start = process_time_ns()
         for _ in range(BATCHES // depth):
             cluster.now_ms += 1
             for _ in range(depth):
-                group.propose(payload, fates.append)
+                group.propose(payload, outcomes.append)
             cluster.settle()
         return (process_time_ns() - start) / 1_000 / BATCHES
 
     best = min(measure() for _ in range(ROUNDS))
-    assert len(fates) == ROUNDS * (BATCHES // depth) * depth
+    assert len(outcomes) == ROUNDS * (BATCHES // depth) * depth
     cluster.advance(100)
     assert len({node.machines[1].applied for node in cluster.nodes.values()}) == 1
     return best

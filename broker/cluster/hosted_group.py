@@ -77,7 +77,7 @@ class RejectedLog:
 
 
 class PendingProposals:
-    """Proposals of one group that have no fate yet, in the order of their positions."""
+    """Proposals of one group that have no outcome yet, in the order of their positions."""
 
     __slots__ = ("_waiting",)
 
@@ -89,7 +89,7 @@ class PendingProposals:
         self._waiting.append((position, on_outcome))
 
     def applied(self, entries: Sequence[Entry]) -> None:
-        """These entries are applied; those of them that were proposed here have their fate."""
+        """These entries are applied; those of them that were proposed here have their outcome."""
         waiting = self._waiting
         if not waiting:
             return
@@ -239,7 +239,7 @@ class HostedGroup:
         self._ask(self._propose, payload, on_outcome, self._refused)
 
     def change(self, change: Change, on_outcome: OnEntryOutcome) -> None:
-        """Change the members: its fate is that of the entry with the new configuration."""
+        """Change the members: its outcome is that of the entry with the new configuration."""
         self._ask(self._change, change, on_outcome)
 
     def read_index(self, done: OnReadable) -> None:
@@ -304,7 +304,7 @@ class HostedGroup:
     def on_role(self, change: RoleChange) -> None:
         """Whatever was led is over; maybe a new leadership is about to begin.
 
-        The image hears of it before the fates of what it proposed: it makes nothing of them then.
+        The image hears of it before the outcomes of what it proposed, which it ignores then.
         """
         self._followed = change.term, change.leader
         self._timed = self.commit_ms = None

@@ -68,17 +68,17 @@ async def drain_leaderships(
     host: RaftHost, name: NodeId, is_alive: Callable[[NodeId], bool]
 ) -> DrainReport:
     """Return once others lead all that they could."""
-    before = len(led_here(host))
+    before = len(led_groups(host))
     for round_ in range(ROUNDS):
         asked = []
-        for number, hosted in enumerate(led_here(host)):
+        for number, hosted in enumerate(led_groups(host)):
             willing = [node for node in successors(hosted, name) if is_alive(node)]
             if willing:
                 hosted.transfer(willing[(number + round_) % len(willing)], ignore_refusal)
                 asked.append(hosted)
         if await are_led_elsewhere(asked):
             break
-    after = len(led_here(host))
+    after = len(led_groups(host))
     return DrainReport(max(before - after, 0), after)
 
 
@@ -197,7 +197,7 @@ class DiskFullHandover:
     def _hand_over(self, why: str) -> None:
         """Hand leaderships over; if no other node has room either, this one goes on leading."""
         asked = 0
-        for hosted in led_here(self._host):
+        for hosted in led_groups(self._host):
             willing = [*filter(self.may_lead, successors(hosted, self._node))]
             if willing:
                 hosted.transfer(willing[hosted.group % len(willing)], ignore_refusal)
@@ -261,7 +261,8 @@ def unpacked(payload: bytes) -> tuple[bool, list[GroupId]]:
     return bool(row[0]), row[1:]
 
 
-def led_here(host: RaftHost) -> list[HostedGroup]:
+def led_groups(host: RaftHost) -> list[HostedGroup]:
+    """Groups that this node leads."""
     return [hosted for hosted in host.groups.values() if hosted.status.role is Role.LEADER]
 
 

@@ -118,7 +118,7 @@ class DuplicateFilter:
     ) -> EnqueueResult | PartialResult | None:
         """Add those that are no duplicates; None if none names a key, and none is added yet.
 
-        A duplicate of one that comes with it has the fate of that.
+        A duplicate of one that comes with it has the outcome of that.
         """
         if self._is_passing:
             return None

@@ -279,9 +279,9 @@ class Unroutable:
     """True if it was mandatory and returned to its publisher."""
 
     def __str__(self) -> str:
-        fate = "returned" if self.is_returned else "dropped"
+        outcome = "returned" if self.is_returned else "dropped"
         where = f"exchange {self.exchange!r}, key {self.routing_key!r}"
-        return f"{shown_body(self.body)} to {where} by {self.who}, {fate}"
+        return f"{shown_body(self.body)} to {where} by {self.who}, {outcome}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -404,7 +404,7 @@ class Checker:
     # What consumers say and hear
 
     def _received(self, event: Received) -> None:
-        state = self._fate(event.message, event.queue)
+        state = self._state_of(event.message, event.queue)
         if state is None:
             self._received_unknown(event)
             return
@@ -470,7 +470,7 @@ class Checker:
                 self._suspicions.setdefault(each, []).append(suspicion)
         state.holder = channel
 
-    def _fate(self, message: MessageId, queue: str) -> MessageState | None:
+    def _state_of(self, message: MessageId, queue: str) -> MessageState | None:
         published = self._published_messages.get(message)
         states = published.states if published else ()
         return next(
@@ -489,7 +489,7 @@ class Checker:
             state.holder = None
 
     def _let_go(self, event: Acked | Requeued) -> MessageState | None:
-        state = self._fate(event.message, event.queue)
+        state = self._state_of(event.message, event.queue)
         if state is not None:
             self._held[event.channel].discard(state)
         return state

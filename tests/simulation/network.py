@@ -1,7 +1,7 @@
 """A network that delays, loses, repeats, reorders, cuts and resets: a link between any two nodes.
 
 Each direction of a link has a way of its own.  Two modes: *datagrams*, where every frame has its
-own fate; and *streams*, in order, where a loss resets the link: a suffix of what was under way is
+own delay; and *streams*, in order, where a loss resets the link: a suffix of what was under way is
 gone in both directions, and the ends notice at different times.
 
 The transport's promise is kept in both: a frame arrives only at the boot that it was meant for, and

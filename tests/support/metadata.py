@@ -80,8 +80,8 @@ class ManualMetadata:
     def commit(self) -> None:
         """Apply the oldest change, or have it decided anew if it does not hold any more."""
         asked = self._asked.popleft()
-        fate = self._state.apply(asked.proposal)
-        if fate is ProposalOutcome.APPLIED:
+        outcome = self._state.apply(asked.proposal)
+        if outcome is ProposalOutcome.APPLIED:
             consequences = self._apply(asked.proposal.change)
             asked.done()
             for consequence in consequences:

@@ -413,9 +413,9 @@ class HostCluster:
         return [node for node in self.running() if node is not leader and group in node.host]
 
     def propose(self, group: GroupId, *payloads: bytes) -> list[object]:
-        """The fates, after everything has settled."""
-        fates: list[object] = []
+        """The outcomes, after everything has settled."""
+        outcomes: list[object] = []
         for payload in payloads:
-            self.led(group).propose(payload, fates.append)
+            self.led(group).propose(payload, outcomes.append)
         self.settle()
-        return fates
+        return outcomes

@@ -22,7 +22,7 @@ class PublishConfirmed:
 
 @dataclass(slots=True)
 class PublishRejected:
-    """Publishes that were refused, or whose fate is unknown: they are nacked."""
+    """Publishes that were refused, or whose outcome is unknown: they are nacked."""
 
     first: int
     count: int

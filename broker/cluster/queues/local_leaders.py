@@ -279,7 +279,7 @@ class LocalLeaders:
                     self._with_output[queue] = None
 
 
-def led_here(leaders: LocalLeaders, queue: QueueId) -> HostedQueue | None:
+def local_leader_of(leaders: LocalLeaders, queue: QueueId) -> HostedQueue | None:
     """A queue that is led by this node; None if it is not."""
     served = leaders.queues.get(queue)
     return served if served is not None and served.sessions is not None else None

@@ -22,7 +22,7 @@ from typing import NamedTuple
 from fluffle.broker.base.clock import EventLoop
 from fluffle.broker.base.logs import event
 from fluffle.broker.cluster.hosted_group import EntryOutcome, HostedGroup, ProposalLost
-from fluffle.broker.cluster.queues.local_leaders import LocalLeaders, led_here
+from fluffle.broker.cluster.queues.local_leaders import LocalLeaders, local_leader_of
 from fluffle.broker.cluster.queues.placement import choose_added, choose_grown
 from fluffle.broker.cluster.queues.ports import QueueClusterView, QueueId, named
 from fluffle.broker.cluster.queues.quorum_member import QuorumQueueMember
@@ -65,7 +65,7 @@ class LedGroups:
 
     def led(self, queue: QueueId) -> HostedGroup | None:
         """The group of a queue, while it is led here."""
-        served = led_here(self._leaders, queue)
+        served = local_leader_of(self._leaders, queue)
         return served.hosted if isinstance(served, QuorumQueueMember) else None
 
     def leader(self, queue: QueueId) -> NodeId | None:

@@ -9,7 +9,7 @@ from functools import partial
 
 from fluffle.broker.cluster.links.identity import Boot as LinkBoot
 from fluffle.broker.cluster.queues.leader_routes import LeaderRoute, LeaderRoutes
-from fluffle.broker.cluster.queues.local_leaders import LocalLeaders, led_here, log_failure
+from fluffle.broker.cluster.queues.local_leaders import LocalLeaders, local_leader_of, log_failure
 from fluffle.broker.cluster.queues.ports import (
     LeaderCounts,
     OnCounts,
@@ -66,7 +66,7 @@ class NodeSessions:
         self.routes.close(queue)
 
     def counts_here(self, queue: QueueId) -> LeaderCounts | None:
-        served = led_here(self.leaders, queue)
+        served = local_leader_of(self.leaders, queue)
         return served.counts if served is not None else None
 
     def ask_counts(self, queue: QueueId, done: OnCounts, *, in_use: bool = False) -> None:

@@ -69,7 +69,7 @@ class QuorumErrorTexts:
 
     def unanswered(self, doing: ClientRequest, where: str) -> BrokerError:
         """Error for a queue that had no leader for too long, or for a consumer with an unknown
-        fate."""
+        outcome."""
         if doing is ClientRequest.GETTING:
             return InternalError(f"Cannot get a message from queue '{where}': timeout")
         return InternalError(f"timed out {doing.value} quorum {where}: no leader has answered")

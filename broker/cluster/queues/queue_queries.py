@@ -25,7 +25,7 @@ from typing import Any, NamedTuple, TypeAlias
 from fluffle.broker.base.clock import EventLoop
 from fluffle.broker.cluster.codec import BadFrame, are_numbers, pack, unpack
 from fluffle.broker.cluster.queues.leader_routes import LeaderRoutes
-from fluffle.broker.cluster.queues.local_leaders import LocalLeaders, led_here
+from fluffle.broker.cluster.queues.local_leaders import LocalLeaders, local_leader_of
 from fluffle.broker.cluster.queues.ports import (
     HostedQueue,
     LeaderCounts,
@@ -116,7 +116,7 @@ class LeaderQueries:
         if question is None:
             return
         queue, kind, arguments, *_ = question
-        served = led_here(self._leaders, queue)
+        served = local_leader_of(self._leaders, queue)
         if served is not None:
             ask(served, kind, arguments, partial(self._found, number))
         elif leader := self._routes.leader_of(queue).node:
@@ -162,7 +162,7 @@ class LeaderQueries:
         if kind not in KINDS or len(rest) != 1 + KINDS[kind].arguments or not are_numbers(*rest):
             raise BadFrame("neither a question nor an answer")
         answer = partial(self._answer, node, kind, number)
-        served = led_here(self._leaders, rest[0])
+        served = local_leader_of(self._leaders, rest[0])
         if served is not None:
             ask(served, kind, rest[1:], answer)
         else:

@@ -36,7 +36,7 @@ from fluffle.broker.observability.statistics.volumes import (
     NAMES,
     NOTHING,
     Held,
-    led_here,
+    local_part_of,
     note_held,
     volume_row,
 )
@@ -302,7 +302,7 @@ class ObjectTables:
     def _heads(self) -> Iterator[Reading | None]:
         """The heads of classic queues, as with RabbitMQ."""
         for vhost, queue in self.queues_here():
-            led = led_here(self._cluster_view, queue)
+            led = local_part_of(self._cluster_view, queue)
             if led is None or queue.spec.queue_type is not QueueType.CLASSIC:
                 yield None
                 continue

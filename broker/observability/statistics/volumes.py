@@ -56,7 +56,7 @@ def note_held(connection: ListedClient, held: Held) -> None:
             held.setdefault((vhost, run.holder.queue.name), []).append(run)
 
 
-def led_here(cluster_view: ClusterView, queue: QueueHandle) -> Queue | HostedQueue | None:
+def local_part_of(cluster_view: ClusterView, queue: QueueHandle) -> Queue | HostedQueue | None:
     """The part that knows what is ready in a queue, if it is led here; calendars are not looked at,
     whose messages wait on disk for their time."""
     if is_delayed_queue(queue.name):
@@ -85,7 +85,7 @@ def volume_row(
 ) -> dict[str, int] | None:
     """The volume that this node has of a queue, of which its clients hold `runs`; None for
     nothing."""
-    led = led_here(cluster_view, queue)
+    led = local_part_of(cluster_view, queue)
     if led is None and not runs:
         return None
     ready_view = led.ready_view if led is not None else None

@@ -694,7 +694,7 @@ class QueueReplica:
         self._is_failing = False
         """True after a failure to lead: it leads again only after `lead_again`."""
         self._under_way = 0
-        """How many proposals have no fate yet."""
+        """How many proposals have no outcome yet."""
 
     def restore(self, meta: SnapshotMeta, state: bytes) -> None:
         """Raises `InvalidEntry`, a ValueError."""

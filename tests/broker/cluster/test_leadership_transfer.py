@@ -133,13 +133,13 @@ def test_a_majority_without_room_commits_nothing_and_goes_on_later() -> None:
     followers = {*"abc"} - {leader}
     for name in followers:
         scene.fill(name, takes_entries=False)
-    fates = scene.cluster.propose(GROUP, put(1, 0))
+    outcomes = scene.cluster.propose(GROUP, put(1, 0))
     scene.cluster.advance(10_000)
-    assert fates == []
+    assert outcomes == []
     for name in followers:
         scene.free(name)
     scene.cluster.advance(5_000)
-    assert len(fates) == 1
+    assert len(outcomes) == 1
     assert all(len(scene.has(name)) == 1 for name in "abc")
 
 

@@ -34,10 +34,10 @@ def cluster() -> HostCluster:
     return cluster
 
 
-def reason_of(fate: object) -> RefusalReason:
-    assert isinstance(fate, ProposalLost)
-    assert fate.refused is not None
-    return fate.refused.reason
+def reason_of(outcome: object) -> RefusalReason:
+    assert isinstance(outcome, ProposalLost)
+    assert outcome.refused is not None
+    return outcome.refused.reason
 
 
 # How much a turn takes
@@ -48,15 +48,15 @@ def test_a_turn_takes_in_so_much_and_the_next_the_rest(cluster: HostCluster) -> 
     node, done = cluster.leader(GROUP), list[int]()
     for number in range(2 * STEPS_MAX):
         node.host.feed(done.append, number)
-    fates: list[object] = []
-    node.host.group(GROUP).propose(put(1, 0), fates.append)
+    outcomes: list[object] = []
+    node.host.group(GROUP).propose(put(1, 0), outcomes.append)
     node.step()
     assert done == [*range(STEPS_MAX)]
     assert node.store.happened[-1] == "submit"
     node.step()
     assert done == [*range(2 * STEPS_MAX)]
     cluster.settle()
-    assert fates == [Position(1, 2)]
+    assert outcomes == [Position(1, 2)]
 
 
 def test_the_messages_of_a_frame_count_each(cluster: HostCluster) -> None:
@@ -93,19 +93,19 @@ def test_who_has_sent_what_is_unread_yet_is_not_silent() -> None:
 
 
 def test_what_is_proposed_is_applied_everywhere_and_told_once(cluster: HostCluster) -> None:
-    fates = cluster.propose(GROUP, put(1, 0), put(2, 0))
-    assert fates == [Position(1, 2), Position(1, 3)]
+    outcomes = cluster.propose(GROUP, put(1, 0), put(2, 0))
+    assert outcomes == [Position(1, 2), Position(1, 3)]
     cluster.advance(100)
     live = {node.name: list(node.machine(GROUP).toy.live) for node in cluster.running()}
     assert live == {name: [2, 3] for name in "abc"}
-    assert len(fates) == 2
+    assert len(outcomes) == 2
 
 
 def test_the_image_has_an_entry_before_its_proposer_is_told(cluster: HostCluster) -> None:
     leader = cluster.leader(GROUP)
     applied: list[int] = []
     leader.host.group(GROUP).propose(
-        put(1, 0), lambda fate: applied.append(leader.machine(GROUP).toy.applied)
+        put(1, 0), lambda outcome: applied.append(leader.machine(GROUP).toy.applied)
     )
     cluster.settle()
     assert applied == [2]
@@ -113,21 +113,21 @@ def test_the_image_has_an_entry_before_its_proposer_is_told(cluster: HostCluster
 
 def test_a_follower_refuses_and_says_who_leads(cluster: HostCluster) -> None:
     follower = cluster.followers(GROUP)[0]
-    fates: list[object] = []
-    follower.host.group(GROUP).propose(put(1, 0), fates.append)
-    assert fates == []
+    outcomes: list[object] = []
+    follower.host.group(GROUP).propose(put(1, 0), outcomes.append)
+    assert outcomes == []
     cluster.settle()
-    assert reason_of(fates[0]) is RefusalReason.NOT_LEADER
-    assert isinstance(fates[0], ProposalLost)
-    assert fates[0].refused is not None
-    assert fates[0].refused.leader == cluster.leader(GROUP).name
-    assert len(fates) == 1
+    assert reason_of(outcomes[0]) is RefusalReason.NOT_LEADER
+    assert isinstance(outcomes[0], ProposalLost)
+    assert outcomes[0].refused is not None
+    assert outcomes[0].refused.leader == cluster.leader(GROUP).name
+    assert len(outcomes) == 1
 
 
 def test_without_room_nothing_is_taken(cluster: HostCluster) -> None:
     store = cluster.leader(GROUP).store
     store.has_room = store.takes_entries = False
-    assert [reason_of(fate) for fate in cluster.propose(GROUP, put(1, 0))] == [
+    assert [reason_of(outcome) for outcome in cluster.propose(GROUP, put(1, 0))] == [
         RefusalReason.NO_ROOM
     ]
 
@@ -135,7 +135,10 @@ def test_without_room_nothing_is_taken(cluster: HostCluster) -> None:
 def test_nothing_is_taken_behind_what_was_not_until_that_is_known(cluster: HostCluster) -> None:
     big = b"x" * Tuning().uncommitted_bytes_max
     *refused, taken = cluster.propose(GROUP, put(1, 0), big, put(2, 0))
-    assert [reason_of(fate) for fate in refused] == [RefusalReason.BEHIND, RefusalReason.BEHIND]
+    assert [reason_of(outcome) for outcome in refused] == [
+        RefusalReason.BEHIND,
+        RefusalReason.BEHIND,
+    ]
     assert taken == Position(1, 2)
     assert isinstance(cluster.propose(GROUP, put(3, 0))[0], Position)
 
@@ -145,34 +148,34 @@ def test_who_waits_hears_that_leadership_has_ended(cluster: HostCluster) -> None
     for other in "abc":
         if other != leader.name:
             cluster.network.cut(leader.name, other)
-    fates: list[object] = []
+    outcomes: list[object] = []
     told: list[int | None] = []
-    leader.host.group(GROUP).propose(put(1, 0), fates.append)
+    leader.host.group(GROUP).propose(put(1, 0), outcomes.append)
     leader.host.group(GROUP).read_index(told.append)
     cluster.settle()
-    assert (fates, told) == ([], [])
+    assert (outcomes, told) == ([], [])
     cluster.advance(1_000)
-    assert (fates, told) == ([UNKNOWN_OUTCOME], [None])
+    assert (outcomes, told) == ([UNKNOWN_OUTCOME], [None])
     for other in "abc":
         if other != leader.name:
             cluster.network.connect(leader.name, other)
     cluster.advance(3_000)
     assert cluster.propose(GROUP, put(2, 0)) != []
-    assert fates == [UNKNOWN_OUTCOME]
+    assert outcomes == [UNKNOWN_OUTCOME]
 
 
 def test_a_proposal_from_within_a_turn_is_one_of_the_next(cluster: HostCluster) -> None:
     group = cluster.led(GROUP)
-    fates: list[object] = []
+    outcomes: list[object] = []
 
-    def propose_another(fate: object) -> None:
-        fates.append(fate)
-        if len(fates) < 3:
-            group.propose(put(len(fates), 0), propose_another)
+    def propose_another(outcome: object) -> None:
+        outcomes.append(outcome)
+        if len(outcomes) < 3:
+            group.propose(put(len(outcomes), 0), propose_another)
 
     group.propose(put(0, 0), propose_another)
     cluster.settle()
-    assert fates == [Position(1, 2), Position(1, 3), Position(1, 4)]
+    assert outcomes == [Position(1, 2), Position(1, 3), Position(1, 4)]
 
 
 # Reads
@@ -214,17 +217,17 @@ def test_a_group_that_is_deleted_answers_everybody(cluster: HostCluster) -> None
 def test_a_group_is_deleted_and_here_again_as_another_member(cluster: HostCluster) -> None:
     node = cluster.followers(GROUP)[0]
     cluster.propose(GROUP, put(1, 0))
-    cluster.led(GROUP).change(Remove(node.name), lambda fate: None)
+    cluster.led(GROUP).change(Remove(node.name), lambda outcome: None)
     cluster.settle()
-    cluster.led(GROUP).change(AddLearner(node.name), lambda fate: None)
+    cluster.led(GROUP).change(AddLearner(node.name), lambda outcome: None)
     cluster.settle()
     node.host.delete(GROUP)
     node.host.create(GROUP, 2, Configuration())
     cluster.advance(3_000)
-    fates: list[object] = []
-    cluster.led(GROUP).change(Promote(node.name), fates.append)
+    outcomes: list[object] = []
+    cluster.led(GROUP).change(Promote(node.name), outcomes.append)
     cluster.advance(1_000)
-    assert isinstance(fates[0], Position)
+    assert isinstance(outcomes[0], Position)
     assert Member(node.name, 2) in cluster.led(GROUP).status.config.voters
     assert list(node.machine(GROUP).toy.live) == [2]
     configs = [change.config for change in node.told.configs if change.index > 0]
@@ -300,15 +303,15 @@ def test_an_image_that_contradicts_the_log_ends_the_node() -> None:
     cluster.create(GROUP)
     node = cluster.nodes["a"]
     cluster.is_fatal_expected = True
-    fates = cluster.propose(GROUP, put(1, 0))
+    outcomes = cluster.propose(GROUP, put(1, 0))
     assert [str(error) for error in node.fatal] == ["this does not fit"]
-    assert fates == [UNKNOWN_OUTCOME]
+    assert outcomes == [UNKNOWN_OUTCOME]
     turns = node.turns
-    node.host.group(GROUP).propose(put(2, 0), fates.append)
+    node.host.group(GROUP).propose(put(2, 0), outcomes.append)
     cluster.advance(1_000)
     assert node.turns == turns
     assert len(node.fatal) == 1
-    assert reason_of(fates[1]) is RefusalReason.NOT_LEADER
+    assert reason_of(outcomes[1]) is RefusalReason.NOT_LEADER
 
 
 def test_a_host_that_stops_answers_everybody(cluster: HostCluster) -> None:
@@ -391,7 +394,7 @@ def test_an_output_is_done_in_order() -> None:
     leader = cluster.leader(GROUP)
     happened = leader.store.happened = leader.machine(GROUP).calls = []
     cluster.network.wake = lambda: happened.append("message")
-    cluster.leader(GROUP).host.group(GROUP).propose(put(1, 0), lambda fate: None)
+    cluster.leader(GROUP).host.group(GROUP).propose(put(1, 0), lambda outcome: None)
     leader.step()
     assert happened == ["message", "submit"]
     cluster.settle()
@@ -400,7 +403,7 @@ def test_an_output_is_done_in_order() -> None:
 
 def test_what_waits_for_the_disk_leaves_after_it(cluster: HostCluster) -> None:
     follower = cluster.followers(GROUP)[0]
-    cluster.led(GROUP).propose(put(1, 0), lambda fate: None)
+    cluster.led(GROUP).propose(put(1, 0), lambda outcome: None)
     cluster.leader(GROUP).step()
     while cluster.network.deliver():
         pass
@@ -461,7 +464,7 @@ def test_snapshots_are_taken_a_few_at_a_time() -> None:
     cluster.create(*groups)
     node = cluster.nodes["a"]
     for group in groups:
-        node.host.group(group).propose(put(1, 1_000), lambda fate: None)
+        node.host.group(group).propose(put(1, 1_000), lambda outcome: None)
     taken = [0]
     while cluster.step():
         taken.append(sum(machine.snapshots for machine in node.told.machines.values()))
@@ -496,14 +499,14 @@ def test_a_large_state_is_made_a_few_pieces_at_a_time() -> None:
     cluster.create(GROUP)
     node = cluster.nodes["a"]
     for number in range(100):
-        node.host.group(GROUP).propose(put(number, 1_000), lambda fate: None)
+        node.host.group(GROUP).propose(put(number, 1_000), lambda outcome: None)
     machine = node.machine(GROUP)
     assert isinstance(machine, Large)
     made = [0]
     while cluster.step():
         made.append(machine.made)
         if made[-1] and not node.image.groups[GROUP].meta.index:
-            node.host.group(GROUP).propose(put(1_000 + made[-1], 1_000), lambda fate: None)
+            node.host.group(GROUP).propose(put(1_000 + made[-1], 1_000), lambda outcome: None)
     meta, applied = node.image.groups[GROUP].meta, node.host.group(GROUP).applied
     assert machine.snapshots == 1
     assert 0 < meta.index < applied

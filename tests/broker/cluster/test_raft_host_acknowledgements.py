@@ -21,8 +21,8 @@ def cluster() -> HostCluster:
 
 
 def test_only_what_a_commit_needs_of_three_disks_takes_a_turn(cluster: HostCluster) -> None:
-    leader, fates = cluster.leader(GROUP), list[object]()
-    leader.host.group(GROUP).propose(put(1, 0), fates.append)
+    leader, outcomes = cluster.leader(GROUP), list[object]()
+    leader.host.group(GROUP).propose(put(1, 0), outcomes.append)
     leader.step()
     while cluster.network.deliver():
         pass
@@ -35,7 +35,7 @@ def test_only_what_a_commit_needs_of_three_disks_takes_a_turn(cluster: HostClust
     leader.store.sync()
     assert leader.is_turn_due
     leader.step()
-    assert fates == [Position(1, 2)]
+    assert outcomes == [Position(1, 2)]
     assert cluster.network.deliver()
     assert not leader.is_turn_due, "two of three had it before"
     cluster.advance(1_000)

@@ -37,7 +37,7 @@ class Chaos:
         self.cluster = HostCluster(settings=OFTEN, tuning=SMALL, make=self._make_machine)
         self.cluster.create(GROUP)
         self.proposed: dict[bytes, list[object]] = {}
-        """Payload -> fates."""
+        """Payload -> outcomes."""
         self.reads: list[tuple[int, list[int | None]]] = []
         """Reads: what was applied anywhere when they were requested, and the answers."""
 
@@ -62,8 +62,8 @@ class Chaos:
     def ask(self, payload: bytes) -> None:
         node = self.node()
         if node is not None:
-            fates = self.proposed.setdefault(payload, [])
-            node.host.group(GROUP).propose(payload, fates.append)
+            outcomes = self.proposed.setdefault(payload, [])
+            node.host.group(GROUP).propose(payload, outcomes.append)
 
     def propose(self) -> None:
         self.ask(put(len(self.proposed), self.chance.randrange(200)))
@@ -72,7 +72,7 @@ class Chaos:
         node = self.node()
         if node is not None:
             live = list(node.machine(GROUP).toy.live)
-            # No two alike, so that each has a fate of its own.
+            # No two alike, so that each has a outcome of its own.
             self.ask(settle([*live[: len(live) // 2], 10**9 + len(self.proposed)]))
 
     def read(self) -> None:
@@ -131,16 +131,16 @@ def test_everybody_is_answered_once_and_with_the_truth(seed: int) -> None:
     places = {payload: index for index, (_, payload) in chaos.applied.items() if payload}
     assert sum(bool(payload) for _, payload in chaos.applied.values()) == len(places)
     counts = {"applied": 0, "refused": 0, "unsure": 0}
-    for payload, fates in chaos.proposed.items():
-        assert len(fates) == 1, fates
-        fate = fates[0]
-        if isinstance(fate, Position):
-            assert chaos.applied[fate.index] == (fate.term, payload)
+    for payload, outcomes in chaos.proposed.items():
+        assert len(outcomes) == 1, outcomes
+        outcome = outcomes[0]
+        if isinstance(outcome, Position):
+            assert chaos.applied[outcome.index] == (outcome.term, payload)
             counts["applied"] += 1
-        elif fate == UNKNOWN_OUTCOME:
+        elif outcome == UNKNOWN_OUTCOME:
             counts["unsure"] += 1
         else:
-            assert isinstance(fate, ProposalLost)
+            assert isinstance(outcome, ProposalLost)
             assert payload not in places
             counts["refused"] += 1
     for applied, told in chaos.reads:

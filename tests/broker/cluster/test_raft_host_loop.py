@@ -128,23 +128,23 @@ class Alone:
         self.journal.enqueued([ORIGIN], [b"m" * 50], 50, self.sequence, apart=False)
         return self.journal.groups[0]
 
-    def propose(self, fates: list[object]) -> None:
-        self.running.host.group(GROUP).propose(put(1, 50), fates.append)
+    def propose(self, outcomes: list[object]) -> None:
+        self.running.host.group(GROUP).propose(put(1, 50), outcomes.append)
 
 
 def test_journals_and_raft_share_a_commit(written: list[set[int]]) -> None:
     node = Alone()
     written.clear()
-    fates: list[object] = []
-    node.propose(fates)
+    outcomes: list[object] = []
+    node.propose(outcomes)
     local = node.publish()
     node.run()
     assert len(written) == 1
     assert local in written[0]
     assert len(written[0]) == 2
-    assert fates == []
+    assert outcomes == []
     node.settle()
-    assert fates == [Position(1, 2)]
+    assert outcomes == [Position(1, 2)]
     assert node.commits.durable == node.commits.ticket - 1
 
 
@@ -155,28 +155,28 @@ def test_what_comes_while_a_commit_runs_shares_the_next(
     """Neither of the two has to wait for every second commit."""
     node = Alone()
     written.clear()
-    fates: list[object] = []
+    outcomes: list[object] = []
     local = node.journal.groups[0]
     for _ in range(5):
         if is_raft_first:
-            node.propose(fates)
+            node.propose(outcomes)
             node.run()
         node.publish()
-        node.propose(fates)
+        node.propose(outcomes)
         node.run()
         node.writer.step()
         node.run()
     node.settle()
     assert [local in groups for groups in written[1:5]] == [True] * 4
     assert [len(groups) for groups in written[1:5]] == [2] * 4
-    assert len(fates) == 5 * (1 + is_raft_first)
+    assert len(outcomes) == 5 * (1 + is_raft_first)
     assert node.fatal == []
 
 
 def test_what_is_proposed_in_front_of_consensus_is_in_this_turn_and_asks_for_no_other() -> None:
     node = Alone()
-    fates: list[object] = []
-    node.running.before.append(lambda: node.propose(fates))
+    outcomes: list[object] = []
+    node.running.before.append(lambda: node.propose(outcomes))
     submitted = node.running.host.submitted
     node.turn.touch_consensus()
     node.callbacks.pop(0)()
@@ -186,11 +186,11 @@ def test_what_is_proposed_in_front_of_consensus_is_in_this_turn_and_asks_for_no_
 
 def test_a_host_that_has_stopped_leaves_the_rest_of_the_node_alone() -> None:
     node = Alone()
-    fates: list[object] = []
-    node.propose(fates)
+    outcomes: list[object] = []
+    node.propose(outcomes)
     node.run()
     node.running.stop()
-    assert len(fates) == 1
+    assert len(outcomes) == 1
     node.publish()
     node.settle()
     for _, act in node.timers:
@@ -383,12 +383,12 @@ class Three:
     async def propose(self, count: int, first: int) -> None:
         """Until each is applied, at whoever leads."""
         leader = await self.leader()
-        fates: list[object] = []
-        told = self.changes.told(fates)
+        outcomes: list[object] = []
+        told = self.changes.told(outcomes)
         for number in range(first, first + count):
             leader.running.host.group(GROUP).propose(put(number, 100), told)
-        await self.changes.until(lambda: len(fates) == count)
-        assert all(isinstance(fate, Position) for fate in fates), fates
+        await self.changes.until(lambda: len(outcomes) == count)
+        assert all(isinstance(outcome, Position) for outcome in outcomes), outcomes
 
     async def agree(self, live: int) -> None:
         """Until all that run have the same image."""

@@ -21,9 +21,9 @@ def test_a_leader_knows_how_long_a_commit_has_taken(cluster: HostCluster) -> Non
     leader = cluster.leader(GROUP)
     hosted = leader.host.group(GROUP)
     assert hosted.commit_ms is None
-    hosted.propose(put(1, 0), lambda _fate: None)
+    hosted.propose(put(1, 0), lambda _outcome: None)
     leader.step()
-    hosted.propose(put(2, 0), lambda _fate: None)
+    hosted.propose(put(2, 0), lambda _outcome: None)
     leader.step()
     cluster.now_ms += 30
     cluster.settle()

@@ -32,7 +32,7 @@ def poisoned(names: str) -> HostCluster:
     cluster.create(GROUP)
     group = cluster.led(GROUP)
     for payload in (put(1, 0), POISON):
-        group.propose(payload, lambda fate: None)
+        group.propose(payload, lambda outcome: None)
     cluster.advance(20_000)
     return cluster
 

@@ -114,12 +114,12 @@ def test_the_queue_of_a_session_takes_a_message_that_has_a_key_once(
         for number in range(2)
     ]
     contents = [keyed(body, None) for body in (b"0", b"1")]
-    fates = one.put(contents[:1], with_keys[0])
-    fates += one.put(contents[1:], with_keys[1])
-    fates += one.put(contents[:1], with_keys[0])
-    fates += one.put(contents[:1])
+    results = one.put(contents[:1], with_keys[0])
+    results += one.put(contents[1:], with_keys[1])
+    results += one.put(contents[:1], with_keys[0])
+    results += one.put(contents[:1])
     assert one.bodies == [b"0", b"1"] + [b"0"] * (1 if is_once else 2)
-    assert fates[2] is (MessageResult.DUPLICATE if is_once else MessageResult.ACCEPTED)
+    assert results[2] is (MessageResult.DUPLICATE if is_once else MessageResult.ACCEPTED)
     one.queue.settings = QueueSettings(max_length=9)
     assert one.dropped == (1 if is_once else 0)
     one.put(
@@ -147,10 +147,10 @@ class Machine(RuleBasedStateMachine):
             return
         contents = [keyed(b"%d" % (self.count + at), *said) for at, said in enumerate(batch)]
         self.count += len(batch)
-        fates = self.one.put(contents)
-        for content, said, fate in zip(contents, batch, fates, strict=True):
+        results = self.one.put(contents)
+        for content, said, result in zip(contents, batch, results, strict=True):
             is_accepted = self.book.comes(*said, self.one.time.ms)
-            assert fate is (MessageResult.ACCEPTED if is_accepted else MessageResult.DUPLICATE)
+            assert result is (MessageResult.ACCEPTED if is_accepted else MessageResult.DUPLICATE)
             if is_accepted:
                 self.expected.append(body_of(content))
             self.dropped += not is_accepted
@@ -219,9 +219,9 @@ def test_what_is_acknowledged_is_still_known() -> None:
     assert harness.queue.enqueue([ORIGIN], [content], len(content)) is EnqueueResult.ACCEPTED
     (delivery_batch,) = harness.queue.pump()
     assert delivery_batch.holder is consumer
-    fate = harness.queue.enqueue([ORIGIN], [content], len(content))
-    assert isinstance(fate, PartialResult)
-    assert (fate.accepted, fate.duplicates) == (EnqueueResult.ACCEPTED, [(0, 1)])
+    result = harness.queue.enqueue([ORIGIN], [content], len(content))
+    assert isinstance(result, PartialResult)
+    assert (result.accepted, result.duplicates) == (EnqueueResult.ACCEPTED, [(0, 1)])
     assert harness.queue.pump() == []
 
 

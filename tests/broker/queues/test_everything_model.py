@@ -215,8 +215,8 @@ class EverythingMachine(RuleBasedStateMachine):
             batch = [self.made(*each, own_ms) for each, own_ms in zip(said, each_ms, strict=False)]
             contents = [message.content for message in batch]
             origins, size_bytes = [ORIGIN] * len(batch), sum(map(len, contents))
-            fate = self.queue.enqueue(origins, contents, size_bytes, expiration_ms=expiration_ms)
-            for start, stop, is_accepted in accepted_spans(fate, len(batch)):
+            result = self.queue.enqueue(origins, contents, size_bytes, expiration_ms=expiration_ms)
+            for start, stop, is_accepted in accepted_spans(result, len(batch)):
                 are_taken += [is_accepted] * (stop - start)
             published += batch
         assert are_taken == self.naive.publish(published)

@@ -110,9 +110,9 @@ def test_what_fits_is_judged_once_while_it_is_not_known_how_much_waits(
         max_length_bytes=limit_bytes, overflow=Overflow.REJECT_PUBLISH
     )
     contents = [CONTENT] * 500
-    fate = harness.queue.enqueue([ORIGIN] * 500, contents, sum(map(len, contents)))
-    assert isinstance(fate, PartialResult)
-    taken = 500 - sum(stop - start for start, stop in fate.rejected)
+    result = harness.queue.enqueue([ORIGIN] * 500, contents, sum(map(len, contents)))
+    assert isinstance(result, PartialResult)
+    taken = 500 - sum(stop - start for start, stop in result.rejected)
     assert harness.queue.ready_count == 300 + taken
     harness.pump()
     assert harness.queue.enqueue([ORIGIN], [CONTENT], len(CONTENT)) is EnqueueResult.REJECTED

@@ -177,12 +177,12 @@ class Changing(RuleBasedStateMachine):
             contents.append(build_content(raw, b"%d" % self.number))
         origin = self.vhost.origin("", "q")
         inlet = self.vhost.redirects.get("q", self.queue)
-        fate = inlet.enqueue([origin] * count, contents, sum(map(len, contents)),
+        result = inlet.enqueue([origin] * count, contents, sum(map(len, contents)),
                              persistent=persistent)  # fmt: skip
-        assert fate is not EnqueueResult.REJECTED
+        assert result is not EnqueueResult.REJECTED
         self.ready += [(content, False) for content in contents]
-        if isinstance(fate, PublishReceipt):
-            fate.then(partial(self.told, contents))
+        if isinstance(result, PublishReceipt):
+            result.then(partial(self.told, contents))
         else:
             self.confirmed |= {*contents}
 

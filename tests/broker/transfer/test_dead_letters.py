@@ -209,19 +209,19 @@ def test_what_the_other_queue_refuses_is_counted_and_logged_now_and_then(
     place = Harness()
     place.declare("dead")
     queue = place.declare("q", to="dead")
-    fates: list[EnqueueResult | PublishReceipt] = [EnqueueResult.REJECTED, EnqueueResult.ACCEPTED]
-    fates += [PublishReceipt(1), PublishReceipt(1), EnqueueResult.REJECTED]
+    results: list[EnqueueResult | PublishReceipt] = [EnqueueResult.REJECTED, EnqueueResult.ACCEPTED]
+    results += [PublishReceipt(1), PublishReceipt(1), EnqueueResult.REJECTED]
 
-    def die_into(fate: EnqueueResult | PublishReceipt) -> None:
+    def die_into(result: EnqueueResult | PublishReceipt) -> None:
         place.publish(queue, Properties())
         with monkeypatch.context() as patched:
-            patched.setattr(Queue, "enqueue", lambda *_args, **_options: fate)
+            patched.setattr(Queue, "enqueue", lambda *_args, **_options: result)
             reject(queue)
-        if isinstance(fate, PublishReceipt):
-            fate.known(0, 1, is_accepted=fate is fates[2])
+        if isinstance(result, PublishReceipt):
+            result.known(0, 1, is_accepted=result is results[2])
 
-    for fate, gone in zip(fates, (1, 1, 1, 2, 3), strict=True):
-        die_into(fate)
+    for result, gone in zip(results, (1, 1, 1, 2, 3), strict=True):
+        die_into(result)
         assert place.dropped[DropReason.REFUSED] == gone
     assert caplog.messages.count("dead_letters_dropped") == 1
     place.clock.advance(INTERVAL_MS)
@@ -367,10 +367,10 @@ def test_who_refuses_what_must_arrive_is_asked_again(monkeypatch: pytest.MonkeyP
     dead, queue = place.declare("dead"), place.declare("q", to="dead")
     sent = Sent(place, queue)
     receipt = PublishReceipt(1)
-    for fate in (EnqueueResult.REJECTED, receipt):
-        monkeypatch.setattr(Queue, "enqueue", lambda *_, fate=fate, **__: fate)
+    for result in (EnqueueResult.REJECTED, receipt):
+        monkeypatch.setattr(Queue, "enqueue", lambda *_, result=result, **__: result)
         said = sent.send()
-        assert said == ([] if fate is receipt else [False])
+        assert said == ([] if result is receipt else [False])
     receipt.known(0, 1, is_accepted=False)
     assert sent.said == [False]
     receipt.known(0, 1, is_accepted=True)

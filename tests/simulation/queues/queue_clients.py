@@ -282,7 +282,7 @@ class QueueClients:
                 waiting.remove(at)
                 if contents[at] in self.model.undecided:
                     queue = self.queue.definition
-                    self.redeclared_queues.has_fate(queue, asked_us, is_accepted=is_accepted)
+                    self.redeclared_queues.on_outcome(queue, asked_us, is_accepted=is_accepted)
                     continue
                 known_of = self.model.confirmed if is_accepted else self.model.refused
                 assert contents[at] in known_of, f"{contents[at]!r} is taken: {is_accepted}"

@@ -114,7 +114,7 @@ class RedeclaredQueues:
         """Check a reply that says that a queue exists."""
         self._since_us.setdefault(group, self.now_us)
 
-    def has_fate(self, queue: QueueDefinition, asked_us: int, *, is_accepted: bool) -> None:
+    def on_outcome(self, queue: QueueDefinition, asked_us: int, *, is_accepted: bool) -> None:
         """A message of which nothing was known when its queue was deleted."""
         self.replaced += not is_accepted
         if is_accepted:

@@ -383,13 +383,13 @@ class Batches:
         posted = DeadLetterIds(SOURCE, 1, 1, [], numbers) if numbers else None
         origins = [DEAD if numbers else ALIVE] * len(run)
         self.sent += run
-        fate = self.session.post(
+        result = self.session.post(
             origins, contents, sum(map(len, contents)),
             persistent=persistent, expiration_ms=lifetimes, posted=posted, counts=run[0].counts,
         )  # fmt: skip
-        assert isinstance(fate, PublishReceipt)
-        assert fate.count == len(run)
-        fate.then(partial(self.tell, first))
+        assert isinstance(result, PublishReceipt)
+        assert result.count == len(run)
+        result.then(partial(self.tell, first))
 
     def tell(self, first: int, start: int, stop: int, *, is_accepted: bool) -> None:
         assert start < stop, "something is told of nothing"

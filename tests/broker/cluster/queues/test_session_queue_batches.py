@@ -1,4 +1,4 @@
-"""Whatever comes between a batch and its queue: each message has its own fate, time and number."""
+"""Batches that anything may divide before their queue: outcome, time and number of each message."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ class Asked:
         self.numbers: list[int] = []
         self.sents = [self.made(place, is_keyed=is_keyed) for place in range(60)]
         self.next = 1
-        self.fates: list[bool] = []
+        self.outcomes: list[bool] = []
         """Results of all operations before the next one: True if accepted."""
         self.kept: list[tuple[bytes, int, Counts]] = []
         self.had: set[object] = set()
@@ -161,11 +161,11 @@ class Asked:
         leading.has_room, is_stale = chance.random() < 0.7, chance.random() < 0.2
         for each in run[self.next - first :] if first <= self.next else ():
             is_accepted = not is_stale if self.is_dead else leading.has_room
-            self.fates.append(is_accepted)
+            self.outcomes.append(is_accepted)
             if is_accepted and each.name not in self.had:
                 self.had.add(each.name)
                 self.kept.append((each.content, each.expires_at_ms, each.counts))
-        self.next = 1 + len(self.fates)
+        self.next = 1 + len(self.outcomes)
         lifetimes: Any = [each.lifetime_ms for each in run] if self.how == "each" else None
         if self.how == "alike":
             lifetimes = 9_000
@@ -188,7 +188,7 @@ class Asked:
                 expiration_ms=self.sents[0].lifetime_ms,
                 posted=DeadLetterIds(SOURCE, 5, 1, [], [self.sents[0].number or 0]), counts=BROUGHT,
             )  # fmt: skip
-            self.fates.append(True)
+            self.outcomes.append(True)
             self.had.add(self.sents[0].name)
             self.kept.append((self.sents[0].content, self.sents[0].expires_at_ms, BROUGHT))
             self.next = 2
@@ -206,7 +206,7 @@ class Asked:
             assert isinstance(message, DoneReply | RejectedReply)
             for number in range(message.first, message.first + message.count):
                 assert number < self.leading.image.state.sessions[self.session].next
-                assert self.fates[number - 1] == isinstance(message, DoneReply)
+                assert self.outcomes[number - 1] == isinstance(message, DoneReply)
                 self.told[number] = True
 
 
@@ -304,7 +304,7 @@ class Heir:
         self.got: list[tuple[bytes, bool, int | None, int | None]] = []
         """Contents, whether they are to outlive the process, for how long they may wait, and their
         numbers."""
-        self.fates: dict[bytes, bool] = {}
+        self.outcomes: dict[bytes, bool] = {}
         self.later: list[Callable[[], None]] = []
 
     def post(
@@ -329,7 +329,7 @@ class Heir:
             self.got.append((content, persistent, lifetime, number))
         if self.chance.random() < 0.3:
             is_accepted = self.chance.random() < 0.5
-            self.fates |= dict.fromkeys(contents, is_accepted)
+            self.outcomes |= dict.fromkeys(contents, is_accepted)
             return EnqueueResult.ACCEPTED if is_accepted else EnqueueResult.REJECTED
         return self.asked(contents)
 
@@ -340,7 +340,7 @@ class Heir:
         while start < len(contents):
             stop = self.chance.randint(start + 1, len(contents))
             is_accepted = self.chance.random() < 0.5
-            self.fates |= dict.fromkeys(contents[start:stop], is_accepted)
+            self.outcomes |= dict.fromkeys(contents[start:stop], is_accepted)
             self.later.append(telling(receipt, start, stop, is_accepted))
             start = stop
         return receipt
@@ -357,13 +357,13 @@ class Told:
 
     def __init__(self, contents: list[bytes]) -> None:
         self.contents = contents
-        self.fates: dict[bytes, bool] = {}
+        self.outcomes: dict[bytes, bool] = {}
 
     def known(self, start: int, stop: int, *, is_accepted: bool) -> None:
         assert start < stop <= len(self.contents)
         for content in self.contents[start:stop]:
-            assert content not in self.fates, "it is told twice"
-            self.fates[content] = is_accepted
+            assert content not in self.outcomes, "it is told twice"
+            self.outcomes[content] = is_accepted
 
 
 def passes_on(seed: int) -> None:
@@ -394,7 +394,7 @@ def passes_on(seed: int) -> None:
         number, count = chance.randrange(1, edge.pending.next), chance.randint(1, 9)
         for _operation, first, known in edge.pending.of_kinds(number, count, (Publish,)):
             given.known(first, known, is_accepted=True)
-    has_outcome = {content for told in publishers for content in told.fates}
+    has_outcome = {content for told in publishers for content in told.outcomes}
     given.pass_on(edge.pending, cast(Any, successor))
     assert successor.got == [each for each in expected if each[0] not in has_outcome]
     chance.shuffle(successor.later)
@@ -402,9 +402,9 @@ def passes_on(seed: int) -> None:
         tell()
     assert len(given) == 0
     for told in publishers:
-        assert told.fates.keys() == {*told.contents}
-        for content, is_accepted in told.fates.items():
-            assert is_accepted == successor.fates.get(content, True)
+        assert told.outcomes.keys() == {*told.contents}
+        for content, is_accepted in told.outcomes.items():
+            assert is_accepted == successor.outcomes.get(content, True)
 
 
 @seeds(50)

@@ -116,9 +116,9 @@ class Durable:
     ) -> MessageResult:
         self.count += 1
         content = keyed(b"%d" % self.count, key, ttl_ms)
-        fate = self.queue.enqueue([ORIGIN], [content], len(content), persistent=persistent)
-        ((_start, _stop, part),) = results_of(fate, 1)
-        taken = fate if isinstance(fate, EnqueueResult) else fate.accepted
+        result = self.queue.enqueue([ORIGIN], [content], len(content), persistent=persistent)
+        ((_start, _stop, part),) = results_of(result, 1)
+        taken = result if isinstance(result, EnqueueResult) else result.accepted
         assert taken is (EnqueueResult.RECORDED if persistent else EnqueueResult.ACCEPTED)
         return part
 

@@ -276,9 +276,9 @@ class LeaderHarness:
         self.led.end()
         for payload, _on_outcome in list(self.proposals)[:kept]:
             self.apply(payload)
-        fates = [on_outcome for _payload, on_outcome in self.proposals]
+        outcomes = [on_outcome for _payload, on_outcome in self.proposals]
         self.proposals.clear()
-        for on_outcome in fates:
+        for on_outcome in outcomes:
             on_outcome(False)
         if is_elsewhere:
             self.image, self.follower = self.follower, restored_image(take_snapshot(self.image)[1])

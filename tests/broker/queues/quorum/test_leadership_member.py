@@ -43,8 +43,8 @@ class Seat(FakeLeaderServices):
         ]
 
     def propose(self, payload: bytes, on_outcome: Callable[[bool], None]) -> None:
-        def told(fate: EntryOutcome) -> None:
-            on_outcome(isinstance(fate, Position))
+        def told(outcome: EntryOutcome) -> None:
+            on_outcome(isinstance(outcome, Position))
 
         self.node.host.group(GROUP).propose(payload, told)
 

@@ -188,7 +188,7 @@ class Publisher:
 @seeds(50)
 def test_a_publisher_comes_to_know_what_became_of_each(seed: int) -> None:
     chance = Random(seed)
-    confirms, publisher, fates = PendingConfirms(1), Publisher(), dict[int, bool]()
+    confirms, publisher, outcomes = PendingConfirms(1), Publisher(), dict[int, bool]()
     published = 0
     unanswered: list[int] = []
     for _ in range(30):
@@ -201,14 +201,14 @@ def test_a_publisher_comes_to_know_what_became_of_each(seed: int) -> None:
             tag = chance.choice(unanswered)
             answered = [each for each in unanswered if each <= tag] if multiple else [tag]
             confirms.add(tag, multiple=multiple, is_ack=is_ack)
-            fates |= dict.fromkeys(answered, is_ack)
+            outcomes |= dict.fromkeys(answered, is_ack)
             unanswered = [each for each in unanswered if each not in answered]
         if chance.random() < 0.5:
             for frame in confirms.due(chance):
                 publisher.hear(frame)
     for frame in confirms.due(chance):
         publisher.hear(frame)
-    assert publisher.known == fates, f"seed {seed}"
+    assert publisher.known == outcomes, f"seed {seed}"
 
 
 def test_some_are_told_as_one_and_some_out_of_order() -> None:
