@@ -205,7 +205,7 @@ def inspect_groups(disk: Disk) -> Iterator[Finding]:
         try:
             log.recover()
         except Corrupt as damage:
-            yield Finding("", (Corrupt("Raft groups", f"they cannot be told apart: {damage}"),))
+            yield Finding("", (Corrupt("Raft groups", f"they are not distinguishable: {damage}"),))
             return
         recovering = Recovery(log, heads)
         loaded = recovering.load()

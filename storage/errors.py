@@ -11,8 +11,8 @@ class StoreInUse(StorageError):
     """Refusal to open a directory that another process works on."""
 
     def __init__(self, directory: Path, pid: int | None) -> None:
-        who = f"process {pid}" if pid is not None else "another process"
-        super().__init__(f"{directory} is in use by {who}; stop it, or choose another directory")
+        holder = f"process {pid}" if pid is not None else "another process"
+        super().__init__(f"{directory} is in use by {holder}; stop it, or choose another directory")
         self.pid = pid
 
 

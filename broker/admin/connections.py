@@ -13,9 +13,9 @@ from fluffle.broker.core.client import (
     WITHOUT_CHANNELS,
     channel_name,
     channel_row,
+    client_fields,
     connection_row,
     consumer_row,
-    whose,
 )
 from fluffle.broker.core.connections import FORCED_CLOSES_AT_ONCE, close_connection
 from fluffle.broker.definitions.file_format import plain
@@ -134,7 +134,7 @@ def list_connections(
     return (
         full_connection_row(context, connection, past)
         for connection in context.connections.listed
-        if not wanted or wanted.items() <= whose(connection).items()
+        if not wanted or wanted.items() <= client_fields(connection).items()
     )
 
 
@@ -208,7 +208,7 @@ def close_those(context: NodeContext, wanted: Row, why: ConnectionForced) -> Wor
     closed = 0
     for piece in in_pieces(context.connections, FORCED_CLOSES_AT_ONCE):
         for connection in piece:
-            if wanted.items() <= whose(connection).items():
+            if wanted.items() <= client_fields(connection).items():
                 close_connection(connection, why)
                 closed += 1
         yield None

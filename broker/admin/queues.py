@@ -284,7 +284,7 @@ def drop_damage(context: NodeContext, vhost: str, queue: Queue, first: Damage) -
         count = queue.drop_damaged()
         if not count and queue.damage is not None:
             raise PreconditionFailed(
-                f"{dropped} messages were dropped, but it cannot be told how many more of queue "
+                f"{dropped} messages were dropped, but it is unknown how many more of queue "
                 f"'{queue.name}' in vhost '{vhost}' are damaged ({damage.place}: {damage.what}); "
                 "purge or delete it"
             )

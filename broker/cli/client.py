@@ -276,8 +276,8 @@ def answers_of_nodes(client: NodeClient, verb: str, arguments: Row) -> Iterator[
     given = {name: value for name, value in arguments.items() if value is not None}
     for answer in client.rows("everywhere.rows", what=verb, arguments=given):
         if "silent" in answer:
-            who, why = shown(answer["node"]), shown(answer["silent"])
-            click.echo(f"node '{who}' tells nothing: {why}", err=True)
+            name, reason = shown(answer["node"]), shown(answer["silent"])
+            click.echo(f"node '{name}' tells nothing: {reason}", err=True)
         else:
             yield answer
 

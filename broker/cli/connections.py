@@ -56,7 +56,7 @@ def list_connections(client: NodeClient) -> Iterable[Row]:
     "--vhost", "-p", metavar="NAME", shell_complete=vhost_names, help="All in this virtual host."
 )
 @click.option("--all", "everybody", is_flag=True, help="All there are.")
-@click.option("--reason", metavar="TEXT", help="What the clients are told.")
+@click.option("--reason", metavar="TEXT", help="Reason that the clients get.")
 @on_node
 def close(
     client: NodeClient,

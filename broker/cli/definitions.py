@@ -54,8 +54,8 @@ def export(
     else:
         write_file(file, first, entries)
     if unreadable:
-        whose = ", ".join(map(shown, unreadable))
-        click.echo((WITHOUT_HASH if for_rabbitmq else WITH_ARGON2) + whose, err=True)
+        names = ", ".join(map(shown, unreadable))
+        click.echo((WITHOUT_HASH if for_rabbitmq else WITH_ARGON2) + names, err=True)
 
 
 def write_file(file: Path, first: Row, rows: Iterator[Row]) -> None:

@@ -118,7 +118,7 @@ class MetadataMembership:
             return  # it ends
         self._incarnation = incarnation
         self._host.create(METADATA_GROUP, incarnation, Configuration())
-        event(logger, logging.INFO, "joining", told_by=node, incarnation=incarnation)
+        event(logger, logging.INFO, "joining", leader=node, incarnation=incarnation)
 
 
 class HostIncarnations:

@@ -86,7 +86,9 @@ def own_exchanges(
     for name, exchange in wanted:
         vhost = vhosts.get(name)
         if vhost is None:
-            event(logger, logging.WARNING, "nothing_is_told", exchange=exchange.name, no_vhost=name)
+            event(
+                logger, logging.WARNING, "exchange_missing", exchange=exchange.name, no_vhost=name
+            )
         else:
             yield vhost, exchange
 

@@ -297,7 +297,7 @@ def listed_channels(connection: ListedClient) -> Iterator[ClientChannel]:
     return (channel for channel in tuple(connection.channels) if channel.number)
 
 
-def whose(connection: ListedClient) -> dict[str, str]:
+def client_fields(connection: ListedClient) -> dict[str, str]:
     """Return the fields that a connection is searched by, far fewer than the row has."""
     session, user = connection.session, connection.handshake.user
     return {
@@ -312,7 +312,7 @@ def connection_row(node: str, connection: ListedClient) -> dict[str, Any]:
     (peer_host, peer_port), (host, port) = connection.ends
     handshake = connection.handshake
     return {
-        **whose(connection),
+        **client_fields(connection),
         "node": node,
         "user_provided_name": handshake.client_name,
         "state": connection.state,

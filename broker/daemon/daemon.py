@@ -287,9 +287,9 @@ def _take_data_dir(data_dir: Path) -> BinaryIO:
         return lock(data_dir / LOCK_FILE)
     except BlockingIOError as error:
         pid = node_pid(data_dir / NODE_FILE)
-        by_whom = f" (process {pid})" if pid else ""
+        holder = f" (process {pid})" if pid else ""
         raise StartFailed(
-            f"another node{by_whom} keeps its data in {data_dir.resolve()}; stop it, or name "
+            f"another node{holder} keeps its data in {data_dir.resolve()}; stop it, or name "
             "another place with --data-dir"
         ) from error
     except OSError as error:

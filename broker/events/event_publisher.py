@@ -225,8 +225,8 @@ class DecidedChange:
 def described(look: ChangeView, node: str) -> Iterator[ChangeEvent]:
     """Events of a change in RabbitMQ's order: an exchange goes before its bindings, a queue behind.
 
-    What goes with its user is not told, nor are bindings, and an exchange that deletes itself, with
-    their queue by who deleted that.
+    There is no event for what goes with its user, nor for bindings, and an exchange that deletes
+    itself, with their queue: the user who deleted that caused them.
     """
     removes = sorted(look.change.removes, key=lambda fact: fact.kind is not Kind.EXCHANGE)
     kinds = {fact.kind for fact in removes}

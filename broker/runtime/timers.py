@@ -69,21 +69,21 @@ class Timers:
         self._is_started = True
         self._start()
 
-    def wake(self, who: Hashable, delay_ms: int, look: Look) -> None:
+    def wake(self, key: Hashable, delay_ms: int, look: Look) -> None:
         """Have `look` called with it after so many milliseconds, or when it was asked for before,
         if that is sooner."""
         at_ms = self._clock.now_ms() + max(0, delay_ms)
-        known_ms = self._at_ms.get(who)
+        known_ms = self._at_ms.get(key)
         if known_ms is not None and known_ms <= at_ms + SLACK_MS:
             return
-        self._at_ms[who] = at_ms
-        heappush(self._heap, (at_ms, next(self._numbers), who, look))
+        self._at_ms[key] = at_ms
+        heappush(self._heap, (at_ms, next(self._numbers), key, look))
         self._sweep()
         self._start()
 
-    def forget(self, who: Hashable) -> None:
-        """Drop the wish of `who`; without another none waits for the loop's timer, which ends."""
-        self._at_ms.pop(who, None)
+    def forget(self, key: Hashable) -> None:
+        """Drop the wish of `key`; without another none waits for the loop's timer, which ends."""
+        self._at_ms.pop(key, None)
         while self._heap and self._at_ms.get(self._heap[0][2]) != self._heap[0][0]:
             heappop(self._heap)
         if self._running is not None and not self._heap:
@@ -111,17 +111,17 @@ class Timers:
         self._running = None
         now_ms, looked = self._clock.now_ms(), 0
         while self._heap and self._heap[0][0] <= now_ms and looked < DUE_MAX:
-            at_ms, _number, who, look = heappop(self._heap)
-            if self._at_ms.get(who) == at_ms:
-                del self._at_ms[who]
+            at_ms, _number, key, look = heappop(self._heap)
+            if self._at_ms.get(key) == at_ms:
+                del self._at_ms[key]
                 looked += 1
-                self._look(who, look)
+                self._look(key, look)
         self._start()
 
-    def _look(self, who: Hashable, look: Look) -> None:
+    def _look(self, key: Hashable, look: Look) -> None:
         """A bug of one is not that of the others."""
         try:
-            look(who)
+            look(key)
         except AssertionError as error:
             self._on_fatal(error)
         except Exception:

@@ -84,49 +84,49 @@ class Recorder:
 
     def opened(self, connection: Client, session: ObservedSession) -> None:
         self._connections[session] = connection
-        timeline, who = self._seen(session)
+        timeline, actor = self._seen(session)
         timeline.channels[session] = set()
         set_tracer(session.vhost, TRACER, TimelineTap(timeline))
         name = connection.handshake.client_name or connection.handshake.client_id
         named = f", named {name!r}" if name else ""
-        timeline.note(who, f"opens a connection as {session.user.name!r}{named}")
+        timeline.note(actor, f"opens a connection as {session.user.name!r}{named}")
 
     def closed(self, session: ObservedSession) -> None:
-        timeline, who = self._seen(session)
+        timeline, actor = self._seen(session)
         timeline.channels.pop(session, None)
-        timeline.note(who, f"is closed: {self._connections.pop(session).close_reason}")
+        timeline.note(actor, f"is closed: {self._connections.pop(session).close_reason}")
 
     def channel_opened(self, channel: ObservedChannel) -> ChannelObserver:
-        timeline, who = self._at(channel)
+        timeline, actor = self._at(channel)
         if channel.number:  # else its protocol has none
             timeline.channels.setdefault(channel.session, set()).add(channel.number)
-            timeline.note(who, "opens the channel")
+            timeline.note(actor, "opens the channel")
         return SettlementTap(timeline, channel)
 
     def channel_refused(self, channel: ObservedChannel, error: BrokerError) -> None:
-        timeline, who = self._at(channel)
-        timeline.note(who, f"the channel is closed: {int(error.code)} {error.reply_text}")
+        timeline, actor = self._at(channel)
+        timeline.note(actor, f"the channel is closed: {int(error.code)} {error.reply_text}")
 
     def channel_closed(self, channel: ObservedChannel, consumer_count: int) -> None:
-        timeline, who = self._at(channel)
+        timeline, actor = self._at(channel)
         if channel.number:
             timeline.channels.get(channel.session, set()).discard(channel.number)
-            timeline.note(who, "the channel ends")
+            timeline.note(actor, "the channel ends")
 
     def consumer_started(
         self, channel: ObservedChannel, consumer: Consumer, arguments: FieldTable
     ) -> None:
-        timeline, who = self._at(channel)
+        timeline, actor = self._at(channel)
         how = ", which need not acknowledge" if consumer.no_ack else ""
         prefetch = f", {consumer.prefetch} at once" if consumer.prefetch else ""
         text = f"consumes queue {consumer.queue.name!r} as {consumer.tag!r}{how}{prefetch}"
-        timeline.note(who, text)
+        timeline.note(actor, text)
 
     def consumer_ended(self, channel: ObservedChannel, consumer: Consumer) -> None:
-        timeline, who = self._at(channel)
+        timeline, actor = self._at(channel)
         is_there = channel.session.vhost.has(consumer.queue)
         why = "" if is_there else ", which is gone: it is cancelled by the broker"
-        timeline.note(who, f"{consumer.tag!r} ends, of queue {consumer.queue.name!r}{why}")
+        timeline.note(actor, f"{consumer.tag!r} ends, of queue {consumer.queue.name!r}{why}")
 
     # Who
 
@@ -134,7 +134,7 @@ class Recorder:
         return self.of(session.vhost.name), Actor(short(session.name))
 
     def _at(self, channel: ObservedChannel) -> tuple[Timeline, Actor]:
-        return self.of(channel.session.vhost.name), who_on(channel)
+        return self.of(channel.session.vhost.name), actor_on(channel)
 
 
 class DefinitionListener:
@@ -143,9 +143,9 @@ class DefinitionListener:
     node = ""
     is_heard = True
 
-    def __init__(self, recorder: Recorder, who: Actor) -> None:
+    def __init__(self, recorder: Recorder, actor: Actor) -> None:
         self._recorder = recorder
-        self._who = who
+        self._actor = actor
 
     def publish(self, what: str, headers: EventHeaders) -> None:
         text = changed(what, headers)
@@ -154,7 +154,7 @@ class DefinitionListener:
         timeline = self._recorder.of(str(headers["vhost"]))
         if what == "queue.deleted":
             timeline.queue_gone(str(headers["name"]))
-        timeline.note(self._who, text)
+        timeline.note(self._actor, text)
 
 
 def changed(what: str, headers: EventHeaders) -> str:
@@ -231,16 +231,16 @@ class TimelineTap:
         more_routing_keys: Sequence[str],
     ) -> None:
         del more_routing_keys
-        timeline, who = self._timeline, actor_of(client)
+        timeline, actor = self._timeline, actor_of(client)
         within = "in a transaction" if client.is_transactional else ""
         publishes = list[tuple[str, bytes]]()
         for origin, content, routed in in_order(routed_batches):
             message = origin.exchange, origin.routing_key, content
             names = [each.name for each in routed.targets]
             queues = [name for name in names if not name.startswith(DIRECT_REPLY_TO)]
-            if not names and client.channel:  # who publishes by MQTT knows of no queue
-                timeline.led_nowhere(who, message, is_returned=routed.mandatory)
-            timeline.published(who, message, queues, within)
+            if not names and client.channel:  # MQTT publishers know of no queue
+                timeline.led_nowhere(actor, message, is_returned=routed.mandatory)
+            timeline.published(actor, message, queues, within)
             lost = "nowhere and is returned" if routed.mandatory else "nowhere and is dropped"
             where = f"to {' and '.join(map(repr, names))}" if names else lost
             key = f"to exchange {origin.exchange!r} with key {origin.routing_key!r}"
@@ -248,12 +248,12 @@ class TimelineTap:
                 (f"{key}{', ' if within else ''}{within}: it goes {where}", body_of(content))
             )
         for where, same in groupby(publishes, lambda each: each[0]):
-            timeline.note(who, f"publishes {listed([body for _, body in same])} {where}")
+            timeline.note(actor, f"publishes {listed([body for _, body in same])} {where}")
 
     def delivered(
         self, client: TracedClient, delivery_batch: DeliveryBatch, first_tag: int
     ) -> None:
-        timeline, who = self._timeline, actor_of(client)
+        timeline, actor = self._timeline, actor_of(client)
         holder, first = delivery_batch.holder, first_tag
         tag = holder.tag if isinstance(holder, Consumer) else ""
         what = StepKind.TAKEN if holder.no_ack else StepKind.DELIVERED
@@ -263,7 +263,9 @@ class TimelineTap:
             tags = f"delivery tags {first} to {first + len(delivery_batch.contents) - 1}"
         verb = f"{tag!r} is given" if tag else "gets"
         bodies = [body_of(content) for content in delivery_batch.contents]
-        timeline.note(who, f"{verb} {listed(bodies)} of queue {holder.queue.name!r}, {tags}{again}")
+        timeline.note(
+            actor, f"{verb} {listed(bodies)} of queue {holder.queue.name!r}, {tags}{again}"
+        )
         for at, (sequence, origin, content) in enumerate(
             zip(
                 delivery_batch.sequences,
@@ -273,7 +275,7 @@ class TimelineTap:
             )
         ):
             message = origin.exchange, origin.routing_key, content
-            step = TraceStep(what, timeline.at_ms, who, tag, f"tag {first + at}{again}")
+            step = TraceStep(what, timeline.at_ms, actor, tag, f"tag {first + at}{again}")
             found = origin_of(content)
             timeline.delivered(holder.queue.name, sequence, message, step, found)
 
@@ -301,7 +303,7 @@ class SettlementTap:
         timeline, channel = self._timeline, self._channel
         known = [each for each in stretches if is_there(channel, each.delivery_batch.holder)]
         for queue, same in groupby(known, lambda each: each.delivery_batch.holder.queue.name):
-            timeline.settled(who_on(channel), queue, sequences_of(same), outcome)
+            timeline.settled(actor_on(channel), queue, sequences_of(same), outcome)
 
 
 def seen_dead(of: Callable[[str], Timeline], inner: DeadLetterFrom) -> DeadLetterFrom:
@@ -335,7 +337,7 @@ def actor_of(client: TracedClient) -> Actor:
     return Actor(short(client.connection), client.channel)
 
 
-def who_on(channel: SessionChannel) -> Actor:
+def actor_on(channel: SessionChannel) -> Actor:
     return Actor(short(channel.session.name), channel.number)
 
 

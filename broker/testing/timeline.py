@@ -258,11 +258,11 @@ class TimelineEvent:
     """Event of a timeline, at one moment."""
 
     at_ms: int
-    who: Actor
+    actor: Actor
     text: str
 
     def __str__(self) -> str:
-        return f"{self.at_ms:>6} ms  {self.who}: {self.text}"
+        return f"{self.at_ms:>6} ms  {self.actor}: {self.text}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,7 +270,7 @@ class Unroutable:
     """A message that a client has published and no queue has got."""
 
     at_ms: int
-    who: Actor
+    actor: Actor
     exchange: str
     routing_key: str
     body: bytes
@@ -281,7 +281,7 @@ class Unroutable:
     def __str__(self) -> str:
         outcome = "returned" if self.is_returned else "dropped"
         where = f"exchange {self.exchange!r}, key {self.routing_key!r}"
-        return f"{shown_body(self.body)} to {where} by {self.who}, {outcome}"
+        return f"{shown_body(self.body)} to {where} by {self.actor}, {outcome}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,10 +334,10 @@ class Timeline:
         self.watchers: set[Callable[[], None]] = set()
         """Called after everything that is noted."""
 
-    def note(self, who: Actor, text: str) -> None:
+    def note(self, actor: Actor, text: str) -> None:
         if len(self.lines) == LINES_MAX:
             self.forgotten["lines"] += 1
-        self.lines.append(TimelineEvent(self.at_ms, who, text))
+        self.lines.append(TimelineEvent(self.at_ms, actor, text))
         wake(self.watchers)
 
     @property
@@ -347,21 +347,21 @@ class Timeline:
     # Messages come
 
     def published(
-        self, who: Actor, message: RoutedMessage, queues: Sequence[str], detail: str = ""
+        self, actor: Actor, message: RoutedMessage, queues: Sequence[str], detail: str = ""
     ) -> None:
         """A message is put into queues; there is at least one."""
         for queue in queues:
             self._begin(
-                queue, message, TraceStep(StepKind.PUBLISHED, self.at_ms, who, detail=detail)
+                queue, message, TraceStep(StepKind.PUBLISHED, self.at_ms, actor, detail=detail)
             )
 
-    def led_nowhere(self, who: Actor, message: RoutedMessage, *, is_returned: bool) -> None:
+    def led_nowhere(self, actor: Actor, message: RoutedMessage, *, is_returned: bool) -> None:
         """Note a message that no queue gets."""
         if len(self.unroutable) == UNROUTABLE_MAX:
             self.forgotten["unroutable messages"] += 1
         exchange, routing_key, content = message
         begin = body_of(content)[:40]
-        lost = Unroutable(self.at_ms, who, exchange, routing_key, begin, is_returned)
+        lost = Unroutable(self.at_ms, actor, exchange, routing_key, begin, is_returned)
         self.unroutable.append(lost)
 
     def found(self, queue: str, message: RoutedMessage, detail: str) -> Passage:
@@ -405,7 +405,7 @@ class Timeline:
         if step.what is StepKind.TAKEN:
             course.end(passage)
 
-    def settled(self, who: Actor, queue: str, sequences: Iterable[int], outcome: Outcome) -> None:
+    def settled(self, actor: Actor, queue: str, sequences: Iterable[int], outcome: Outcome) -> None:
         """A client has said what becomes of messages, or has gone without a word."""
         if outcome not in OUTCOMES:
             return
@@ -416,7 +416,7 @@ class Timeline:
             if passage is None:
                 continue  # it is forgotten
             tag = passage.last.consumer_tag
-            passage.add(TraceStep(what, self.at_ms, who, tag, detail))
+            passage.add(TraceStep(what, self.at_ms, actor, tag, detail))
             bodies.append(passage.body)
             if what in READY:
                 back.append(passage)
@@ -426,7 +426,7 @@ class Timeline:
                 course.end(passage)
         course.wait(back, in_front=True)
         if bodies:
-            self.note(who, f"{verb} {listed(bodies)} of queue {queue!r}")
+            self.note(actor, f"{verb} {listed(bodies)} of queue {queue!r}")
 
     def died(self, queue: str, reason: DeathReason, contents: Sequence[bytes], where: str) -> None:
         """Messages of a queue go to its dead-letter exchange."""
@@ -457,7 +457,7 @@ class Timeline:
             BROKER_ITSELF, f"{count} of queue {queue!r} die ({reason}), and nobody wants them"
         )
 
-    def purging(self, who: Actor, queue: str) -> Callable[[], None]:
+    def purging(self, actor: Actor, queue: str) -> Callable[[], None]:
         """Note that all that is ready in it is about to go; what is returned is called once it has
         gone."""
         course = self.course(queue)
@@ -466,9 +466,9 @@ class Timeline:
         def purged() -> None:
             for passage in ready:
                 if passage.state == "ready":
-                    passage.add(TraceStep(StepKind.GONE, self.at_ms, who, detail="purged"))
+                    passage.add(TraceStep(StepKind.GONE, self.at_ms, actor, detail="purged"))
                     course.end(passage)
-            self.note(who, f"purges queue {queue!r}")
+            self.note(actor, f"purges queue {queue!r}")
 
         return purged
 

@@ -309,7 +309,7 @@ class Checker:
         for node in sorted(self._put_back):
             self.report.add(Breach.LET_IN, f"{node} was not turned away though its disk is old")
         for node in sorted(self._joining):
-            self.report.add(Breach.APART, f"{node} has not joined the cluster that it was told of")
+            self.report.add(Breach.APART, f"{node} has not joined the cluster that it is to join")
         self.report.unanswered = len(self._unconfirmed)
         for message, published in self._published_messages.items():
             received = sum(1 for state in published.states if state.receipts)
@@ -620,7 +620,7 @@ class Checker:
     def _complained(self, event: Complained) -> None:
         self.report.complaints[event.what] += 1
         if BUG in event.what:
-            self._breach(Breach.UNEXPECTED, f"{event.client} was told: {event.what}")
+            self._breach(Breach.UNEXPECTED, f"{event.client} got the answer: {event.what}")
 
     def _strange(self, event: Strange) -> None:
         self._breach(Breach.UNEXPECTED, event.what)

@@ -207,7 +207,7 @@ class LinearizabilityChecker:
     def _sentence(self, event: Answered) -> str:
         where = self._node_of.get(event.client, "?")
         what = "there" if event.found else "not there"
-        sentence = f"{event.client} at {where} was told that {event.thing} is {what}"
+        sentence = f"{event.client} at {where} was answered that {event.thing} is {what}"
         return f"event {self._now}: {sentence}, against what was answered before"
 
     def _abandoned(self, event: Abandoned) -> None:

@@ -261,6 +261,34 @@ def identifiers(tree: ast.Module) -> Iterator[str]:
             yield node.asname or node.name
 
 
+WORDS_OF_PEOPLE = frozenset(("nobody", "somebody", "told", "who", "whoever", "whom", "whose"))
+"""Words of prose about people; in a name they say nothing of a thing."""
+
+
+def names_of_people(found: list[Module]) -> list[str]:
+    """Names that the modules give to anything, with one of `WORDS_OF_PEOPLE` in them."""
+    named = {
+        f"{module.name} {name}"
+        for module in found
+        for name in names_given(module.tree)
+        if not WORDS_OF_PEOPLE.isdisjoint(name.lower().split("_"))
+    }
+    return sorted(named)
+
+
+def names_given(tree: ast.Module) -> Iterator[str]:
+    """Names of classes, functions, parameters, variables and attributes that code binds."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node.name
+        elif isinstance(node, ast.arg):
+            yield node.arg
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield node.attr
+
+
 def prose(text: str) -> Iterator[tuple[int, str]]:
     """Comments and strings in three quotes, each with its line."""
     for token in tokenize.generate_tokens(io.StringIO(text).readline):

@@ -17,6 +17,20 @@ NOUNS_IN_ING = {
 }
 """Modules whose names end so, each with its reason."""
 
+NAMES_OF_PEOPLE = {
+    "broker.protocols.mqtt.connection _told_with",
+    "broker.protocols.mqtt.connection told",
+    "broker.protocols.mqtt.connection told_properties",
+    "broker.protocols.mqtt.connection told_reason",
+    "broker.protocols.mqtt.incoming_publishes _told",
+    "broker.protocols.mqtt.packet_handlers is_told",
+    "broker.protocols.mqtt.sys_topics _told",
+    "broker.protocols.mqtt.sys_topics told",
+    "broker.protocols.mqtt.topic_aliases is_told",
+    "broker.testing.timeline who",  # released: `TraceStep.who`, a client
+}
+"""Names with a word that is of people only.  The list may shrink, and not grow."""
+
 FOREIGN_NAMES = {"Allow", "Authorization"}
 """Headers of HTTP."""
 LOOSE_COUNT_MAX = 5
@@ -59,6 +73,11 @@ def test_files_are_named_by_nouns(found: list[Module]) -> None:
 
 def test_every_reason_is_of_a_file(found: list[Module]) -> None:
     assert NOUNS_IN_ING.keys() - {module.name for module in found} == set()
+
+
+def test_names_are_of_things(found: list[Module]) -> None:
+    """`told` is of people: something is reported, sent, answered, known."""
+    assert source_tree.names_of_people(found) == sorted(NAMES_OF_PEOPLE)
 
 
 def test_docstrings_begin_with_what_something_is(found: list[Module]) -> None:

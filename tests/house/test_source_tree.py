@@ -69,6 +69,18 @@ class Plain:
     assert [*source_tree.without_subject(parsed(text))] == [1, 3, 9, 11]
 
 
+def test_a_name_with_a_word_of_people_is_found() -> None:
+    text = """
+def told(whoever, threshold, *, who_asks):
+    for nobody in whose:
+        self._told = Nobody = who()
+        foretold = wholesale = self.who
+class WhoAsks: ...
+"""
+    names = ["Nobody", "_told", "nobody", "told", "who_asks", "whoever"]
+    assert source_tree.names_of_people([module("a", text)]) == [f"a {name}" for name in names]
+
+
 def test_a_name_that_nothing_has_is_found() -> None:
     text = '''"""Uses `Queue` and `Ports.touch`; see nothing_is_called_so.py."""
 class Queue:

@@ -206,7 +206,7 @@ async def test_messages_are_published_seen_moved_and_purged(
     await page.type("#publish-payload", "hello <b>there</b>")
     await page.type("#publish-headers", "n = 1")
     await page.click("form[data-key=publish] button")
-    assert await page.text("#told:not(:empty)") == "Published, and routed."
+    assert await page.text("#done:not(:empty)") == "Published, and routed."
     await page.click("#peek")
     assert await page.text(".messages pre") == "hello <b>there</b>"
     assert "n=1" in await page.text(".messages li")
@@ -214,7 +214,7 @@ async def test_messages_are_published_seen_moved_and_purged(
     await unfold(page, "Move messages")
     await page.type("#move-to", "onto")
     await page.click("form[data-key=move] button")
-    await page.until("document.getElementById('told').innerText === '1 moved to “onto”.'")
+    await page.until("document.getElementById('done').innerText === '1 moved to “onto”.'")
     await go(page, "queue/%2F/onto")
     await page.click("#purge")
     await page.press("Escape")
@@ -222,7 +222,7 @@ async def test_messages_are_published_seen_moved_and_purged(
     assert (await api.get("queues/%2F/onto"))["messages_ready"] == 1
     await page.click("#purge")
     await page.click("dialog button.danger")
-    await page.until("document.getElementById('told').innerText === '“onto” is purged.'")
+    await page.until("document.getElementById('done').innerText === '“onto” is purged.'")
     assert (await api.get("queues/%2F/onto"))["messages_ready"] == 0
 
 
@@ -232,7 +232,7 @@ async def test_a_queue_comes_and_goes(page: Page, api: Api) -> None:
     await page.type("#declare-name", "brief")
     await page.type("#declare-arguments", "x-max-length = 5")
     await page.click("form[data-key=declare] button")
-    await page.until("document.getElementById('told').innerText === 'Queue “brief” is there.'")
+    await page.until("document.getElementById('done').innerText === 'Queue “brief” is there.'")
     assert (await api.get("queues/%2F/brief"))["arguments"]["x-max-length"] == 5
     await go(page, "queue/%2F/brief")
     await page.click("#delete")

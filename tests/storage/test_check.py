@@ -234,7 +234,9 @@ def test_groups_are_verified_one_by_one(subject: InStore) -> None:
     [newest] = [key for key in hot_keys(subject) if key > SEQUENCE.pack(1)][-1:]
     subject.disk.flip(Table.HOT, newest, 9)
     [damage] = damage_of(subject)
-    assert damage.startswith("corrupt: Raft groups: they cannot be told apart: corrupt: table hot")
+    assert damage.startswith(
+        "corrupt: Raft groups: they are not distinguishable: corrupt: table hot"
+    )
 
 
 def hot_keys(subject: InStore) -> list[bytes]:

@@ -64,8 +64,8 @@ REMEMBERED = (
     HelloRefusal.SECOND_PROCESS,
 )
 
-WHO_MAX = 256
-"""Strangers who are remembered; one more, and the one who came first is forgotten."""
+REMEMBERED_PEERS_MAX = 256
+"""Peers whose last failure is remembered; beyond, the oldest is forgotten."""
 
 logger = logging.getLogger(__name__)
 
@@ -135,11 +135,11 @@ class RefusalLog:
                 advice=None if refused is None else refused.advice,
             )  # fmt: skip
 
-    def _is_news(self, who: str, reason: str) -> bool:
-        if self._last.get(who) == reason:
+    def _is_news(self, peer: str, reason: str) -> bool:
+        if self._last.get(peer) == reason:
             return False
-        self._last[who] = reason
-        if len(self._last) > WHO_MAX:
+        self._last[peer] = reason
+        if len(self._last) > REMEMBERED_PEERS_MAX:
             del self._last[next(iter(self._last))]
         return True
 
@@ -167,9 +167,9 @@ def link_failure(node: NodeId, reason: str, refused: LinkRefused | None) -> Link
     """Failure of dialling a node; `refused` as `RefusalLog.dialled` has it."""
     if refused is None:
         return LinkFailure(reason, None)
-    who = f"refused by {node}" if refused.by_peer else f"{node} is refused"
+    verdict = f"refused by {node}" if refused.by_peer else f"{node} is refused"
     is_remembered = refused.reason in REMEMBERED
-    return LinkFailure(f"{who}: {refused.what}", advice_to_dialler(refused), is_remembered)
+    return LinkFailure(f"{verdict}: {refused.what}", advice_to_dialler(refused), is_remembered)
 
 
 def as_node(host: str, node: NodeId) -> str:

@@ -332,10 +332,12 @@ def encode(*message: object) -> bytes:
 def encode_hello(credentials: LinkCredentials, wants: NodeId, challenge: bytes) -> bytes:
     """Without its size."""
     us, versions = credentials.us, list(credentials.versions)
-    who = (us.cluster, us.node, us.boot.count, us.boot.nonce, credentials.incarnations.ours())
+    identity = (us.cluster, us.node, us.boot.count, us.boot.nonce, credentials.incarnations.ours())
     known = credentials.boots.latest(wants)
-    whom = (wants, (known.count, known.nonce) if known is not None and known.count else None)
-    return _packed((HandshakeMessage.HELLO, MAGIC, versions, *who, *whom, challenge, us.reads))
+    wanted = (wants, (known.count, known.nonce) if known is not None and known.count else None)
+    return _packed(
+        (HandshakeMessage.HELLO, MAGIC, versions, *identity, *wanted, challenge, us.reads)
+    )
 
 
 def read_hello(raw: bytes, fields: list[object], versions: tuple[int, int]) -> Hello:
@@ -354,8 +356,8 @@ def read_hello(raw: bytes, fields: list[object], versions: tuple[int, int]) -> H
         ):  # fmt: skip
             speaks = min(newest, versions[1])
             boot, is_begun = Boot(count, nonce), incarnation > 0
-            who = Identity(cluster, node, boot, reads, speaks, is_begun)
-            return Hello(raw, who, wants, _read_known(known), incarnation)
+            identity = Identity(cluster, node, boot, reads, speaks, is_begun)
+            return Hello(raw, identity, wants, _read_known(known), incarnation)
     raise LinkRefused(HelloRefusal.NOT_A_HELLO)
 
 

@@ -222,14 +222,14 @@ class DeferredRequests:
         """Requests by caller."""
 
     def add(
-        self, who: object, ask: Callable[[], Deferred[T]], too_late: BrokerError
+        self, caller: object, ask: Callable[[], Deferred[T]], too_late: BrokerError
     ) -> Deferred[T]:
         """Have something asked later; `too_late` is what it fails with, if that takes too long."""
         later: Deferred[T] = Deferred()
-        timer = self._call_later(ANSWER_S_MAX, lambda: self._fail(who, too_late))
+        timer = self._call_later(ANSWER_S_MAX, lambda: self._fail(caller, too_late))
         if self.requests is EMPTY_DICT:
             self.requests = {}
-        self.requests[who] = DeferredRequest(ask, later, timer)
+        self.requests[caller] = DeferredRequest(ask, later, timer)
         return later
 
     def ask(self) -> None:
@@ -237,23 +237,23 @@ class DeferredRequests:
         request = self._take(next(iter(self.requests)))
         request.ask().then(request.later.answer, request.later.fail)
 
-    def give_up(self, who: object, answer: object) -> bool:
+    def give_up(self, caller: object, answer: object) -> bool:
         """Drop a request, if there is one, with this as its reply."""
-        if who not in self.requests:
+        if caller not in self.requests:
             return False
-        self._take(who).later.answer(answer)
+        self._take(caller).later.answer(answer)
         return True
 
     def end(self, error: BrokerError) -> None:
         """Nothing can be asked any more."""
-        for who in tuple(self.requests):
-            self._fail(who, error)
+        for caller in tuple(self.requests):
+            self._fail(caller, error)
 
-    def _fail(self, who: object, error: BrokerError) -> None:
-        self._take(who).later.fail(error)
+    def _fail(self, caller: object, error: BrokerError) -> None:
+        self._take(caller).later.fail(error)
 
-    def _take(self, who: object) -> DeferredRequest:
-        request = self.requests.pop(who)
+    def _take(self, caller: object) -> DeferredRequest:
+        request = self.requests.pop(caller)
         request.timer.cancel()
         return request
 

@@ -383,12 +383,12 @@ class SessionQueue:
         return self._ask(consumer, partial(self._attach, consumer), ClientRequest.CONSUMING)
 
     def _ask(
-        self, who: object, ask: Callable[[], Deferred[T]], doing: ClientRequest
+        self, caller: object, ask: Callable[[], Deferred[T]], doing: ClientRequest
     ) -> Deferred[T]:
         """Now, unless others wait or so much is pending that they must."""
         if not (self._postponed.requests or self.is_full):
             return ask()
-        return self._postponed.add(who, ask, self._not_done(doing))
+        return self._postponed.add(caller, ask, self._not_done(doing))
 
     def _get(self, holder: Holder) -> Deferred[DeliveryBatch | None]:
         if self._gets is None:

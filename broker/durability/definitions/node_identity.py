@@ -78,9 +78,9 @@ def store_owner_of(items: Iterable[tuple[bytes, bytes]]) -> StoreOwner | None:
             node, cluster, boot, nonces, *later = msgpack.unpackb(value)
             began, mark, founders, left = [*list(later), *NOTHING_MORE[len(later) :]]
             file = FileMark(*mark) if mark is not None else None
-            whom = tuple((name, host, port) for name, host, port in founders)
+            promised_to = tuple((name, host, port) for name, host, port in founders)
             return StoreOwner(
-                node, cluster, boot, tuple(nonces), tuple(began), file, whom, tuple(left)
+                node, cluster, boot, tuple(nonces), tuple(began), file, promised_to, tuple(left)
             )
         except (ValueError, TypeError) as error:
             raise Corrupt(f"catalog {IDENTITY}", f"it cannot be read: {error}") from error

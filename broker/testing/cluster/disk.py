@@ -63,7 +63,7 @@ class DiskFaults(LoopBound):
 
     async def fail(self) -> None:
         """Let the next commit fail, and all after it: the node ends."""
-        self.failure = InjectedDiskError("a commit failed: the disk of this node was told to fail")
+        self.failure = InjectedDiskError("a commit failed: the disk of this node was made to fail")
 
     async def corrupt(self, body: bytes | str) -> None:
         """A byte of each entry that holds this is not what was written.

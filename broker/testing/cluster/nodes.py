@@ -235,8 +235,8 @@ class Leaders:
         def what() -> str:
             if not any(queue in names for names in self._queues(vhost)):
                 return f"there is no queue '{queue}' in vhost '{vhost}'"
-            who = "nobody" if other_than is None else f"nobody but node {other_than}"
-            return f"{who} leads queue '{queue}'"
+            node = "nobody" if other_than is None else f"nobody but node {other_than}"
+            return f"{node} leads queue '{queue}'"
 
         await self.nodes.until(leads, within, what)
         return found[0]

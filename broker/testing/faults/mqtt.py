@@ -674,9 +674,9 @@ def limit(
         return packet.data
 
     scope.end(LIMITED)
-    told = ", ".join(f"{name}={value}" for name, value in changes.items())
+    limits = ", ".join(f"{name}={value}" for name, value in changes.items())
     packet = CLIENT, PacketType.CONNECT
-    begin_rule(scope, packet, act, f"MQTT has other limits: {told}", key=LIMITED)
+    begin_rule(scope, packet, act, f"MQTT has other limits: {limits}", key=LIMITED)
 
 
 def begin_rule(
@@ -697,9 +697,9 @@ def begin_rule(
     rules = scope.acceptor.packet_rules
     rule = PacketRule(scope, packet, client, act, note=note, count=count, needs_answer=needs_answer)
     rules.append(rule)
-    for_whom = "" if client is None else f", for client '{client}'"
+    of_client = "" if client is None else f", for client '{client}'"
     times = "" if count is None else f", {count} times"
-    scope.begin(key or rule, f"{what}{for_whom}{times}", partial(rules.remove, rule))
+    scope.begin(key or rule, f"{what}{of_client}{times}", partial(rules.remove, rule))
 
 
 def packet_type(name: str, sent_by: str) -> PacketType:

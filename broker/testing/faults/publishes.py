@@ -258,7 +258,8 @@ def nack_next(
     """Refuse the next so many messages that come to a queue, be it there yet or not, or through an
     exchange to one that is there now.  They are not taken, and their publishers hear basic.nack.
 
-    As with RabbitMQ, what leads to no queue is confirmed, and without confirms nobody is told.
+    As with RabbitMQ, what leads to no queue is confirmed, and a channel without confirms gets
+    nothing.
     """
     vhost = scope.vhost()
     if (queue is None) == (exchange is None) or count < 1:

@@ -1,8 +1,8 @@
 """A web server for one thing: JSON in, JSON out, by POST.
 
-HTTP/1.1 (RFC 9112), one request of a connection after the other.  Who sends anything else is told
-so and hung up on; who is slow is hung up on.  A path begins with a token: what may be done here is
-not for every program on the machine, and not for pages in a browser.
+HTTP/1.1 (RFC 9112), one request of a connection after the other.  A client that sends anything
+else gets an error and is hung up on, as is a slow one.  A path begins with a token: what may be
+done here is not for every program on the machine, and not for pages in a browser.
 
 It is not aiohttp, whose import alone takes half as long as the start of a broker, for one method,
 one type of body and no headers.

@@ -253,7 +253,7 @@ def test_where_it_is_not_there_that_is_said(caplog: pytest.LogCaptureFixture) ->
     assert not caplog.records
     assert not [*own_exchanges(Config(log_exchange="info", default_vhost="gone"), vhosts)]
     [record] = caplog.records
-    assert record.message == "nothing_is_told"
+    assert record.message == "exchange_missing"
 
 
 async def test_without_the_option_there_is_no_such_exchange() -> None:

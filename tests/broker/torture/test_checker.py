@@ -284,7 +284,7 @@ def test_a_node_that_is_to_join_becomes_one_of_the_cluster() -> None:
     report = checker([Joining("d"), Joined("d"), Joining("e"), Joining("d")])
     assert report.breaches == {Breach.APART: 2}
     assert not report.is_good
-    assert "d has not joined the cluster that it was told of" in [*report.sentences()]
+    assert "d has not joined the cluster that it is to join" in [*report.sentences()]
 
 
 # What need not be delivered, and is counted

@@ -53,7 +53,7 @@ def test_a_look_says_what_was_answered_last(found: bool) -> None:
     report = judged(*CONNECTED, *last, *done("b", LOOK, found=not found))
     assert report.breaches == {Breach.STALE if found else Breach.OUTDATED: 1}
     (sentence,) = report.sentences()
-    assert "b at two was told that q is " in sentence
+    assert "b at two was answered that q is " in sentence
     assert report.is_good is not found
 
 

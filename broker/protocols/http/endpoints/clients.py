@@ -110,8 +110,8 @@ async def close_connection(call: Call) -> None:
         raise not_found()
     if not any(may_close(call, row["user"]) for row in rows):
         raise not_own()
-    whose = {} if call.is_administrator else {"user": call.user.name}
-    await close(call, name=rows[0]["name"], **whose)
+    owned_by = {} if call.is_administrator else {"user": call.user.name}
+    await close(call, name=rows[0]["name"], **owned_by)
 
 
 def may_close(call: Call, user: str) -> bool:

@@ -276,7 +276,7 @@ async def purge(call: Call) -> None:
 @routes.post(
     "queues/{vhost}/{name}/actions",
     Right.VHOST,
-    "Refused: there is nothing that a queue could be told to do.",
+    "Refused: queues have no actions.",
     body=ACTION,
 )
 async def act(call: Call) -> None:

@@ -5,8 +5,8 @@ const ANSWER_WITHIN_MS = 60_000;
 
 /** What the API has refused, in its words. */
 export class ApiError extends Error {
-  constructor(status, told) {
-    super(told?.reason ?? told?.error?.text ?? told?.error ?? `the broker answers ${status}`);
+  constructor(status, answer) {
+    super(answer?.reason ?? answer?.error?.text ?? answer?.error ?? `the broker answers ${status}`);
     this.status = status;
   }
 }
@@ -50,11 +50,11 @@ export async function ask(method, where, body) {
     throw new ApiError(0, { reason: "the broker does not answer" });
   }
   const text = await response.text();
-  const told = text && response.headers.get("content-type")?.startsWith("application/json")
+  const answer = text && response.headers.get("content-type")?.startsWith("application/json")
     ? JSON.parse(text)
     : null;
-  if (!response.ok) throw new ApiError(response.status, told);
-  return told;
+  if (!response.ok) throw new ApiError(response.status, answer);
+  return answer;
 }
 
 export const get = (...segments) => ask("GET", path(...segments));
@@ -71,6 +71,6 @@ export async function getOr(otherwise, ...segments) {
 
 /** What a verb of the control socket says, for administrators: its result or its rows. */
 export async function verb(name, args = {}) {
-  const told = await ask("POST", path("fluffle", "verbs", name), args);
-  return told.rows ?? told.result;
+  const answer = await ask("POST", path("fluffle", "verbs", name), args);
+  return answer.rows ?? answer.result;
 }

@@ -4,7 +4,7 @@ import { h } from "./dom.js";
 
 /**
  * `fields`: [{name, label, type, value, options, required, hint, wide}].
- * `act` is told of the values; the form is emptied when it returns something but false.
+ * `act` gets the values; the form is emptied when it returns something but false.
  */
 export function form({ key, fields, submit, act, danger = false }) {
   return h("form", {

@@ -4,13 +4,13 @@ const SHOWN_MS = 8000;
 let timer;
 
 function say(id, text) {
-  for (const each of ["told", "failed"]) {
+  for (const each of ["done", "failed"]) {
     document.getElementById(each).textContent = each === id ? text : "";
   }
   clearTimeout(timer);
-  if (id === "told") timer = setTimeout(silence, SHOWN_MS);
+  if (id === "done") timer = setTimeout(silence, SHOWN_MS);
 }
 
-export const told = (text) => say("told", text);
+export const succeeded = (text) => say("done", text);
 export const failed = (error) => say("failed", error.message ?? String(error));
 export const silence = () => say("", "");

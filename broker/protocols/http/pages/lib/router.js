@@ -7,7 +7,7 @@ import { get } from "./api.js";
 import { h, show } from "./dom.js";
 import { confirmed } from "./dialogs.js";
 import { to } from "./links.js";
-import { failed, silence, told } from "./notices.js";
+import { failed, silence, succeeded } from "./notices.js";
 import { makerOf } from "./routes.js";
 import { markCurrent } from "./shell.js";
 
@@ -100,7 +100,7 @@ export class Router {
     try {
       const text = await does();
       if (text === false) return false;
-      told(typeof text === "string" ? text : done);
+      succeeded(typeof text === "string" ? text : done);
       await this.refresh();
       return true;
     } catch (error) {

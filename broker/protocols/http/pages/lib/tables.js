@@ -27,7 +27,7 @@ function head({ title, sort, number }, order) {
       title, isSorted && h("span", { "aria-hidden": "true" }, order.reverse ? " ↓" : " ↑")));
 }
 
-/** Which page of how many; `go` is told of another. */
+/** Which page of how many; `go` is called with another. */
 export function pager({ page, page_count, filtered_count, total_count }, go) {
   const button = (label, to, is) =>
     h("button", { disabled: !is, onclick: () => go(to), "aria-label": `${label} page` }, label);

@@ -31,8 +31,8 @@ export function definitions(page) {
   };
 }
 
-function save(told, name) {
-  const url = URL.createObjectURL(new Blob([JSON.stringify(told, null, 2)], { type: "application/json" }));
+function save(definitions, name) {
+  const url = URL.createObjectURL(new Blob([JSON.stringify(definitions, null, 2)], { type: "application/json" }));
   h("a", { href: url, download: `definitions${name === ALL ? "" : `-${encodeURIComponent(name)}`}.json` }).click();
   URL.revokeObjectURL(url);
 }

@@ -19,20 +19,20 @@ export function exchange(page) {
   return {
     title: isDefault ? exchangeName("") : name,
     async load() {
-      const [told, from, onto] = await Promise.all([
+      const [row, from, onto] = await Promise.all([
         get("exchanges", vhost, name, PAST),
         get("exchanges", vhost, name, "bindings", "source"),
         get("exchanges", vhost, name, "bindings", "destination"),
       ]);
-      return { told, from, onto };
+      return { row, from, onto };
     },
-    view: ({ told, from, onto }) => [
-      h("h1", null, "Exchange ", h("code", null, exchangeName(told.name)), " ", h("span", { class: "muted" }, `in ${vhost}`)),
-      h("p", null, badge(told.type), told.internal && badge("internal"), told.durable === false && badge("transient")),
-      h("div", { class: "charts" }, flow(told)),
+    view: ({ row, from, onto }) => [
+      h("h1", null, "Exchange ", h("code", null, exchangeName(row.name)), " ", h("span", { class: "muted" }, `in ${vhost}`)),
+      h("p", null, badge(row.type), row.internal && badge("internal"), row.durable === false && badge("transient")),
+      h("div", { class: "charts" }, flow(row)),
       panel("About it", facts([
-        ["Arguments", format.pairs(told.arguments)], ["Policy", told.policy], ["Auto-delete", told.auto_delete && "yes"],
-        ["Explain", link("where a message would go", "explain", { vhost, exchange: told.name })],
+        ["Arguments", format.pairs(row.arguments)], ["Policy", row.policy], ["Auto-delete", row.auto_delete && "yes"],
+        ["Explain", link("where a message would go", "explain", { vhost, exchange: row.name })],
       ])),
       panel("Bindings", isDefault
         ? h("p", { class: "muted" }, "It leads to every queue, by the queue's name.")

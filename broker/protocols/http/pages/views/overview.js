@@ -23,21 +23,21 @@ export function overview() {
   return {
     title: "Overview",
     async load() {
-      const [told, nodes] = await Promise.all([get("overview", PAST), getOr([], "nodes")]);
-      return { told, nodes };
+      const [totals, nodes] = await Promise.all([get("overview", PAST), getOr([], "nodes")]);
+      return { totals, nodes };
     },
-    view: ({ told, nodes }) => [
+    view: ({ totals, nodes }) => [
       h("h1", null, "Overview"),
       alarms(nodes),
       h("ul", { class: "totals" }, TOTALS.map((name) => h("li", null,
-        h("b", null, format.count(told.object_totals?.[name])), total(name)))),
-      h("div", { class: "charts" }, flow(told), length(told),
+        h("b", null, format.count(totals.object_totals?.[name])), total(name)))),
+      h("div", { class: "charts" }, flow(totals), length(totals),
         nodes.length > 0 && memory(nodes), nodes.length > 0 && disk(nodes)),
       nodes.length > 0 && panel("Nodes", nodeTable(nodes)),
       panel("This broker", facts([
-        ["Version", versions(told)],
-        ["Cluster", told.cluster_name], ["Answered by", told.node],
-        ["Listens on", (told.listeners ?? []).map(({ protocol, ip_address, port }) =>
+        ["Version", versions(totals)],
+        ["Cluster", totals.cluster_name], ["Answered by", totals.node],
+        ["Listens on", (totals.listeners ?? []).map(({ protocol, ip_address, port }) =>
           `${protocol} ${ip_address}:${port}`).join(", ")],
       ])),
     ],

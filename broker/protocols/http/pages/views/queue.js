@@ -25,27 +25,27 @@ export function queue(page) {
   return {
     title: name,
     async load() {
-      const told = await get("queues", vhost, name, PAST);
-      const isQuorum = told.type === "quorum"; // of others the API tells of no members
+      const row = await get("queues", vhost, name, PAST);
+      const isQuorum = row.type === "quorum"; // the API names no members of others
       const [bindings, held, members, nodes] = await Promise.all([
         getOr([], "queues", vhost, name, "bindings"),
         getOr([], "fluffle", "queues", vhost, name, "held"),
         isQuorum ? getOr([], "queues", "quorum", vhost, name, "status") : [],
         isQuorum ? getOr([], "nodes", { columns: "name" }) : [],
       ]);
-      return { told, bindings, held, members, nodes };
+      return { row, bindings, held, members, nodes };
     },
-    view: ({ told, bindings, held, members, nodes }) => [
+    view: ({ row, bindings, held, members, nodes }) => [
       h("h1", null, "Queue ", h("code", null, name), " ",
         h("span", { class: "muted" }, `in ${vhost}`)),
-      h("p", { class: "badges" }, state(told.state), badge(told.type), features(told)),
-      h("div", { class: "charts" }, length(told), flow(told)),
-      panel("About it", about(told)),
-      told.type === "quorum" &&
-        panel("Members", raft(page, told, members, nodes)),
+      h("p", { class: "badges" }, state(row.state), badge(row.type), features(row)),
+      h("div", { class: "charts" }, length(row), flow(row)),
+      panel("About it", about(row)),
+      row.type === "quorum" &&
+        panel("Members", raft(page, row, members, nodes)),
       ofMessages(),
       panel("Who holds messages", holders(held)),
-      panel("Consumers", consumers(told.consumer_details ?? [])),
+      panel("Consumers", consumers(row.consumer_details ?? [])),
       panel("Bindings", bindingTable(page, bindings)),
       fold("Publish a message", publishing(page, { vhost, exchange: "amq.default", key: name })),
       fold("Purge or delete", ending(page, vhost, name)),
@@ -53,10 +53,10 @@ export function queue(page) {
   };
 }
 
-function length(told) {
+function length(row) {
   const series = LENGTHS.map(([title, key]) => ({
     name: title,
-    points: lengths(`${told.vhost}/${told.name}/${key}`, told[key], told[`${key}_details`]),
+    points: lengths(`${row.vhost}/${row.name}/${key}`, row[key], row[`${key}_details`]),
   }));
   return chart({ title: "Messages", series, format: format.short });
 }
@@ -68,17 +68,17 @@ function flow({ vhost, name, message_stats = {} }) {
   return chart({ title: "Messages a second", series, format: format.rate });
 }
 
-function about(told) {
+function about(row) {
   return facts([
-    ["Messages", format.count(told.messages)], ["Ready", format.count(told.messages_ready)],
-    ["Unacknowledged", format.count(told.messages_unacknowledged)],
-    ["Bytes", told.message_bytes === undefined ? "" : format.bytes(told.message_bytes)],
-    ["Consumers", format.count(told.consumers)], ["Node", told.node], ["Leader", told.leader],
-    ["Members", (told.members ?? []).join(", ")], ["Arguments", format.pairs(told.arguments)],
-    ["Policy", told.policy], ["Operator policy", told.operator_policy],
-    ["Effective policy", format.pairs(told.effective_policy_definition)],
-    ["Delivery limit", told.delivery_limit], ["Idle since", told.idle_since],
-    ["Dead letters under way", told.messages_dlx ? format.count(told.messages_dlx) : ""],
+    ["Messages", format.count(row.messages)], ["Ready", format.count(row.messages_ready)],
+    ["Unacknowledged", format.count(row.messages_unacknowledged)],
+    ["Bytes", row.message_bytes === undefined ? "" : format.bytes(row.message_bytes)],
+    ["Consumers", format.count(row.consumers)], ["Node", row.node], ["Leader", row.leader],
+    ["Members", (row.members ?? []).join(", ")], ["Arguments", format.pairs(row.arguments)],
+    ["Policy", row.policy], ["Operator policy", row.operator_policy],
+    ["Effective policy", format.pairs(row.effective_policy_definition)],
+    ["Delivery limit", row.delivery_limit], ["Idle since", row.idle_since],
+    ["Dead letters under way", row.messages_dlx ? format.count(row.messages_dlx) : ""],
   ]);
 }
 

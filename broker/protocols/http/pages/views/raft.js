@@ -8,10 +8,10 @@ import { badge, state, table } from "../lib/tables.js";
 
 /** `members`: names; `rows`: what those say that answer; `nodes`: all of the cluster. */
 export function raft(page, { vhost, name, members = [] }, rows, nodes) {
-  const told = new Map(rows.map((row) => [row["Node Name"], row]));
+  const byNode = new Map(rows.map((row) => [row["Node Name"], row]));
   const leader = rows.find((row) => row["Raft State"] === "leader");
-  const every = [...new Set([...members, ...told.keys()])]
-    .map((node) => ({ ...told.get(node), node, role: told.get(node)?.["Raft State"] }));
+  const every = [...new Set([...members, ...byNode.keys()])]
+    .map((node) => ({ ...byNode.get(node), node, role: byNode.get(node)?.["Raft State"] }));
   const others = nodes.map((node) => node.name).filter((node) => !members.includes(node));
   const isAdministrator = page.is();
   return [

@@ -13,7 +13,7 @@ import pytest_asyncio
 from aio_pika.abc import AbstractConnection, AbstractIncomingMessage, AbstractQueue
 
 from fluffle.broker.access.passwords import hashed
-from fluffle.broker.core.client import SessionCounts, whose
+from fluffle.broker.core.client import SessionCounts, client_fields
 from fluffle.broker.protocols.amqp091.connection import Connection
 from tests.support.deadlines import DEADLINE_S
 from tests.support.management import Api
@@ -133,7 +133,8 @@ async def test_a_name_that_others_have_too(api: Api, client: Client) -> None:
     url = f"amqp://other:other@127.0.0.1:{api.amqp_port}/"
     async with await aio_pika.connect(url) as connection:
         await connection.channel()
-        (own,) = (each for each in api.node.parts.connections if whose(each)["user"] == "other")
+        connections = api.node.parts.connections
+        (own,) = (each for each in connections if client_fields(each)["user"] == "other")
         assert isinstance(own, Connection)
         own.name = client.name
         status, told = await api.ask("GET", client.path, user=OTHER)
