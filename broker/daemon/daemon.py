@@ -34,6 +34,7 @@ from fluffle.broker.process.data_directory import (
     write_node_file,
 )
 from fluffle.broker.process.sockets import cannot_listen
+from fluffle.broker.runtime.turn import Turn
 from fluffle.storage.errors import StorageError
 
 READY = "READY=1"
@@ -56,14 +57,17 @@ def notify(state: str, environment: Mapping[str, str]) -> bool:
     return True
 
 
-GC_THRESHOLDS = (10_000, 1, 25_000)
-"""Full collections become rare: what piles up in a broker are bytes, which the collector skips.
-Others look at 30,000 objects that have come, for some milliseconds of one turn, and at those that
-have taken the places of others (`YoungCollector`)."""
+GC_THRESHOLDS = (10_000, 1, 2**31 - 1)
+"""No full collection comes by itself: it would look at all objects in one turn, and what piles up
+in a broker are bytes, which the collector skips.  `alarms.MemoryWatch` has one before it says that
+memory is low.  The third number counts the other collections, `YoungCollector`'s too, so any that
+is reached is reached by time (Python 3.14.0 to 3.14.4 ignore it: there each collection looks at a
+part of the old objects).  Other collections look at 30,000 objects that have come, for some
+milliseconds of one turn, and at those that have taken the places of others (`YoungCollector`)."""
 
 YOUNG_INTERVAL_S, YOUNG_CPU_S = 0.1, 0.02
-"""How often it is asked whether the loop has worked for so long since young objects were collected:
-some thousand have come in that time."""
+"""How long after a turn it is asked whether the loop has worked for so long since young objects
+were collected: some thousand have come in that time."""
 
 SWITCH_INTERVAL_S = 0.0005
 """A storage thread that wants the interpreter back waits for so long, not for the default 5 ms."""
@@ -81,13 +85,22 @@ class YoungCollector:
     The interpreter collects once so many more were made than freed.  Where each new object takes
     the place of an old one, as with messages that are retained again and again, that is never, and
     then a few more have it look at hundreds of thousands in one turn of the loop.
+
+    A turn starts the timer: a node without work has none.
     """
 
-    def __init__(self, call_later: Callable[[float, Callable[[], None]], object]) -> None:
+    def __init__(
+        self, turn: Turn, call_later: Callable[[float, Callable[[], None]], object]
+    ) -> None:
+        self._watchers = turn.watchers
         self._call_later = call_later
         self._collected_at_s = time.thread_time()
 
     def start(self) -> None:
+        self._watchers.add(self._on_turn)
+
+    def _on_turn(self) -> None:
+        self._watchers.discard(self._on_turn)
         self._call_later(YOUNG_INTERVAL_S, self._look)
 
     def _look(self) -> None:
@@ -108,6 +121,10 @@ class ManagedNode(Protocol):
 
     addresses: dict[str, tuple[str, int]]
     """Bound addresses by protocol; complete once `start` returns."""
+
+    @property
+    def turn(self) -> Turn:
+        """Turns of the node, once it has been started."""
 
     async def start(self) -> None:
         """Accept connections.  OSError when an address cannot be bound."""
@@ -184,7 +201,7 @@ async def _serve_until(stop_signal: asyncio.Future[str], config: Config, node: M
     if has_certificates(config) and not has_terminal():
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, node.reload)
     gc.freeze()  # what lives now will stay; to look at all of it would hold clients up
-    YoungCollector(asyncio.get_running_loop().call_later).start()
+    YoungCollector(node.turn, asyncio.get_running_loop().call_later).start()
     try:
         write_node_file(node_file, config.node_name, config.version, node.addresses)
     except OSError as error:

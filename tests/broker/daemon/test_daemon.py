@@ -34,6 +34,7 @@ from fluffle.broker.daemon.daemon import (
 )
 from fluffle.broker.node import Node as RealNode
 from fluffle.broker.process.data_directory import node_pid
+from fluffle.broker.runtime.turn import Turn
 from tests.support.deadlines import DEADLINE_S
 
 LOOPBACK = ListenAddress("127.0.0.1", 0)
@@ -47,6 +48,7 @@ class FakeNode:
         self.addresses: dict[str, tuple[str, int]] = {}
         self.reason = ""
         self.reloads = 0
+        self.turn = Turn(lambda run: run())
         self._on_started = on_started
         self._server: asyncio.Server | None = None
 
@@ -181,8 +183,7 @@ def test_the_interpreter_is_tuned_once_the_node_is_up(tmp_path: Path) -> None:
 def test_young_objects_that_take_the_places_of_others_are_collected_by_the_time_of_the_loop() -> (
     None
 ):
-    calls: list[tuple[float, Callable[[], None]]] = []
-    collector = YoungCollector(lambda delay_s, call: calls.append((delay_s, call)))
+    collector = YoungCollector(Turn(lambda run: run()), lambda _delay_s, _call: None)
     now_s = time.thread_time()
     young = {number: [number] for number in range(100)}
     gc.collect(1)
@@ -193,9 +194,43 @@ def test_young_objects_that_take_the_places_of_others_are_collected_by_the_time_
     assert collector.collect_after(now_s + YOUNG_CPU_S + 1)
     assert not any(each is young[7] for each in [*gc.get_objects(0), *gc.get_objects(1)])
     assert not collector.collect_after(now_s + YOUNG_CPU_S + 1)
-    collector.start()
-    calls.pop()[1]()
+
+
+def test_young_objects_are_looked_for_only_after_a_turn() -> None:
+    turn = Turn(lambda run: run())
+    calls: list[tuple[float, Callable[[], None]]] = []
+    YoungCollector(turn, lambda delay_s, call: calls.append((delay_s, call))).start()
+    assert not calls
+    for _ in range(3):
+        turn.touch_commit()
     assert [delay_s for delay_s, _ in calls] == [YOUNG_INTERVAL_S]
+    calls.pop()[1]()
+    assert not calls
+    turn.touch_commit()
+    assert [delay_s for delay_s, _ in calls] == [YOUNG_INTERVAL_S]
+
+
+def test_collections_of_young_objects_bring_no_full_one() -> None:
+    """Not by their number, in a hundred days of ten a second: `gc.collect(1)` counts for it."""
+    assert GC_THRESHOLDS[2] > 100 * 24 * 60 * 60 / YOUNG_INTERVAL_S
+    generations: list[int] = []
+
+    def on_collection(phase: str, info: dict[str, int]) -> None:
+        if phase == "stop":
+            generations.append(info["generation"])
+
+    collector = YoungCollector(Turn(lambda run: run()), lambda _delay_s, _call: None)
+    gc.set_threshold(*GC_THRESHOLDS)
+    gc.callbacks.append(on_collection)
+    try:
+        for number in range(1, 100):
+            collector.collect_after(time.thread_time() + number)
+        young = [[number] for number in range(2 * GC_THRESHOLDS[0])]
+    finally:
+        gc.callbacks.remove(on_collection)
+    assert len(generations) >= 100
+    assert max(generations) == 1
+    assert len(young) == 2 * GC_THRESHOLDS[0]
 
 
 def test_the_service_manager_is_told(
@@ -357,9 +392,11 @@ import asyncio, os, signal, sys
 from pathlib import Path
 from fluffle.broker.config.config import Config
 from fluffle.broker.daemon.daemon import run
+from fluffle.broker.runtime.turn import Turn
 
 class Node:
     addresses = {}
+    turn = Turn(lambda run: run())
     async def start(self):
         os.kill(os.getpid(), signal.SIGTERM)
     def reload(self):
@@ -383,10 +420,12 @@ import asyncio, os, signal, sys
 from pathlib import Path
 from fluffle.broker.config.config import Config
 from fluffle.broker.daemon.daemon import run
+from fluffle.broker.runtime.turn import Turn
 from fluffle.broker.base.logs import configure
 
 class Node:
     addresses = {}
+    turn = Turn(lambda run: run())
     async def start(self):
         for number in sys.argv[2:]:
             os.kill(os.getpid(), int(number))
