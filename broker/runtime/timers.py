@@ -84,11 +84,7 @@ class Timers:
     def forget(self, key: Hashable) -> None:
         """Drop the wish of `key`; without another none waits for the loop's timer, which ends."""
         self._at_ms.pop(key, None)
-        while self._heap and self._at_ms.get(self._heap[0][2]) != self._heap[0][0]:
-            heappop(self._heap)
-        if self._running is not None and not self._heap:
-            self._running[1].cancel()
-            self._running = None
+        self._start()
 
     def _sweep(self) -> None:
         if len(self._heap) > STALE_MIN + 2 * len(self._at_ms):
@@ -96,8 +92,14 @@ class Timers:
             heapify(self._heap)
 
     def _start(self) -> None:
-        """A timer for the first wish, if none runs that fires as soon."""
+        """Have a timer for the first wish that counts, unless one runs that fires as soon, and none
+        without a wish."""
+        while self._heap and self._at_ms.get(self._heap[0][2]) != self._heap[0][0]:
+            heappop(self._heap)
         if not (self._heap and self._is_started):
+            if self._running is not None:
+                self._running[1].cancel()
+                self._running = None
             return
         at_ms = self._heap[0][0]
         if self._running is not None:

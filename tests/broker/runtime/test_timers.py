@@ -163,3 +163,15 @@ def test_no_timer_runs_for_what_is_gone(harness: Harness) -> None:
     harness.wake("c", 300)
     harness.advance(400)
     assert harness.seen == [(300, "c")]
+
+
+def test_no_timer_runs_for_what_was_gone_before_others_were_due(harness: Harness) -> None:
+    harness.wake("a", 100)
+    harness.wake("b", 200)
+    harness.wake("c", 300)
+    harness.timers.forget("b")
+    harness.timers.forget("c")
+    assert harness.scheduler.timer_count == 1
+    harness.advance(100)
+    assert harness.seen == [(100, "a")]
+    assert harness.scheduler.timer_count == 0

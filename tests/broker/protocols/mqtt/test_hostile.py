@@ -21,7 +21,6 @@ from fluffle.broker.access.users import Permission
 from fluffle.broker.config.config import MqttConfig
 from fluffle.broker.protocols.mqtt.connection import REFUSED_LOGIN_WAIT_S, Connection
 from fluffle.broker.protocols.mqtt.packet_handlers import PACKET_HANDLERS
-from fluffle.broker.protocols.mqtt.subscribe_methods import EXPIRY_GRACE_MS
 from fluffle.broker.protocols.mqtt.websocket import WebSockets
 from fluffle.protocol.mqtt.codes import MQTT_3_1, MQTT_3_1_1, MQTT_5, PacketType, ReasonCode
 from fluffle.protocol.mqtt.events import Acks, Event, Publishes
@@ -135,7 +134,6 @@ def check_nothing_is_left(mqtt: MqttEdge, timer_count: int) -> None:
     edge = mqtt.edge
     edge.advance(EXPIRY_S_MAX + 1)
     check_no_session(mqtt)
-    edge.advance(EXPIRY_GRACE_MS / 1_000)  # a queue's wish to be looked at is not called off
     assert [*edge.services.connections] == []
     assert edge.scheduler.timer_count == timer_count
 
