@@ -169,8 +169,14 @@ class SocketConnection(asyncio.Protocol, Generic[E]):
         self.end_session()
         self.input.end()
         self.output.discard()
-        fields = {"connection": self.name, "reason": self.close_reason}
-        event(logger, logging.INFO, "connection_closed", **fields)
+        event(
+            logger,
+            logging.INFO,
+            "connection_closed",
+            connection=self.name,
+            client=self.handshake.client_id or None,
+            reason=self.close_reason,
+        )
 
     # What a protocol adds
 

@@ -18,10 +18,6 @@ NOUNS_IN_ING = {
 """Modules whose names end so, each with its reason."""
 
 NAMES_OF_PEOPLE = {
-    "broker.protocols.mqtt.connection _told_with",
-    "broker.protocols.mqtt.connection told",
-    "broker.protocols.mqtt.connection told_properties",
-    "broker.protocols.mqtt.connection told_reason",
     "broker.protocols.mqtt.incoming_publishes _told",
     "broker.protocols.mqtt.packet_handlers is_told",
     "broker.protocols.mqtt.sys_topics _told",

@@ -20,6 +20,7 @@ from fluffle.protocol.mqtt.packets import (
     Ack,
     Connack,
     Connect,
+    Disconnect,
     Packet,
     Publish,
     Suback,
@@ -106,6 +107,8 @@ class MqttClient:
         self._reader = ClientReader(1 << 28, version)
         self._parsed_writes = 0
         self._came: list[Event] = []
+        self.reasons: list[str] = []
+        """Reason Strings of all answers, which `packets` leaves out: they are for people."""
         self._last_id = 0
         self.transport.connect(self.connection)
 
@@ -148,10 +151,14 @@ class MqttClient:
         """Take everything that has come."""
         writes = self.transport.writes[self._parsed_writes :]
         self._parsed_writes += len(writes)
-        self._came += self._reader.feed(b"".join(writes))
+        new = self._reader.feed(b"".join(writes))
         while self._reader.is_waiting:
-            self._came += self._reader.go_on()
-        came, self._came = self._came, []
+            new += self._reader.go_on()
+        for each in new:
+            if isinstance(each, Connack | Disconnect | Suback):
+                reason = each.properties.values.pop(PropertyId.REASON_STRING, None)
+                self.reasons += [reason] if isinstance(reason, str) else []
+        came, self._came = [*self._came, *new], []
         return came
 
     def expect(self, kind: type[P]) -> P:

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from fluffle.broker.base.empty_dict import EMPTY_DICT
-from fluffle.broker.base.errors import BrokerError, NotFound, Unreachable
+from fluffle.broker.base.errors import AccessRefused, BrokerError, NotFound, Unreachable
 from fluffle.broker.core.client import WITHOUT_CHANNELS, Client
 from fluffle.broker.core.confirms import Confirms
 from fluffle.broker.core.consumer import (
@@ -357,16 +357,27 @@ class Channel:
     def consumer_lost(self, tag: str) -> None:
         """A queue of the session has been deleted, and with it the session, or it may not be read
         any more.  One that is shared is made anew."""
-        queues = self.session.vhost.queues
+        vhost = self.session.vhost
+        queues = vhost.queues
         if tag not in TAGS and tag not in queues:
             self.groups.lost(tag)
             return
-        is_deleted = tag in TAGS and self.queue_name(TAGS.index(tag)) not in queues
+        name = self.queue_name(TAGS.index(tag)) if tag in TAGS else tag
+        is_deleted = name not in queues
         if is_deleted and self._server.is_own(self.state.key):  # not by who has it anew elsewhere
             self.state.expiry_s = 0
-        self.connection.disconnect(
-            ReasonCode.ADMINISTRATIVE_ACTION, f"consumer {tag} has lost its queue"
-        )
+        code = ReasonCode.ADMINISTRATIVE_ACTION
+        text = "has been deleted" if is_deleted else "has ended its consumer"
+        if not (is_deleted or self._may_read(name)):
+            code, text = ReasonCode.NOT_AUTHORIZED, "may not be read any more"
+        self.connection.disconnect(code, f"queue '{name}' in vhost '{vhost.name}' {text}")
+
+    def _may_read(self, queue: str) -> bool:
+        try:
+            self.session.rights.check("read", "queue", queue)
+        except AccessRefused:
+            return False
+        return True
 
     def refuse(self, error: BrokerError) -> None:
         """End the connection for something that its client did not ask for."""

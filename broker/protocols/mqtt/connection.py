@@ -32,7 +32,6 @@ from fluffle.broker.protocols.mqtt.annotations import client_mark
 from fluffle.broker.protocols.mqtt.authentication import Authentication
 from fluffle.broker.protocols.mqtt.channel import Channel
 from fluffle.broker.protocols.mqtt.connect_methods import Accepted
-from fluffle.broker.protocols.mqtt.conversion import is_text
 from fluffle.broker.protocols.mqtt.delivery_terms import DeliveryTerms
 from fluffle.broker.protocols.mqtt.prepared_runs import PublishTerms
 from fluffle.broker.protocols.mqtt.reasons import code_of
@@ -62,11 +61,11 @@ if TYPE_CHECKING:
     from fluffle.protocol.mqtt.packets import Will
     from fluffle.protocol.proxy import ForwardedConnection
 
-REASON_LENGTH_MAX = 1_000
-"""Most characters of a Reason String; the rest of an operator's reason is cut off."""
-
 CLOSE_WAIT_S = 3
 """How long a client has to read why its connection ends."""
+
+REFUSED_LOGIN = "login was refused, see the log of the broker"
+"""Reason that a client gets: what was wrong is for those who may read the log."""
 
 REFUSED_LOGIN_WAIT_S = 3
 """How long a client waits for the answer to a wrong password, as with RabbitMQ: who guesses is
@@ -233,14 +232,14 @@ class Connection(SocketConnection[Event]):
             delivery_terms=DeliveryTerms(
                 packet.version,
                 mark,
-                properties.integer(PropertyId.MAXIMUM_PACKET_SIZE, 0),
+                self.terms.packet_bytes_max,
                 self.services.runtime.clock.wall_ms,
                 min(config.topic_alias_max, properties.integer(PropertyId.TOPIC_ALIAS_MAXIMUM, 0)),
             ),
             window=min(config.prefetch or WINDOW_MAX, WINDOW_MAX, receive_max),  # mutant: MQ16
         )
         self.user_properties = properties.user
-        self.handshake.client_properties = told_properties(state.client_id, properties.user)
+        self.handshake.client_properties = client_properties(state.client_id, properties.user)
         self.heartbeat_s = self._agreed_keep_alive_s(packet.keep_alive_s)
         session.listen(self._on_access)
         session.open()
@@ -319,15 +318,16 @@ class Connection(SocketConnection[Event]):
         self.phase = ConnectionState.CLOSED
         self.input.stop()
         if code is not ReasonCode.BAD_USER_NAME_OR_PASSWORD:
-            self._answer_refusal(code)
+            self._answer_refusal(code, text)
             return
         self.services.runtime.clients_call_later(
-            REFUSED_LOGIN_WAIT_S, partial(self._answer_refusal, code)
+            REFUSED_LOGIN_WAIT_S, partial(self._answer_refusal, code, REFUSED_LOGIN)
         )
 
-    def _answer_refusal(self, code: ReasonCode) -> None:
+    def _answer_refusal(self, code: ReasonCode, reason: str) -> None:
         if not self._transport.is_closing():
-            self.send(Connack(code, properties=self._reference_with(code)))
+            connack = Connack(code, properties=self._reference_with(code))
+            self.send(self.terms.explained(connack, reason))
             self.finish()
 
     def _agreed_keep_alive_s(self, asked_s: int) -> int:
@@ -356,42 +356,38 @@ class Connection(SocketConnection[Event]):
             assert isinstance(error, BrokerError), "the client's errors are these two"
             self.disconnect(code_of(error), error.explanation)
 
-    def disconnect(self, code: ReasonCode, text: str, *, told_reason: str = "") -> None:
-        """End the connection; a client of version 5 gets the reason code, and `told_reason`."""
+    def disconnect(self, code: ReasonCode, text: str) -> None:
+        """End the connection; a client of version 5 gets the reason code, and the text."""
         if self.phase is ConnectionState.CLOSED:
             return
         self.close_reason = text
-        event(logger, logging.WARNING, "connection_error", connection=self.name, error=text)
-        told = self._told_with(code, told_reason)
+        event(
+            logger,
+            logging.WARNING,
+            "connection_error",
+            connection=self.name,
+            client=self.handshake.client_id or None,
+            error=text,
+        )
         self.end_session()
         if self.phase is ConnectionState.LOGIN:
             is_answer = code in BROKER_CODES[PacketType.CONNACK]
             self.refuse_connect(code if is_answer else ReasonCode.SERVER_UNAVAILABLE, text)
             return
         if self.terms.version == MQTT_5:
-            self.send(Disconnect(code, told))
+            packet = Disconnect(code, self._reference_with(code))
+            self.send(self.terms.explained(packet, text))
         if code is ReasonCode.PACKET_TOO_LARGE:
             self.finish_unread()
         else:
             self.finish()
 
-    def _told_with(self, code: ReasonCode, reason: str) -> Properties:
-        """Properties of a DISCONNECT: another server, or a reason in words; none where the packet
-        would be larger than the client takes."""
-        told = self._reference_with(code)
-        if reason and is_text(reason):
-            told.values[PropertyId.REASON_STRING] = reason[:REASON_LENGTH_MAX]
-        limit_bytes = 0 if self.channel is None else self.channel.delivery_terms.packet_bytes_max
-        is_too_large = 0 < limit_bytes < len(encode(Disconnect(code, told), MQTT_5))
-        return Properties() if is_too_large else told
-
     @property
     def _takes_reference(self) -> bool:
         """True if there are other servers, and the client takes a packet that names them."""
-        reference, channel = self.server.config.server_reference, self.channel
-        if reference is None or channel is None:
-            return reference is not None
-        limit_bytes = channel.delivery_terms.packet_bytes_max
+        if self.server.config.server_reference is None:
+            return False
+        limit_bytes = self.terms.packet_bytes_max
         packet = Disconnect(properties=self._reference_with(ReasonCode.USE_ANOTHER_SERVER))
         return not 0 < limit_bytes < len(encode(packet, MQTT_5))
 
@@ -412,15 +408,19 @@ class Connection(SocketConnection[Event]):
         others."""
         if isinstance(error, AssertionError):
             self.services.runtime.on_fatal(error)
-        logger.error("a handler failed on %s", self.name, exc_info=error)
+        logger.error(
+            "a handler failed on %s of client '%s'",
+            self.name,
+            self.handshake.client_id,
+            exc_info=error,
+        )
 
     def fail(self, error: BrokerError) -> None:
         """End it, for its user or its virtual host is gone, or the node stops."""
         code = code_of(error)
         if code is ReasonCode.SERVER_SHUTTING_DOWN and self._takes_reference:
             code = ReasonCode.USE_ANOTHER_SERVER
-        is_forced = code is ReasonCode.ADMINISTRATIVE_ACTION
-        self.disconnect(code, error.explanation, told_reason=error.explanation if is_forced else "")
+        self.disconnect(code, error.explanation)
 
     close = fail
 
@@ -438,7 +438,8 @@ class Connection(SocketConnection[Event]):
         self.server.taken_over += 1
         self.end_session(done)
         if self.terms.version == MQTT_5:
-            self.send(Disconnect(ReasonCode.SESSION_TAKEN_OVER))
+            packet = Disconnect(ReasonCode.SESSION_TAKEN_OVER)
+            self.send(self.terms.explained(packet, self.close_reason))
         self.finish()
 
     def end_session(self, done: Callable[[], None] | None = None) -> None:
@@ -556,9 +557,9 @@ class Connection(SocketConnection[Event]):
         sys.written_bytes += self.output.written_bytes - written
 
 
-def told_properties(client_id: str, user: Sequence[tuple[str, str]]) -> FieldTable:
+def client_properties(client_id: str, user: Sequence[tuple[str, str]]) -> FieldTable:
     """Return what a client says of itself, as RabbitMQ lists it: of equal names the last one."""
-    told: FieldTable = {"client_id": ("S", client_id.encode())}
+    found: FieldTable = {"client_id": ("S", client_id.encode())}
     if user:
-        told["user_property"] = "F", {name: ("S", value.encode()) for name, value in user}
-    return told
+        found["user_property"] = "F", {name: ("S", value.encode()) for name, value in user}
+    return found

@@ -67,7 +67,10 @@ def channel_of(connection: Connection) -> Channel:
 def on_connect(connection: Connection, packet: Connect) -> int:
     """Let the client in, now or later; what comes behind it waits."""
     connection.phase = ConnectionState.LOGIN
-    connection.terms.version = packet.version
+    terms, properties = connection.terms, packet.properties
+    terms.version = packet.version
+    terms.packet_bytes_max = properties.integer(PropertyId.MAXIMUM_PACKET_SIZE, 0)
+    terms.wants_reasons = properties.values.get(PropertyId.REQUEST_PROBLEM_INFORMATION) != 0
     connection.handshake.mechanism = "none"
     connection.input.waiting.begin(WHOLE_CONNECTION)
     ConnectRequest(connection.server, connection, packet).begin()

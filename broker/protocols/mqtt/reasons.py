@@ -27,6 +27,9 @@ CODES: dict[type[BrokerError], ReasonCode] = {
 }
 """Reason code for each error of the core; all others are `UNSPECIFIED_ERROR`."""
 
+REASON_LENGTH_MAX = 1_000
+"""Most characters of a Reason String; the rest of an operator's reason is cut off."""
+
 
 def code_of(error: BrokerError) -> ReasonCode:
     """Return the reason code for an error of the core, by the nearest of its classes."""

@@ -11,7 +11,7 @@ answered filter by filter; the connection stays.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.core import topology
@@ -19,7 +19,8 @@ from fluffle.broker.core.input_queue import EVENT_COST
 from fluffle.broker.core.property_facts import EXPIRATION_MS_MAX
 from fluffle.broker.metadata.change import NOTHING, Change
 from fluffle.broker.metadata.metadata import change_or_refuse
-from fluffle.broker.protocols.mqtt.reasons import code_of
+from fluffle.broker.protocols.mqtt.conversion import is_text
+from fluffle.broker.protocols.mqtt.reasons import REASON_LENGTH_MAX, code_of
 from fluffle.broker.protocols.mqtt.session_state import NEVER_S, QOS_MASK, TopicSubscription
 from fluffle.broker.protocols.mqtt.shared_queues import memberships
 from fluffle.broker.protocols.mqtt.sys_topics import check_may_read
@@ -29,7 +30,16 @@ from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.topic_filter import BINDING_KEY, FilterBinding, arguments_of
 from fluffle.broker.vhosts import queue_changes
 from fluffle.protocol.mqtt.codes import MQTT_5, ReasonCode
-from fluffle.protocol.mqtt.packets import Suback, Subscribe, Unsuback, Unsubscribe, encode
+from fluffle.protocol.mqtt.packets import (
+    Connack,
+    Disconnect,
+    Suback,
+    Subscribe,
+    Unsuback,
+    Unsubscribe,
+    encode,
+)
+from fluffle.protocol.mqtt.properties import PropertyId
 from fluffle.protocol.mqtt.topics import parse_filter
 from fluffle.protocol.wire import FieldTable
 
@@ -63,10 +73,21 @@ GUARANTEES = (
 """Guarantee of the queue for subscriptions of each QoS."""
 
 
-class SubscriptionTerms:
-    """How the subscriptions of one client are kept."""
+A = TypeVar("A", Connack, Disconnect, Suback)
 
-    __slots__ = ("durable_queue_type", "exchange", "group_expiry_s", "mailbox_limit", "version")
+
+class SubscriptionTerms:
+    """How the subscriptions of one client are kept, and how it is answered."""
+
+    __slots__ = (
+        "durable_queue_type",
+        "exchange",
+        "group_expiry_s",
+        "mailbox_limit",
+        "packet_bytes_max",
+        "version",
+        "wants_reasons",
+    )
 
     def __init__(self, version: int, config: MqttConfig, durable_queue_type: str) -> None:
         self.version = version
@@ -78,6 +99,20 @@ class SubscriptionTerms:
         """How long the queue of a group may be unused: as long as any session may last."""
         self.durable_queue_type = durable_queue_type
         """Type of the queue for QoS 1 and 2 of a session that lasts."""
+        self.packet_bytes_max = 0
+        """Size of the largest packet that the client takes; 0: any."""
+        self.wants_reasons = True
+        """True unless the client has declined reasons in all answers but CONNACK and DISCONNECT."""
+
+    def explained(self, packet: A, reason: str) -> A:
+        """Give an answer its reason in words: to a client of version 5, if the packet is not larger
+        than it takes.  S5 3.2.2.3.9."""
+        if self.version < MQTT_5 or not reason or not is_text(reason):
+            return packet
+        packet.properties.values[PropertyId.REASON_STRING] = reason[:REASON_LENGTH_MAX]
+        if 0 < self.packet_bytes_max < len(encode(packet, self.version)):
+            del packet.properties.values[PropertyId.REASON_STRING]
+        return packet
 
 
 def declaration_of(channel: Channel, qos: int, terms: SubscriptionTerms) -> Declaration:
@@ -184,7 +219,10 @@ def identifier_of(packet: Subscribe) -> int:
 class SubscribeRequest:
     """SUBSCRIBE of a client, until it is answered."""
 
-    __slots__ = ("_channel", "_codes", "_done", "_new", "_packet", "_part_at", "_terms", "_wanted")
+    __slots__ = (
+        "_channel", "_codes", "_done", "_new", "_packet", "_part_at", "_refusal", "_terms",
+        "_wanted",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -207,6 +245,8 @@ class SubscribeRequest:
         """Where that part begins."""
         self._new: list[tuple[TopicSubscription, bool]] = []
         """Granted subscriptions, each with whether it is new."""
+        self._refusal = ""
+        """Why the first filter that is refused is so."""
 
     def begin(self) -> None:
         if not self._channel.is_open:
@@ -222,6 +262,7 @@ class SubscribeRequest:
         """Note what is wanted if it may be; the answer to it."""
         parsed = parse_filter(text)
         if parsed is None or (parsed.share_name and is_reserved(parsed.topic_filter)):
+            self._refusal = self._refusal or f"topic filter '{text}' is not valid"
             return ReasonCode.TOPIC_FILTER_INVALID  # the figures of a node go past all queues
         subscription = TopicSubscription(
             parsed.topic_filter, options, identifier, parsed.share_name
@@ -233,6 +274,7 @@ class SubscribeRequest:
             topology.check_may_bind(channel.session, binding)
             check_may_read(channel.session, parsed.topic_filter, self._terms.exchange)
         except BrokerError as refused:
+            self._refusal = self._refusal or refused.explanation
             return code_of(refused)
         self._wanted.append(subscription)
         return ReasonCode(options & QOS_MASK)
@@ -312,6 +354,7 @@ class SubscribeRequest:
     def _refuse(self, error: BrokerError) -> None:
         """None of them can be had."""
         code = code_of(error)
+        self._refusal = self._refusal or error.explanation
         self._codes[self._part_at :] = [
             code if each < ReasonCode.UNSPECIFIED_ERROR else each
             for each in self._codes[self._part_at :]
@@ -327,6 +370,8 @@ class SubscribeRequest:
         elif channel.is_open:
             channel.vouch()
             suback = Suback(packet.packet_id, self._codes)
+            if self._terms.wants_reasons:
+                suback = self._terms.explained(suback, self._refusal)
             channel.output.add(encode(suback, self._terms.version))
             for subscription, is_new in self._new:
                 if not subscription.share_name:  # S5 4.8: a group is sent nothing that is retained

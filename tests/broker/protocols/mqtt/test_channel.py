@@ -40,6 +40,7 @@ def test_a_client_whose_queue_is_deleted_is_told_and_ends() -> None:
     mqtt.edge.editor.have(partial(delete_queue, vhost, vhost.queues["mqtt-subscription-cqos1"]))
     mqtt.edge.run()
     assert client.packets() == [Disconnect(ReasonCode.ADMINISTRATIVE_ACTION)]
+    assert client.reasons == ["queue 'mqtt-subscription-cqos1' in vhost '/' has been deleted"]
     assert client.transport.is_lost
 
 
@@ -170,7 +171,8 @@ def test_a_session_whose_queue_may_not_be_read_any_more_is_kept() -> None:
     client.subscribe("a", options=1)
     mqtt.edge.editor.put_permission("alice", "/", Permission(".*", ".*", "^$"))
     mqtt.edge.run()
-    assert client.packets() == [Disconnect(ReasonCode.ADMINISTRATIVE_ACTION)]
+    assert client.packets() == [Disconnect(ReasonCode.NOT_AUTHORIZED)]
+    assert client.reasons == [f"queue '{QUEUE}' in vhost '/' may not be read any more"]
     assert mqtt.queue_names == [QUEUE]
 
 

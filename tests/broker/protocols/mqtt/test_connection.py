@@ -1,6 +1,7 @@
 """Connection of MQTT: how it begins, how it ends, and what the client is told."""
 
 import asyncio
+import logging
 import socket
 from pathlib import Path
 
@@ -8,11 +9,17 @@ import pytest
 
 from fluffle.broker.access.users import Permission, User
 from fluffle.broker.base.errors import ConnectionForced, NodeStops
+from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
 from fluffle.broker.config.config import Config, ListenAddress, MqttConfig
 from fluffle.broker.core.session import REMEMBERED_WHEN_SHORT_MAX
 from fluffle.broker.core.socket_connection import SILENCE_S
 from fluffle.broker.node import Node
-from fluffle.broker.protocols.mqtt.connection import CLOSE_WAIT_S, ConnectionState
+from fluffle.broker.protocols.mqtt.connection import (
+    CLOSE_WAIT_S,
+    REFUSED_LOGIN,
+    REFUSED_LOGIN_WAIT_S,
+    ConnectionState,
+)
 from fluffle.protocol.mqtt.codes import MQTT_3_1_1, MQTT_5, PacketType, ReasonCode
 from fluffle.protocol.mqtt.packets import (
     Ack,
@@ -128,8 +135,8 @@ def test_who_is_closed_by_others_is_told_that() -> None:
     client = mqtt.connect("c")
     client.connection.fail(ConnectionForced("closed via management"))
     mqtt.edge.run()
-    told = Properties({PropertyId.REASON_STRING: "closed via management"})
-    assert client.packets() == [Disconnect(ReasonCode.ADMINISTRATIVE_ACTION, told)]
+    assert client.packets() == [Disconnect(ReasonCode.ADMINISTRATIVE_ACTION)]
+    assert client.reasons == ["closed via management"]
 
 
 def test_a_reason_is_left_out_where_it_has_no_room() -> None:
@@ -142,6 +149,55 @@ def test_a_reason_is_left_out_where_it_has_no_room() -> None:
         client.connection.fail(ConnectionForced(reason))
         mqtt.edge.run()
         assert client.packets() == [Disconnect(ReasonCode.ADMINISTRATIVE_ACTION)]
+        assert client.reasons == []
+
+
+def test_each_disconnect_and_refusal_says_why() -> None:
+    mqtt = MqttEdge(MqttConfig(connections_max=2))
+    first = mqtt.connect("c")
+    second = mqtt.connect("c")
+    assert first.packets() == [Disconnect(ReasonCode.SESSION_TAKEN_OVER)]
+    assert first.reasons == ["session taken over"]
+    second.send(Connect(MQTT_5, "c"))
+    assert second.packets() == [Disconnect(ReasonCode.PROTOCOL_ERROR)]
+    assert second.reasons == ["second CONNECT"]
+    mqtt.connect("a")
+    mqtt.connect("b")
+    third = mqtt.accept()
+    third.send(Connect(MQTT_5, "c"))
+    assert third.expect(Connack).code is ReasonCode.QUOTA_EXCEEDED
+    assert third.reasons == ["there are as many connections as may be"]
+
+
+def test_a_refused_login_does_not_say_what_is_wrong() -> None:
+    mqtt = MqttEdge()
+    for user in ("guest", "nowhere:guest", "stranger"):
+        client = mqtt.accept()
+        client.send(Connect(MQTT_5, "c", user=user, password=b"wrong"))
+        mqtt.edge.advance(REFUSED_LOGIN_WAIT_S)
+        assert client.expect(Connack).code is ReasonCode.BAD_USER_NAME_OR_PASSWORD
+        assert client.reasons == [REFUSED_LOGIN]
+
+
+@pytest.mark.parametrize("limit_bytes", [20, 60])
+def test_a_reason_that_has_no_room_is_left_out_of_a_refusal(limit_bytes: int) -> None:
+    mqtt = MqttEdge(MqttConfig(connections_max=0))
+    client = mqtt.accept()
+    limit = Properties({PropertyId.MAXIMUM_PACKET_SIZE: limit_bytes})
+    client.send(Connect(MQTT_5, "c", properties=limit))
+    client.expect(Connack)
+    assert len(client.reasons) == (limit_bytes == 60)
+
+
+def test_the_log_names_the_client_of_a_connection(caplog: pytest.LogCaptureFixture) -> None:
+    mqtt = MqttEdge()
+    client = mqtt.connect("meter")
+    with caplog.at_level(logging.INFO):
+        client.connection.fail(ConnectionForced("closed via management"))
+        client.lose()
+    assert [
+        (record.message, getattr(record, FIELDS_ATTRIBUTE)["client"]) for record in caplog.records
+    ] == [("connection_error", "meter"), ("connection_closed", "meter")]
 
 
 async def test_who_sends_too_large_a_packet_hears_why_though_he_sends_it_to_the_end(
@@ -191,7 +247,9 @@ def send_too_much(address: tuple[str, int]) -> None:
         client = MqttSocket(connected)
         client.connect()
         client.socket.sendall(encode(Publish(b"t", bytes(20 << 20)), MQTT_5))
-        assert client.next() == Disconnect(ReasonCode.PACKET_TOO_LARGE)
+        packet = client.next()
+        assert isinstance(packet, Disconnect)
+        assert packet.code is ReasonCode.PACKET_TOO_LARGE
         with pytest.raises(MqttSocketClosed):
             client.next()
 

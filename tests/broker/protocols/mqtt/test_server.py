@@ -1,7 +1,7 @@
 """MQTT server of a node: sessions that wait for their clients, and end in time."""
 
 from fluffle.broker.definitions.file_format import plain
-from fluffle.broker.protocols.mqtt.connection import told_properties
+from fluffle.broker.protocols.mqtt.connection import client_properties
 from fluffle.protocol.mqtt.packets import Disconnect
 from fluffle.protocol.mqtt.properties import Properties, PropertyId
 from tests.support.mqtt_edge import MqttEdge
@@ -75,9 +75,9 @@ def test_sessions_are_told_of_also_when_their_clients_are_away() -> None:
 
 
 def test_a_client_says_who_it_is_as_rabbitmq_lists_it() -> None:
-    told = told_properties("meter", [("site", "attic"), ("site", "cellar")])
-    assert plain(told) == {"client_id": "meter", "user_property": {"site": "cellar"}}
-    assert plain(told_properties("meter", [])) == {"client_id": "meter"}
+    properties = client_properties("meter", [("site", "attic"), ("site", "cellar")])
+    assert plain(properties) == {"client_id": "meter", "user_property": {"site": "cellar"}}
+    assert plain(client_properties("meter", [])) == {"client_id": "meter"}
 
 
 def test_a_session_may_ask_for_more_time_when_it_comes_back() -> None:

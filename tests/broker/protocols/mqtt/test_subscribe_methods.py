@@ -16,6 +16,8 @@ from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.vhosts import queue_changes
 from fluffle.protocol.mqtt.codes import MQTT_3_1_1, MQTT_5, ReasonCode
 from fluffle.protocol.mqtt.packets import (
+    Connack,
+    Connect,
     Disconnect,
     Pingreq,
     Pingresp,
@@ -190,6 +192,19 @@ def test_a_filter_that_may_not_be_read_is_refused_and_the_others_are_not() -> No
     codes = client.subscribe("news/a", "secret", options=1)
     assert codes == [ReasonCode.GRANTED_QOS_1, ReasonCode.NOT_AUTHORIZED]
     assert bound(mqtt, QOS_1) == ["news.a"]
+    (reason,) = client.reasons
+    assert reason.startswith("read access to topic 'secret' in exchange 'amq.topic'")
+
+
+@pytest.mark.parametrize("wants_reasons", [False, True])
+def test_a_suback_has_a_reason_if_the_client_wants_one(*, wants_reasons: bool) -> None:
+    mqtt = MqttEdge()
+    client = mqtt.accept()
+    asked = Properties({PropertyId.REQUEST_PROBLEM_INFORMATION: int(wants_reasons)})
+    client.send(Connect(MQTT_5, "c", properties=asked))
+    client.expect(Connack)
+    assert client.subscribe("a#") == [ReasonCode.TOPIC_FILTER_INVALID]
+    assert client.reasons == ["topic filter 'a#' is not valid"] * wants_reasons
 
 
 def test_many_filters_are_bound_some_in_each_turn() -> None:

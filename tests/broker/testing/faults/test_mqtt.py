@@ -275,13 +275,20 @@ async def test_a_queue_that_refuses_is_heard_of_by_mqtt(vhost: Vhost) -> None:
         assert await line.next() == Ack(PacketType.PUBACK, 1, ReasonCode.QUOTA_EXCEEDED)
 
 
+def refusal(code: ReasonCode, text: str) -> Disconnect:
+    """DISCONNECT with a reason."""
+    return Disconnect(code, Properties({PropertyId.REASON_STRING: text}))
+
+
 async def test_a_client_is_disconnected_with_a_code(vhost: Vhost) -> None:
     async with mqtt_line(vhost.mqtt_url, "a") as line:
         connection = await vhost.clients.connection("a")
         with pytest.raises(SyntaxFailure, match="'code' is for clients of MQTT, and one of"):
             await connection.close(code=0x01)
         await connection.close(code=0x8B)
-        assert await line.next() == Disconnect(ReasonCode.SERVER_SHUTTING_DOWN)
+        assert await line.next() == refusal(
+            ReasonCode.SERVER_SHUTTING_DOWN, "closed by the operator"
+        )
         assert await line.next() is None
 
 
@@ -339,11 +346,13 @@ async def test_other_limits_hold_in_one_virtual_host(broker: Broker, vhost: Vhos
         for each in (free, line):
             each.send(message(bytes(200)))
         assert await free.next() == Acks(PacketType.PUBACK, [1])
-        assert await line.next() == Disconnect(ReasonCode.PACKET_TOO_LARGE)
+        assert await line.next() == refusal(
+            ReasonCode.PACKET_TOO_LARGE, "PUBLISH of 209 bytes is too large"
+        )
     async with mqtt_line(vhost.mqtt_url, "a") as line:
         line.send(*(message(b"", qos=2, packet_id=number) for number in (1, 2)))
         heard = [await line.next(), await line.next()]
-        assert Disconnect(ReasonCode.RECEIVE_MAXIMUM_EXCEEDED) in heard
+        assert refusal(ReasonCode.RECEIVE_MAXIMUM_EXCEEDED, "too many under way") in heard
     await vhost.faults.mend()
     async with mqtt_line(vhost.mqtt_url, "a") as line:
         assert line.connack.properties.integer(PropertyId.RECEIVE_MAXIMUM, 1) > 1
