@@ -207,15 +207,12 @@ def is_renewable(spec: QueueSpec) -> bool:
 
 
 def renewal(vhost: VirtualHost, queue: QueueHandle) -> Change:
-    """Have a queue with the same bindings, without its messages, in the place of one that is
-    there."""
+    """Have another queue, without messages, in the place of one that is there; its bindings, and
+    with them their exchanges, stay."""
     definition = vhost.maker.define(queue.spec, None, vhost.name)
-    kind, key = name = queue_name(vhost, queue.name)
-    bindings = vhost.topology.bindings_to(DestinationKind.QUEUE, queue.name)
-    put = Fact(kind, key, definition, queue.spec.durable)
-    bound = [changes.binding_fact(vhost.topology, each) for each in bindings]
-    rests_on = (Kind.VHOST, (vhost.name,)), name, *map(node_name, nodes_of(definition))
-    return delete_queues(vhost, (queue,)).joined(Change(puts=(put, *bound), rests_on=rests_on))
+    nodes = map(node_name, nodes_of(definition))
+    change = removal([queue_fact(vhost, queue)]).joined(redefinition(vhost.name, definition))
+    return change.joined(Change(rests_on=((Kind.VHOST, (vhost.name,)), *nodes)))
 
 
 def queue_fact(vhost: VirtualHost, queue: QueueHandle) -> Fact:

@@ -33,6 +33,7 @@ from fluffle.broker.queues.queue_api import (
     QueueFactory,
     QueueHandle,
 )
+from fluffle.broker.routing.bindings import DestinationKind
 from fluffle.broker.routing.exchange_host import ExchangeHost, at_once, first
 from fluffle.broker.routing.recent_history import HistoryMessage, MessageHistory
 from fluffle.broker.routing.router import Router
@@ -314,6 +315,8 @@ class VirtualHost:
         if owner is not None:
             self._owned.setdefault(owner, {})[spec.name] = queue
         self.epoch += 1
+        if self.topology.bindings_to(DestinationKind.QUEUE, spec.name):
+            self.topology.epoch += 1  # they have led to the queue that this one replaces
         self.counts.created += 1
         self._on_new_queue(spec, self.name)
         if definition.successor is not None:

@@ -20,7 +20,9 @@ from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import Owner
 from fluffle.broker.queues.queue_api import Consumer, SharedCredit
 from fluffle.broker.routing.bindings import Binding, DestinationKind
+from fluffle.broker.routing.changes import removal
 from fluffle.broker.routing.exchange import ExchangeSpec
+from fluffle.broker.vhosts.queue_changes import queue_fact, redefinition
 from fluffle.broker.vhosts.vhost import VirtualHost
 from tests.broker.queues.queue_harness import FakeSink
 from tests.support.definitions import VhostEditor, engine_of
@@ -277,6 +279,17 @@ def test_queues_without_bindings_leave_the_routes_of_bindings_alone() -> None:
     queues, topology = epochs(vhost)
     VhostEditor(vhost).delete_queue(declare(vhost, "another", exclusive=True))
     assert epochs(vhost) == (queues + 2, topology)
+
+
+def test_a_queue_in_the_place_of_another_alters_the_routes_of_its_bindings() -> None:
+    vhost = with_topology()
+    there, before = vhost.queues["q"], epochs(vhost)
+    definition = vhost.maker.define(there.spec, None, "/")
+    have = removal([queue_fact(vhost, there)]).joined(redefinition("/", definition))
+    VhostEditor(vhost)._have(lambda: have)
+    queues, topology = epochs(vhost)
+    assert (queues > before[0], topology > before[1]) == (True, True)
+    assert vhost.route("amq.direct", ["k"], None)[0] == (vhost.queues["q"],) != (there,)
 
 
 @pytest.mark.parametrize("change", NO_CHANGES)

@@ -9,14 +9,16 @@ from fluffle.broker.access.users import Permission, TopicPermission
 from fluffle.broker.base.client_session import ClientSession
 from fluffle.broker.core.client import WITHOUT_CHANNELS
 from fluffle.broker.core.connections import KeepAlives
-from fluffle.broker.metadata.change import Change
+from fluffle.broker.metadata.change import Change, Kind
 from fluffle.broker.protocols.mqtt.server import deletion
 from fluffle.broker.protocols.mqtt.will import encode_record
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import Damage
-from fluffle.broker.routing.bindings import DestinationKind
+from fluffle.broker.routing.bindings import Binding, DestinationKind
+from fluffle.broker.routing.changes import declare_exchange
+from fluffle.broker.routing.exchange import ExchangeSpec
 from fluffle.broker.vhosts.client_sessions import keep_session
-from fluffle.broker.vhosts.queue_changes import delete_queue, renew_ended, unbind
+from fluffle.broker.vhosts.queue_changes import bind, delete_queue, renew_ended, unbind
 from fluffle.protocol.methods import Basic, encode_method, make
 from fluffle.protocol.mqtt.codes import MQTT_5, ReasonCode
 from fluffle.protocol.mqtt.events import Publishes
@@ -110,6 +112,19 @@ def test_a_queue_of_qos_0_is_made_anew_when_its_disk_is_lost() -> None:
     assert client.connack.session_present
     mqtt.connect("p").publish("b/1", b"x")
     assert client.messages() == [("b/1", b"x", 0)]
+
+
+def test_who_has_published_before_reaches_a_queue_that_is_made_anew() -> None:
+    """The route is remembered, and no binding changes."""
+    mqtt = MqttEdge()
+    client, publisher = mqtt.connect("c", expiry_s=60), mqtt.connect("p")
+    client.subscribe("a", options=0)
+    client.lose()
+    publisher.publish("a", b"lost")
+    lose_disk(mqtt)
+    publisher.publish("a", b"x")
+    client = mqtt.connect("c", clean_start=False, expiry_s=60)
+    assert client.messages() == [("a", b"x", 0)]
 
 
 def test_a_session_ends_when_the_disk_of_its_queue_of_qos_1_is_lost() -> None:
@@ -260,3 +275,23 @@ def test_a_client_whose_queue_of_qos_0_has_damage_is_disconnected() -> None:
     queue.damage = Damage("here", "it is missing")
     client = mqtt.connect("c", clean_start=False, expiry_s=60)
     assert client.transport.is_lost
+
+
+def test_a_queue_of_qos_0_is_renewed_without_a_change_of_its_bindings() -> None:
+    """With its last binding an auto-delete exchange would go."""
+    mqtt, queue = MqttEdge(), "mqtt-subscription-cqos0"
+    client = mqtt.connect("c", expiry_s=60)
+    client.subscribe("a", options=0)
+    client.lose()
+    vhost, have = mqtt.edge.vhost, mqtt.edge.editor.have
+    spec = ExchangeSpec("x", "fanout", durable=True, auto_delete=True)
+    have(lambda: declare_exchange(vhost.topology, spec))
+    have(partial(bind, vhost, Binding("x", queue, DestinationKind.QUEUE, ""), None))
+    lost, bindings = vhost.queues[queue], vhost.topology.bindings_to(DestinationKind.QUEUE, queue)
+    change = renew_ended(vhost, (lost,), lambda _definition: True)
+    assert [fact.kind for fact in (*change.removes, *change.puts)] == [Kind.QUEUE, Kind.QUEUE]
+    have(lambda: change)
+    mqtt.edge.run()
+    assert vhost.queues[queue] is not lost
+    assert vhost.topology.bindings_to(DestinationKind.QUEUE, queue) == bindings
+    assert len(bindings) == 2
