@@ -141,14 +141,14 @@ BROKERS: dict[str, Launcher] = {"fluffle": fluffle, "rabbitmq": rabbitmq}
 
 @contextmanager
 def ending(
-    process: "subprocess.Popen[bytes]", told_pid: Callable[[], int] | None = None
+    process: "subprocess.Popen[bytes]", reported_pid: Callable[[], int] | None = None
 ) -> Iterator[None]:
     """Ends `process` afterwards by a SIGTERM to it (or to `told_pid`), by force if it lingers."""
     try:
         yield
     finally:
         if process.poll() is None:
-            os.kill(told_pid() if told_pid else process.pid, signal.SIGTERM)
+            os.kill(reported_pid() if reported_pid else process.pid, signal.SIGTERM)
         try:
             process.wait(STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:

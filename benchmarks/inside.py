@@ -90,8 +90,8 @@ DEEDS: "dict[str, Callable[[ThreadedBroker], list[float]]]" = {
 
 def main() -> None:
     with ExitStack() as stack:
-        broker, told = cold(stack)
-        print(json.dumps(told), flush=True)
+        broker, reported = cold(stack)
+        print(json.dumps(reported), flush=True)
         for line in sys.stdin:
             print(json.dumps(DEEDS[line.strip()](broker)), flush=True)
 

@@ -101,8 +101,8 @@ async def taken(base: str, reps: int, path: str) -> list[float]:
     client = await asyncio.create_subprocess_exec(
         sys.executable, "-c", CLIENT, base, str(reps), path, stdout=asyncio.subprocess.PIPE
     )
-    told, _ = await client.communicate()
-    found: list[float] = json.loads(told)
+    output, _ = await client.communicate()
+    found: list[float] = json.loads(output)
     return found
 
 

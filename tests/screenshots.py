@@ -122,7 +122,7 @@ async def take(page: Page, shot: Shot, folder: Path) -> None:
     if shot.click:
         await page.click(shot.click)
         await page.until("document.querySelector('.messages li, #explanation')")
-        await page.value("document.getElementById('told').textContent = ''")
+        await page.value("document.getElementById('done').textContent = ''")
     picture = await page.screenshot()
     assert len(picture) <= BYTES_MAX, (shot.name, len(picture))
     (folder / f"{shot.name}.png").write_bytes(picture)

@@ -101,7 +101,7 @@ def test_a_latency_without_samples_is_left_out() -> None:
     assert value(run("fluffle", "b16", 0)) == 20.0
 
 
-def test_faults_and_disturbances_are_told() -> None:
+def test_faults_and_disturbances_are_reported() -> None:
     assert "No message was lost" in report.tables(recorded())
     text = report.tables(recorded(run("fluffle", "a16", 0, lost=3, other_cores=0.5)))
     assert "fluffle a16: 3 lost" in text

@@ -37,13 +37,15 @@ def test_each_is_run() -> None:
 def test_the_bug_is_found(name: str, tmp_path: Path) -> None:
     """Alone in its folder: settings of this repository are not its own."""
     folder = copytree(EXAMPLES / name, tmp_path / name)
-    told = run(folder, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *APART)
-    assert " xfailed" in told
+    output = run(folder, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *APART)
+    assert " xfailed" in output
 
 
 @pytest.mark.parametrize("name", sorted(NODE))
 def test_the_bug_is_found_in_node(name: str) -> None:
     folder = EXAMPLES / name
     node = installed(folder)
-    told = run(folder, sys.executable, "-m", "fluffle.broker", "test-server", "--", node, "--test")
-    assert "# pass 3" in told
+    output = run(
+        folder, sys.executable, "-m", "fluffle.broker", "test-server", "--", node, "--test"
+    )
+    assert "# pass 3" in output

@@ -75,13 +75,13 @@ class Meter:
             CallbackAPIVersion.VERSION2, client_id="m1", protocol=paho.MQTTv5, userdata=self._codes
         )
         client.username_pw_set("house:meter", "secret word")
-        client.on_connect = lambda _client, told, _flags, code, _more: told.append([code])
-        client.on_subscribe = lambda _client, told, _id, codes, _more: told.append(codes)
-        client.on_publish = lambda _client, told, _id, code, _more: told.append([code])
+        client.on_connect = lambda _client, reported, _flags, code, _more: reported.append([code])
+        client.on_subscribe = lambda _client, reported, _id, codes, _more: reported.append(codes)
+        client.on_publish = lambda _client, reported, _id, code, _more: reported.append([code])
         client.connect("127.0.0.1", daemon.addresses["mqtt"][1])
         self.client = client
 
-    def told(self) -> list[int]:
+    def reported(self) -> list[int]:
         """The codes of the next answer."""
         while not self._codes:
             assert self.client.loop() == paho.MQTT_ERR_SUCCESS
@@ -96,12 +96,12 @@ def test_rights_are_those_that_its_commands_give(daemon: Daemon, tmp_path: Path)
     commands += f"export FLUFFLE_DATA_DIR={daemon.data_dir}\n{block[1]}"
     output(["sh", "-e", "-c", commands], folder=tmp_path)
     meter = Meter(daemon)
-    assert meter.told() == [0]
+    assert meter.reported() == [0]
     for topic, code in (("meters/m1/power", 0x10), ("meters/m2/power", 0x87)):
         meter.client.publish(topic, b"1", 1)
-        assert meter.told() == [code]
+        assert meter.reported() == [code]
     meter.client.subscribe([("meters/m1/#", 1), ("meters/+/power", 1), ("news/+", 0)])
-    assert meter.told() == [1, 0x87, 0]
+    assert meter.reported() == [1, 0x87, 0]
     meter.client.disconnect()
 
 
@@ -112,16 +112,18 @@ def test_a_node_that_stops_says_so_over_tls(tmp_path: Path) -> None:
     options = re.sub(r" :\d+", " 127.0.0.1:0", command[1])
     options = options.replace("cert.pem", str(authority.cert_file))
     options = options.replace("key.pem", str(authority.key_file))
-    told: list[int] = []
-    client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5, userdata=told)
-    client.on_connect = lambda _client, told, _flags, code, _more: told.append(code.value)
-    client.on_disconnect = lambda _client, told, _flags, code, _more: told.append(code.value)
+    reported: list[int] = []
+    client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5, userdata=reported)
+    client.on_connect = lambda _client, reported, _flags, code, _more: reported.append(code.value)
+    client.on_disconnect = lambda _client, reported, _flags, code, _more: reported.append(
+        code.value
+    )
     with Daemon(tmp_path / "node", *options.split()) as daemon:
         client.tls_set_context(authority.client())
         client.connect("localhost", daemon.addresses["mqtts"][1])
-        while not told:
+        while not reported:
             client.loop()
         daemon.stop()
-        while len(told) < 2:
+        while len(reported) < 2:
             client.loop()
-    assert told == [0, 0x8B]
+    assert reported == [0, 0x8B]

@@ -84,8 +84,8 @@ class Served(FakeLeaderServices):
             assert isinstance(frame, m.ClientFrame)
             sessions.receive("b", frame)
         self.led.pump()
-        for _node, told in sessions.output(lambda _node: True):
-            frame = self.pass_on(told)
+        for _node, reply in sessions.output(lambda _node: True):
+            frame = self.pass_on(reply)
             assert isinstance(frame, m.LeaderFrame)
             for event in apply_frame(edge, frame):
                 if isinstance(event, happened.MessagesDelivered):

@@ -29,7 +29,7 @@ CALM_S = 2.0
 LOOK_PERIOD_S = 0.1
 HEARD_WITHIN_S = 60
 SLOW_USER = "slow"
-TOLD_MAX = 50
+REPORTED_MAX = 50
 """Violations that are printed."""
 
 Tell = Callable[[str], None]
@@ -179,7 +179,7 @@ def run(folder: Path, plan: Plan, tell: Tell) -> int:
     found = list(verdict.violations(seen, plan.patience))
     for line in verdict.table(seen):
         tell(line)
-    for line in found[:TOLD_MAX]:
+    for line in found[:REPORTED_MAX]:
         tell(f"VIOLATION {line}")
     tell(f"{'FAILED: ' + str(len(found)) + ' violations' if found else 'passed'}, seed {plan.seed}")
     return int(bool(found))

@@ -84,7 +84,7 @@ class RecordedRun:
     """Addresses of the nodes; each client has one."""
     random: Random
     kind: Kind = field(default_factory=Kind)
-    told: list[tuple[Event, int, int]] = field(default_factory=list)
+    reported: list[tuple[Event, int, int]] = field(default_factory=list)
     """The event, who told it, and how many methods he had heard."""
     clients: list[RecordingClient] = field(default_factory=list)
 
@@ -114,7 +114,7 @@ class RecordedRun:
         def note(event: Event) -> None:
             is_open = index < len(self.clients)
             received_count = self.clients[index].connection.received_count if is_open else 0
-            self.told.append((event, index, received_count))
+            self.reported.append((event, index, received_count))
 
         return note
 
@@ -223,15 +223,17 @@ def recorded(story: RecordedRun, traces: Mapping[str, Path]) -> Recording:
     events = list(read_traces(traces))
     ports = [client.connection.port for client in story.clients]
     heard = heard_at(events, ports)
-    return Recording(events, list(with_moments(story.told, [heard[port] for port in ports])), ports)
+    return Recording(
+        events, list(with_moments(story.reported, [heard[port] for port in ports])), ports
+    )
 
 
 def with_moments(
-    told: list[tuple[Event, int, int]], heard: Sequence[list[int]]
+    reported: list[tuple[Event, int, int]], heard: Sequence[list[int]]
 ) -> Iterator[tuple[int, Event]]:
     """When each event was known: nobody knows anything before what was known before."""
     latest = 0
-    for event, client, count in told:
+    for event, client, count in reported:
         if count:
             latest = max(latest, heard[client][count - 1])
         yield latest, event

@@ -53,13 +53,13 @@ async def test_a_node_ends_with_its_disk(tmp_path: Path, failure: str) -> None:
         await client.publisher.await_confirms()
         word, error = FAILURES[failure]
         switch.write_text(f"{word} {error}\n")
-        told = len(history)
+        reported = len(history)
         with pytest.raises(ConnectionEnded):
             await publish_forever(client)
     assert daemon.stop() == 1, "the node ended itself"
     assert "critical fatal" in daemon.log
     assert "Traceback" not in daemon.log
-    assert not any(isinstance(event, Confirmed) for event in history[told:])
+    assert not any(isinstance(event, Confirmed) for event in history[reported:])
     switch.unlink()
     with daemon:
         history.append(RunEnded())

@@ -322,14 +322,14 @@ def stream_seeds() -> list[bytes]:
         m.Publish(1, origins, [b"a", b""], True),
         m.Settle(3, Outcome.ACKED, tokens),
     ]
-    told: list[m.FromLeader] = [
+    replies: list[m.FromLeader] = [
         m.SessionRecord(3, [2], [(4, 1)], tokens),
         m.DoneReply(1, 2),
         m.GetAnswer(9, 4, 1, delivers),
     ]
     return [
         joined(encode_frame(m.ClientFrame(7, 1, 1, *boots, 1, 1, 0, 1, asked))),
-        joined(encode_frame(m.LeaderFrame(7, 1, 1, *boots, 1, 1, 1, told))),
+        joined(encode_frame(m.LeaderFrame(7, 1, 1, *boots, 1, 1, 1, replies))),
     ]
 
 

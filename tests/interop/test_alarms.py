@@ -52,7 +52,7 @@ def metrics(daemon: Daemon, page: str = "/metrics") -> dict[tuple[str, tuple[str
 
 
 @pytest.mark.parametrize("reason", ALARMS)
-def test_publishers_are_told_and_consumers_go_on(tmp_path: Path, reason: str) -> None:
+def test_publishers_are_notified_and_consumers_go_on(tmp_path: Path, reason: str) -> None:
     fill(tmp_path)
     with (
         Daemon(tmp_path, *ALARMS[reason], *METRICS) as daemon,
@@ -73,12 +73,12 @@ def test_publishers_are_told_and_consumers_go_on(tmp_path: Path, reason: str) ->
         assert isinstance(left, Queue.DeclareOk)
         assert left.message_count == 0, "the publisher's message waits before the queue"
         assert seen_as_blocked(daemon) == [publisher.socket.getsockname()[1]]
-        told = metrics(daemon)
+        reported = metrics(daemon)
         alarm = reason.replace("low on memory", "memory_used").replace(
             "low on disk", "free_disk_space"
         )
-        assert told[f"rabbitmq_alarms_{alarm}_watermark", ()] == 1
-        assert told["fluffle_connections_by_state", ("blocked",)] == 1
+        assert reported[f"rabbitmq_alarms_{alarm}_watermark", ()] == 1
+        assert reported["fluffle_connections_by_state", ("blocked",)] == 1
 
 
 def seen_as_blocked(daemon: Daemon) -> list[int]:

@@ -76,8 +76,8 @@ class Client:
         if tls is not None:
             self.paho.tls_set_context(tls)
         self.paho.on_message = lambda _client, _data, message: self.arrived.put(message)
-        self.paho.on_connect = lambda _client, _data, _flags, code, _told: connected.put(code)
-        self.paho.on_subscribe = lambda *_told: self._subscribed.put(None)
+        self.paho.on_connect = lambda _client, _data, _flags, code, _reported: connected.put(code)
+        self.paho.on_subscribe = lambda *_reported: self._subscribed.put(None)
         properties = None
         if version is MQTTProtocolVersion.MQTTv5:
             properties = Properties(PacketTypes.CONNECT)

@@ -64,9 +64,9 @@ class Paho:
             options = {"clean_start": self._clean, "properties": properties}
         self.client.connect(LOOPBACK, port, keepalive=60, **options)
         self.client.loop_start()
-        return self.told("connect")
+        return self.reported("connect")
 
-    def told(self, event: str) -> Any:
+    def reported(self, event: str) -> Any:
         """Value of the next event of that name."""
         while True:
             name, value = self.events.get(timeout=DEADLINE_S)
@@ -75,7 +75,7 @@ class Paho:
 
     def subscribe(self, topic: str, qos: int = 1) -> list[int]:
         self.client.subscribe(topic, qos)
-        return self.told("subscribe")
+        return self.reported("subscribe")
 
     def publish(self, topic: str, payload: PayloadType, qos: int = 1, **options: Any) -> None:
         """Return when the broker has it, of QoS 1 and 2."""
@@ -218,7 +218,7 @@ def test_properties_of_version_5(connected: Callable[..., Paho], name: Name) -> 
     subscription = Properties(PacketTypes.SUBSCRIBE)
     subscription.SubscriptionIdentifier = 7
     one.client.subscribe(topic, options=SubscribeOptions(1), properties=subscription)
-    one.told("subscribe")
+    one.reported("subscribe")
     sent = Properties(PacketTypes.PUBLISH)
     sent.PayloadFormatIndicator = 1
     sent.ContentType = "text/plain"
@@ -247,7 +247,7 @@ def test_who_takes_a_session_over(connected: Callable[..., Paho], name: Name) ->
 
     first.client.on_disconnect = ended
     connected(client_id=client_id)
-    assert first.told("disconnect") == 0x8E
+    assert first.reported("disconnect") == 0x8E
 
 
 def test_a_wrong_password(mqtt: MqttBroker, name: Name) -> None:

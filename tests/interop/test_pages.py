@@ -108,7 +108,7 @@ async def channel(api: Api) -> AsyncIterator[AbstractChannel]:
         await publish(channel, "orders", "held", "kept")
         await orders.get()
         policy = {"pattern": "^short", "definition": {"max-length": 9}, "apply-to": "queues"}
-        status, _told = await api.ask("PUT", "policies/%2F/short", json=policy)
+        status, _reported = await api.ask("PUT", "policies/%2F/short", json=policy)
         assert status == 201
         yield channel
 
@@ -266,9 +266,9 @@ async def test_why_a_message_goes_nowhere(page: Page) -> None:
     await page.type("#explain-exchange", "events")
     await page.type("#explain-routing_key", "user.new")
     await page.press("Enter")
-    told = await page.text("#explanation")
-    assert "Nowhere" in told
-    assert "'order'" in told
+    answer = await page.text("#explanation")
+    assert "Nowhere" in answer
+    assert "'order'" in answer
 
 
 async def test_by_the_keyboard_alone(page: Page) -> None:
@@ -384,8 +384,8 @@ async def test_of_many_queues_only_those_of_a_page_are_asked_for(page: Page, api
         }
         for number in range(QUEUES)
     ]
-    status, told = await api.ask("POST", "definitions", json={"queues": queues})
-    assert status == 204, told
+    status, answer = await api.ask("POST", "definitions", json={"queues": queues})
+    assert status == 204, answer
     await page.value("window.began = performance.now(), location.hash = '#/queues?name=q'")
     await page.until("document.querySelectorAll('#main tbody tr').length === 100")
     took_ms = await page.value("performance.now() - window.began")

@@ -97,7 +97,7 @@ def test_a_part_leaves_a_log_and_the_seeds_that_failed(tmp_path: Path, kept: Pat
 
 
 @pytest.mark.parametrize(("status", "verdict"), [(0, "good"), (1, "**failed**, 1")])
-def test_all_parts_run_and_one_that_fails_is_told(
+def test_all_parts_run_and_one_that_fails_is_reported(
     status: int, verdict: str, tmp_path: Path, kept: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def made(_order: Order) -> list[Part]:
@@ -130,7 +130,7 @@ def found(run: int, taken: int) -> dict[str, object]:
     return {"summary": summary, "functions": functions}
 
 
-def test_coverage_is_told_by_package_and_what_nothing_touches_by_name() -> None:
+def test_coverage_is_reported_by_package_and_what_nothing_touches_by_name() -> None:
     files = {"raft/log.py": found(10, 2), "raft/group.py": found(5, 1), "broker/x.py": found(0, 0)}
     lines = [*table(files)]
     assert "| `raft` | 20 | 75.0 % | 8 | 37.5 % |" in lines

@@ -54,7 +54,7 @@ def test_counts_of_a_message_without_headers() -> None:
     assert content == build_content(encode_properties(expected), b"body")
 
 
-def test_hand_outs_that_have_not_failed_are_not_told_as_failures() -> None:
+def test_hand_outs_that_have_not_failed_are_not_reported_as_failures() -> None:
     [content] = counted([message()], 2, 0)
     assert headers_of(content) == [("x-acquired-count", ("l", 2))]
 

@@ -472,5 +472,5 @@ def test_an_expiration_is_read_once_where_one_digit_differs() -> None:
 
 
 @given(st.binary())
-def test_kinds_are_told_apart(octets: bytes) -> None:
+def test_kinds_are_distinguished(octets: bytes) -> None:
     assert [*kinds_of(octets)] == sorted({*octets})

@@ -154,7 +154,7 @@ def limited() -> Cluster:
     return cluster
 
 
-def test_the_loss_of_a_node_is_told_to_few_groups_in_each_turn(
+def test_the_loss_of_a_node_is_reported_to_few_groups_in_each_turn(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     cluster = limited()

@@ -197,7 +197,7 @@ def test_the_leaders_own_disk_is_one_of_the_majority() -> None:
     assert node.status.applied == 2
 
 
-def test_the_commit_index_is_told_with_the_next_append() -> None:
+def test_the_commit_index_is_reported_with_the_next_append() -> None:
     """§5.3: "it includes that index in future AppendEntries RPCs"."""
     node = Single()
     node.lead()

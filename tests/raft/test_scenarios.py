@@ -78,7 +78,7 @@ def test_files_are_played_from_the_command_line(
     wrong.write_text("nodes a b c\nexpect a term 7\n")
     assert main([str(SCENARIOS[0])]) == 0
     assert main([str(SCENARIOS[0]), str(wrong), str(tmp_path / "none.txt")]) == 1
-    told = capsys.readouterr().out.splitlines()
-    assert told[1] == f"{SCENARIOS[0]}: as it says"
-    assert told[2].startswith(f"{wrong}: line 2: expect a term 7: ")
-    assert "none.txt: " in told[-1]
+    output = capsys.readouterr().out.splitlines()
+    assert output[1] == f"{SCENARIOS[0]}: as it says"
+    assert output[2].startswith(f"{wrong}: line 2: expect a term 7: ")
+    assert "none.txt: " in output[-1]

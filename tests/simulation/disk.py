@@ -28,7 +28,7 @@ class DiskProfile:
 
     commit_us: int = 2 * MS_US
     """Mean duration of a commit."""
-    told_us: int = 50
+    reported_us: int = 50
     """Mean time from being durable to being told."""
     tail: float = 0.02
     """Share of commits that take twenty times as long."""
@@ -282,8 +282,8 @@ class SimDisk:
         tokens = [item.token for item in self._running if isinstance(item, Persist)]
         self._make_durable()
         if tokens:
-            told_us = int(self.profile.told_us * 2 * self._chance.random())
-            self._clockwork.after(told_us, self._tell, generation, tokens[-1])
+            reported_us = int(self.profile.reported_us * 2 * self._chance.random())
+            self._clockwork.after(reported_us, self._tell, generation, tokens[-1])
         if self._waiting:
             self._begin()
 

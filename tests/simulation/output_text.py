@@ -12,8 +12,8 @@ from tests.simulation.virtual_time import SECOND_US
 
 def line_of(when_us: int, node: str, output: Output) -> str | None:
     """Line about one turn; None if nothing came of it."""
-    told = [f"{name}: {brief(getattr(output, name))}" for name in names_set(output)]
-    return f"{when_us / SECOND_US:10.6f} {node}  {'; '.join(told)}" if told else None
+    parts = [f"{name}: {brief(getattr(output, name))}" for name in names_set(output)]
+    return f"{when_us / SECOND_US:10.6f} {node}  {'; '.join(parts)}" if parts else None
 
 
 def names_set(thing: Any) -> list[str]:
@@ -34,8 +34,8 @@ def brief(value: Any) -> str:
     if isinstance(value, dict):
         return " ".join(f"to {key} {brief(item)}" for key, item in value.items())
     if is_dataclass(value):
-        told = " ".join(f"{name}={brief(getattr(value, name))}" for name in names_set(value))
-        return f"{type(value).__name__}({told})"
+        parts = " ".join(f"{name}={brief(getattr(value, name))}" for name in names_set(value))
+        return f"{type(value).__name__}({parts})"
     if isinstance(value, list | tuple) and not hasattr(value, "_fields"):
         return f"[{', '.join(map(brief, value))}]"
     return str(value)

@@ -100,7 +100,7 @@ def draw_tuning(chance: Random) -> Tuning:
 def draw_disk(chance: Random, profile: Profile) -> DiskProfile:
     return DiskProfile(
         commit_us=int(profile.commit_us * (0.5 + chance.random())),
-        told_us=chance.choice((20, 50, 5 * MS_US)),
+        reported_us=chance.choice((20, 50, 5 * MS_US)),
         tail=chance.choice((0.0, 0.02, 0.1)),
         kept=chance.choice((0.0, 0.5, 1.0)),
     )

@@ -27,7 +27,7 @@ class Wired:
         self.clockwork = VirtualTime(seed)
         self.got: list[bytes] = []
         """Frames received by b."""
-        self.told: list[bool] = []
+        self.reported: list[bool] = []
         """To a, of its link to b."""
         self.paused: list[tuple[Callable[..., None], tuple[Any, ...]]] | None = None
         """Calls that b makes later, while it is paused."""
@@ -50,7 +50,7 @@ class Wired:
 
     def _link_changed(self, node: str, _other: str, is_up: bool) -> None:
         if node == "a":
-            self.told.append(is_up)
+            self.reported.append(is_up)
 
     def _do(self, node: str, call: Callable[..., None], *args: Any) -> None:
         if node == "b" and self.paused is not None:
@@ -77,7 +77,7 @@ class Wired:
             call(*args)
 
 
-def test_what_there_is_no_room_for_is_dropped_and_nobody_is_told() -> None:
+def test_what_there_is_no_room_for_is_dropped_and_nobody_is_reported() -> None:
     wired = Wired()
     body = bytes(ROOM // 4)
     wired.send(*[body] * 6)
@@ -85,7 +85,7 @@ def test_what_there_is_no_room_for_is_dropped_and_nobody_is_told() -> None:
     wired.pass_(1)
     assert len(wired.got) + wired.network.frames_without_room == 6
     assert wired.network.frames_without_room > 0
-    assert wired.told == [True]
+    assert wired.reported == [True]
 
 
 def test_a_link_ends_that_has_no_room_for_what_is_urgent() -> None:
@@ -93,8 +93,8 @@ def test_a_link_ends_that_has_no_room_for_what_is_urgent() -> None:
     wired.send(*[bytes(ROOM // 16)] * 6, traffic=TrafficClass.URGENT)
     assert wired.network.overflows > 0
     wired.pass_(1)
-    assert wired.told[-1] is True
-    assert len(wired.told) > 1
+    assert wired.reported[-1] is True
+    assert len(wired.reported) > 1
 
 
 def test_urgent_frames_overtake_what_the_network_has_not_taken() -> None:
@@ -116,7 +116,7 @@ def test_a_node_that_stands_still_reads_later_unless_it_is_given_up() -> None:
     assert wired.got == [b"1"]
     wired.pause()
     wired.pass_(REAL.silent_after_ms / 1_000 + 1)
-    assert wired.told[-1] is False
+    assert wired.reported[-1] is False
 
 
 @seeds(4)
@@ -128,7 +128,7 @@ def test_behind_a_short_cut_all_comes_late_or_over_another_link(seed: int) -> No
     assert wired.got == []
     wired.network.mend("a", "b")
     wired.pass_(1)
-    assert (wired.got, len(wired.told)) in [([b"1"], 1), ([], 2), ([], 3)]
+    assert (wired.got, len(wired.reported)) in [([b"1"], 1), ([], 2), ([], 3)]
     wired.send(b"2")
     wired.pass_(1)
     assert wired.got[-1] == b"2"
@@ -141,10 +141,10 @@ def test_nothing_comes_behind_what_is_lost_but_over_another_connection(seed: int
     wired.network.profile.loss = 0.5
     sent = [b"%d" % number for number in range(20)]
     for payload in sent:
-        links, before = len(wired.told), len(wired.got)
+        links, before = len(wired.reported), len(wired.got)
         wired.send(payload)
         wired.pass_(1)
-        assert len(wired.got) > before or len(wired.told) > links
+        assert len(wired.got) > before or len(wired.reported) > links
     assert 0 < len(wired.got) < len(sent)
 
 
@@ -153,15 +153,15 @@ def test_it_is_known_of_a_process_that_its_host_says_that_it_does_not_run() -> N
     wired.network.detach("b", is_silent=False)
     wired.pass_(1)
     assert wired.network.is_not_running("a", "b")
-    assert wired.told[-1] is False
+    assert wired.reported[-1] is False
     wired.network.attach("b", 2)
     wired.pass_(1)
     assert not wired.network.is_not_running("a", "b")
     wired.network.detach("b", is_silent=True)
     wired.pass_(1)
-    assert wired.told[-1] is True, "nothing has come yet, nor has nothing for long"
+    assert wired.reported[-1] is True, "nothing has come yet, nor has nothing for long"
     wired.pass_(REAL.silent_after_ms * MS_US / SECOND_US)
-    assert wired.told[-1] is False
+    assert wired.reported[-1] is False
     assert not wired.network.is_not_running("a", "b")
 
 

@@ -57,15 +57,15 @@ def test_a_run_has_its_processor_time() -> None:
     assert attempt(Job(1, 3, 3))[0].cpu_s > 0
 
 
-def test_many_runs_are_told_of_as_they_come(
+def test_many_runs_are_reported_as_they_come(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tests.simulation.__main__.RUNS_A_LINE", 1)
     assert main(["--seeds", "2", "--nodes", "3", "--seconds", "1", "--jobs", "1"]) == 0
-    told = capsys.readouterr()
-    assert told.err.startswith("1 of 2 runs, 0 failed, after ")
-    assert len(told.err.splitlines()) == 1
-    assert told.out.startswith("faults: none\n2 runs, 0 failed; ")
+    output = capsys.readouterr()
+    assert output.err.startswith("1 of 2 runs, 0 failed, after ")
+    assert len(output.err.splitlines()) == 1
+    assert output.out.startswith("faults: none\n2 runs, 0 failed; ")
 
 
 def test_the_command_that_repeats_a_run_has_all_that_made_it() -> None:

@@ -39,11 +39,11 @@ def kill(load: ModuleType, directory: Path, seed: int) -> None:
     """Several lives on one disk, each killed at random; each must leave what was durable."""
     random, first = Random(seed), 0
     for life in range(LIVES):
-        told = live_until_killed(load, directory, seed, first, random.randint(1, COMMITS_MAX))
-        expected = states(load, seed, told + 1)
+        reported = live_until_killed(load, directory, seed, first, random.randint(1, COMMITS_MAX))
+        expected = states(load, seed, reported + 1)
         found = load.held(open_environment(directory))
-        assert found in expected[told:], f"seed {seed}, life {life}, {told} commits told"
-        first = told + expected[told:].index(found)
+        assert found in expected[reported:], f"seed {seed}, life {life}, {reported} commits told"
+        first = reported + expected[reported:].index(found)
 
 
 def live_until_killed(
@@ -57,9 +57,9 @@ def live_until_killed(
         lines = list(islice(process.stdout, 1 + commits))
         process.kill()
         lines += process.stdout.readlines()
-    told = int(lines[-1])
-    assert told >= first + commits
-    return told
+    reported = int(lines[-1])
+    assert reported >= first + commits
+    return reported
 
 
 def main() -> None:

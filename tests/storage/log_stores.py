@@ -43,7 +43,7 @@ THREE = Configuration.initial(["a", "b", "c"])
 class Subject(Protocol):
     """A log store and its disk."""
 
-    told: list[int]
+    reported: list[int]
     """Tokens that are durable, of this life."""
 
     @property
@@ -72,9 +72,9 @@ class InMemory:
         self.store.sync()
 
     def restart(self) -> LoadedGroups:
-        self.told: list[int] = []
+        self.reported: list[int] = []
         self.store = MemoryRaftLog(self.image)
-        self.store.on_durable = self.told.append
+        self.store.on_durable = self.reported.append
         return self.store.load()
 
     def damage_entry(self, group: int, index: int) -> None:
@@ -98,9 +98,9 @@ class InStore:
         self._begin()
 
     def _begin(self) -> LoadedGroups:
-        self.told: list[int] = []
+        self.reported: list[int] = []
         self.store = RaftLog(self.host.store)
-        self.store.on_durable = self.told.append
+        self.store.on_durable = self.reported.append
         return self.store.load()
 
     def sync(self) -> None:

@@ -55,7 +55,7 @@ class Host:
         self._open_disk = open_disk
         self._tuning = tuning
         self.fatal: list[StorageError] = []
-        self.told: list[str] = []
+        self.reported: list[str] = []
         self.restart()
 
     def restart(self) -> None:
@@ -74,7 +74,7 @@ class Host:
         return self.store.log
 
     def submit(self, batch: Batch, name: str = "") -> None:
-        self.store.submit(batch, lambda: self.told.append(name))
+        self.store.submit(batch, lambda: self.reported.append(name))
         self.store.flush()
 
     def append(self, group: int, *indexes: int, payload: bytes = b"") -> None:

@@ -80,7 +80,7 @@ def open_descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-def test_a_second_instance_is_refused_and_told_by_whom(tmp_path: Path) -> None:
+def test_a_second_instance_is_refused_with_the_holder(tmp_path: Path) -> None:
     environment = open_environment(tmp_path)
     with pytest.raises(StoreInUse, match=f"in use by process {os.getpid()}") as caught:
         open_environment(tmp_path)
@@ -285,7 +285,7 @@ class Announcing:
         return getattr(self._environment, name)
 
 
-def test_no_commit_is_told_before_it_is_durable(tmp_path: Path) -> None:
+def test_no_commit_is_reported_before_it_is_durable(tmp_path: Path) -> None:
     """A node of whose disk others know a commit that a power failure takes may not start again."""
     environment = open_environment(tmp_path)
     seen: list[int] = []
@@ -361,7 +361,7 @@ def test_pages_that_cannot_be_read_are_fatal_to_upkeep(
     host.append(1, 2, payload=bytes(600))
     file = tmp_path / STORE_FOLDER / DATA_FILE
     assert [str(error) for error in host.fatal] == [f"corrupt: {file}: page 7"]
-    assert host.told == [""]
+    assert host.reported == [""]
     environment.close()
 
 

@@ -37,24 +37,24 @@ def test_a_group_is_made_with_its_first_configuration(log: Writer) -> None:
     assert (second.group, second.snapshot.config) == (2**64 - 1, Configuration())
 
 
-def test_tokens_are_told_in_order_once_durable_and_not_from_within(log: Writer) -> None:
+def test_tokens_are_reported_in_order_once_durable_and_not_from_within(log: Writer) -> None:
     log.submit(created(1))
     log.submit(Write(1, entries=entries(1, 3)))
-    assert log.subject.told == []
+    assert log.subject.reported == []
     log.subject.sync()
-    assert log.subject.told[-1] == 2
-    assert log.subject.told == sorted(set(log.subject.told))
+    assert log.subject.reported[-1] == 2
+    assert log.subject.reported == sorted(set(log.subject.reported))
     log.write(Write(1, entries=entries(3, 4)))
-    assert log.subject.told[-1] == 3
+    assert log.subject.reported[-1] == 3
 
 
-def test_what_was_not_durable_is_gone_and_never_told(log: Writer) -> None:
+def test_what_was_not_durable_is_gone_and_never_reported(log: Writer) -> None:
     log.write(created(1))
-    told = log.subject.told
+    reported = log.subject.reported
     log.submit(Write(1, entries=entries(1, 3)))
     assert log.recovered(1).last_index == 0
     log.subject.sync()
-    assert (told, log.subject.told) == ([1], [])
+    assert (reported, log.subject.reported) == ([1], [])
 
 
 def test_entries_come_back_with_term_kind_and_payload(log: Writer) -> None:

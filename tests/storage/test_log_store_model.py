@@ -290,7 +290,7 @@ class Machine(RuleBasedStateMachine):
         if self.waiting:
             self.submit()
         self.subject.sync()
-        self.take_what_is_told()
+        self.take_what_is_reported()
         assert len(self.states) == 1, "all that was submitted is durable"
 
     @precondition(lambda self: isinstance(self.subject, InStore))
@@ -300,19 +300,19 @@ class Machine(RuleBasedStateMachine):
         self.submit()
         assert isinstance(self.subject, InStore)
         self.subject.host.writer.step()
-        self.take_what_is_told()
+        self.take_what_is_reported()
 
-    def take_what_is_told(self) -> None:
-        told = self.subject.told
-        if told:
-            pending = self.token - told[-1]
+    def take_what_is_reported(self) -> None:
+        reported = self.subject.reported
+        if reported:
+            pending = self.token - reported[-1]
             del self.states[: len(self.states) - 1 - pending]
-            told.clear()
+            reported.clear()
 
     @rule()
     def crash(self) -> None:
         """The process is killed; of the commit that runs nobody hears."""
-        self.take_what_is_told()
+        self.take_what_is_reported()
         loaded = self.subject.restart()
         self.token = 0
         self.waiting = []

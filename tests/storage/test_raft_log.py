@@ -381,14 +381,14 @@ def test_only_a_disk_that_is_quite_full_is_fatal() -> None:
     host = Host(lambda: disk, UpkeepTuning(window_bytes=1000))
     log = RaftLog(host.store, room_bytes_min=10_000)
     log.load()
-    told: list[int] = []
-    log.on_durable = told.append
+    reported: list[int] = []
+    log.on_durable = reported.append
     write = Submitter(log)
     write(created(1))
     write(Write(1, entries=[entry(1, payload=bytes(15_000))]))
     write(Write(1, entries=[entry(2, payload=bytes(15_000))]))
     host.settle()
-    assert told == [1]
+    assert reported == [1]
     assert len(host.fatal) == 1, "the two that were taken together do not fit"
     with pytest.raises(StorageError, match="no room for a commit"):
         write()
@@ -424,7 +424,7 @@ def test_a_map_of_lmdb_fills_up_and_comes_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow("a map of LMDB is filled to its end")
-def test_a_map_of_lmdb_that_is_full_ends_the_node_with_what_was_told_intact(
+def test_a_map_of_lmdb_that_is_full_ends_the_node_with_what_was_reported_intact(
     tmp_path: Path,
 ) -> None:
     opened: list[LmdbEnvironment] = []
@@ -439,8 +439,8 @@ def test_a_map_of_lmdb_that_is_full_ends_the_node_with_what_was_told_intact(
     log = RaftLog(host.store)
     log.load()
     assert not log.has_room
-    told: list[int] = []
-    log.on_durable = told.append
+    reported: list[int] = []
+    log.on_durable = reported.append
     write = Submitter(log)
     write(created(1))
     for index in range(1, 100):
@@ -452,7 +452,7 @@ def test_a_map_of_lmdb_that_is_full_ends_the_node_with_what_was_told_intact(
     host.fatal.clear()
     host.restart()
     [found] = RaftLog(host.store).load().groups
-    assert found.last_index == told[-1] - 1
+    assert found.last_index == reported[-1] - 1
     assert found.quarantine is None
     opened[0].close()
 
@@ -469,7 +469,7 @@ class Submitter:
         self._log.submit(Persist(self._token, list(writes)))
 
 
-def test_what_is_durable_is_told_in_the_order_of_everybody(subject: InStore) -> None:
+def test_what_is_durable_is_reported_in_the_order_of_everybody(subject: InStore) -> None:
     order: list[object] = []
     log = subject.store
     log.on_durable = order.append

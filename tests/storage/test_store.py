@@ -29,14 +29,14 @@ def batch_of(index: int, payload: bytes = b"payload", group: int = 1) -> Batch:
     return batch
 
 
-def test_nothing_is_told_before_the_commit(host: Host) -> None:
+def test_nothing_is_reported_before_the_commit(host: Host) -> None:
     host.submit(batch_of(1), "first")
-    assert host.told == []
+    assert host.reported == []
     assert host.indexes(1) == []
     host.writer.commit()
-    assert host.told == []
+    assert host.reported == []
     host.store.collect()
-    assert host.told == ["first"]
+    assert host.reported == ["first"]
     assert host.indexes(1) == [1]
 
 
@@ -45,21 +45,21 @@ def test_what_comes_while_a_commit_runs_is_the_next_commit(host: Host) -> None:
     for index in range(2, 5):
         host.submit(batch_of(index), str(index))
     assert host.writer.step()
-    assert host.told == ["first"]
+    assert host.reported == ["first"]
     assert host.writer.work is not None
     assert [table for table, _, _ in host.writer.work.puts] == [Table.HOT]
     assert host.writer.step()
-    assert host.told == ["first", "2", "3", "4"]
+    assert host.reported == ["first", "2", "3", "4"]
     assert not host.writer.step()
 
 
 def test_batches_submitted_before_a_flush_share_a_commit(host: Host) -> None:
     for index in (1, 2):
-        host.store.submit(batch_of(index), lambda: host.told.append("told"))
+        host.store.submit(batch_of(index), lambda: host.reported.append("told"))
     assert host.writer.work is None
     host.store.flush()
     host.writer.step()
-    assert host.told == ["told", "told"]
+    assert host.reported == ["told", "told"]
 
 
 def test_an_empty_store_has_nothing_to_flush(host: Host) -> None:
@@ -76,19 +76,19 @@ def test_a_batch_is_not_split_though_it_makes_several_records(host: Host) -> Non
     assert host.writer.work is not None
     assert len(host.writer.work.puts) > 1
     host.settle()
-    assert host.told == ["large"]
+    assert host.reported == ["large"]
     assert host.read(7) == dict.fromkeys(range(1, 6), payload)
 
 
 def test_a_commit_takes_only_so_much(host: Host) -> None:
     payload = bytes(COMMIT_BYTES_MAX // 2)
     for index in range(1, 5):
-        host.store.submit(batch_of(index, payload), lambda: host.told.append("told"))
+        host.store.submit(batch_of(index, payload), lambda: host.reported.append("told"))
     host.store.flush()
-    told = []
+    reported = []
     while host.writer.step():
-        told.append(len(host.told))
-    assert told[:2] == [2, 4]
+        reported.append(len(host.reported))
+    assert reported[:2] == [2, 4]
     assert host.store.pending_bytes == 0
 
 
@@ -141,7 +141,7 @@ def test_what_callbacks_submit_while_the_store_closes_is_durable(host: Host) -> 
     host.store.submit(batch_of(1), lambda: host.submit(batch_of(2), "second"))
     host.store.flush()
     host.store.close()
-    assert host.told == ["second"]
+    assert host.reported == ["second"]
     host.restart()
     assert host.indexes(1) == [1, 2]
 
@@ -173,14 +173,14 @@ def test_indexes_rise_beyond_a_restart(host: Host) -> None:
 def test_close_makes_everything_durable_and_tells(host: Host) -> None:
     host.submit(batch_of(1), "running")
     host.submit(batch_of(2), "waiting")
-    host.store.submit(batch_of(3), lambda: host.told.append("not flushed"))
+    host.store.submit(batch_of(3), lambda: host.reported.append("not flushed"))
     host.store.close()
-    assert host.told == ["running", "waiting", "not flushed"]
+    assert host.reported == ["running", "waiting", "not flushed"]
     host.restart()
     assert host.indexes(1) == [1, 2, 3]
 
 
-def test_a_kill_loses_what_was_not_told_or_keeps_it_whole(host: Host) -> None:
+def test_a_kill_loses_what_was_not_reported_or_keeps_it_whole(host: Host) -> None:
     host.append(1, 1)
     batch = Batch()
     for index in (2, 3):
@@ -192,7 +192,7 @@ def test_a_kill_loses_what_was_not_told_or_keeps_it_whole(host: Host) -> None:
     host.writer.commit()
     host.restart()
     assert host.indexes(1) == [1, 2, 3]
-    assert "kept" not in host.told
+    assert "kept" not in host.reported
 
 
 def test_group_ids_are_never_given_twice(host: Host) -> None:
@@ -228,7 +228,7 @@ def memory_host() -> Host:
     return Host(lambda: disk)
 
 
-def test_a_failed_commit_is_fatal_once_and_nothing_is_told(memory_host: Host) -> None:
+def test_a_failed_commit_is_fatal_once_and_nothing_is_reported(memory_host: Host) -> None:
     host = memory_host
     assert isinstance(host.disk, MemoryDisk)
     host.disk.fail_next = StorageError("input/output error")
@@ -236,12 +236,12 @@ def test_a_failed_commit_is_fatal_once_and_nothing_is_told(memory_host: Host) ->
     host.submit(batch_of(2), "second")
     host.settle()
     assert [str(error) for error in host.fatal] == ["input/output error"]
-    assert host.told == []
+    assert host.reported == []
     with pytest.raises(StorageError, match="input/output error"):
         host.submit(batch_of(3))
     host.store.flush()
     host.store.close()
-    assert host.told == []
+    assert host.reported == []
     assert len(host.fatal) == 1
 
 
@@ -323,11 +323,13 @@ def test_a_callback_that_raises_is_fatal_and_those_behind_it_are_called(host: Ho
     def fail() -> None:
         raise KeyError("channel")
 
-    for index, on_durable in enumerate([fail, fail, lambda: host.told.append("third")], start=1):
+    for index, on_durable in enumerate(
+        [fail, fail, lambda: host.reported.append("third")], start=1
+    ):
         host.store.submit(batch_of(index), on_durable)
     host.store.flush()
     host.settle()
-    assert host.told == ["third"]
+    assert host.reported == ["third"]
     assert [str(error) for error in host.fatal] == ["a callback failed: KeyError('channel')"]
     assert isinstance(host.fatal[0].__cause__, KeyError)
     with pytest.raises(StorageError, match="a callback failed"):
@@ -425,22 +427,22 @@ def test_a_store_tells_in_the_thread_that_uses_it(tmp_path: Path) -> None:
     calls: SimpleQueue[object] = SimpleQueue()
     fatal: list[StorageError] = []
     store = open_store(tmp_path, call_soon=calls.put, on_fatal=fatal.append)
-    told: list[int] = []
+    reported: list[int] = []
 
     def tell(number: int) -> None:
         assert current_thread() is main_thread()
-        told.append(number)
+        reported.append(number)
 
     for number in range(1, 101):
         batch = Batch()
         batch.append(1, number, b"x")
         store.submit(batch, lambda number=number: tell(number))  # type: ignore[misc]
         store.flush()
-    while len(told) < 100:
+    while len(reported) < 100:
         call = calls.get(timeout=DEADLINE_S)
         assert callable(call)
         call()
-    assert told == list(range(1, 101))
+    assert reported == list(range(1, 101))
     store.close()
     store = open_store(tmp_path, call_soon=calls.put, on_fatal=fatal.append)
     assert [index for index, _, _ in store.log.entries(1)] == list(range(1, 101))
@@ -452,16 +454,16 @@ def test_a_store_tells_in_the_thread_that_uses_it(tmp_path: Path) -> None:
 
 def test_a_store_closes_while_a_commit_runs() -> None:
     disk = SlowDisk()
-    told: list[str] = []
+    reported: list[str] = []
     fatal: list[StorageError] = []
     store = Store(disk, lambda disk, wake: WriterThread(disk, lambda: None), on_fatal=fatal.append)
     batch = Batch()
     batch.append(1, 1, b"x")
-    store.submit(batch, lambda: told.append("durable"))
+    store.submit(batch, lambda: reported.append("durable"))
     store.flush()
     disk.allowed.set()
     store.close()
-    assert told == ["durable"]
+    assert reported == ["durable"]
     assert disk.threads == ["storage-writer"]
 
 

@@ -78,15 +78,15 @@ class Browser:
         async for message in self._socket:
             if message.type is not WSMsgType.TEXT:
                 break
-            told = json.loads(message.data)
-            answer = self._answers.pop(told.get("id", 0), None)
+            result = json.loads(message.data)
+            answer = self._answers.pop(result.get("id", 0), None)
             if answer is not None and not answer.done():
-                if "error" in told:
-                    answer.set_exception(RuntimeError(told["error"]["message"]))
+                if "error" in result:
+                    answer.set_exception(RuntimeError(result["error"]["message"]))
                 else:
-                    answer.set_result(told["result"])
-            elif page := self._pages.get(told.get("sessionId", "")):
-                page.hear(told["method"], told["params"])
+                    answer.set_result(result["result"])
+            elif page := self._pages.get(result.get("sessionId", "")):
+                page.hear(result["method"], result["params"])
 
     async def page(self, url: str, *, width: int = 1280, height: int = 900) -> Page:
         """A tab that remembers nothing of others, once it is loaded."""
@@ -148,12 +148,12 @@ class Page:
 
     async def value(self, expression: str) -> Any:
         """Value of an expression of JavaScript, or of the promise that it is."""
-        told = await self.ask(
+        result = await self.ask(
             "Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True
         )
-        if "exceptionDetails" in told:
-            raise RuntimeError(f"{expression}: {json.dumps(told['exceptionDetails'])}")
-        return told["result"].get("value")
+        if "exceptionDetails" in result:
+            raise RuntimeError(f"{expression}: {json.dumps(result['exceptionDetails'])}")
+        return result["result"].get("value")
 
     async def until(self, expression: str) -> Any:
         """Its value, once that is true.  TimeoutError with what is shown instead."""
@@ -197,13 +197,15 @@ class Page:
 
     async def prefer(self, **features: str) -> None:
         """Emulate features of the user's system: `prefers_color_scheme="dark"`."""
-        told = [{"name": key.replace("_", "-"), "value": value} for key, value in features.items()]
-        await self.ask("Emulation.setEmulatedMedia", features=told)
+        result = [
+            {"name": key.replace("_", "-"), "value": value} for key, value in features.items()
+        ]
+        await self.ask("Emulation.setEmulatedMedia", features=result)
 
     async def screenshot(self) -> bytes:
         """PNG."""
-        told = await self.ask("Page.captureScreenshot", format="png")
-        return base64.b64decode(told["data"])
+        result = await self.ask("Page.captureScreenshot", format="png")
+        return base64.b64decode(result["data"])
 
 
 @asynccontextmanager

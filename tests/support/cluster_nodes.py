@@ -153,7 +153,7 @@ class ClusterNode:
         for row in VERBS[verb].act(self.node.parts, **arguments):
             if isinstance(row, Asked):
                 async with soon():
-                    await answer_of(partial(told, row))
+                    await answer_of(partial(reported, row))
             else:
                 yield row
 
@@ -178,7 +178,7 @@ class ClusterNode:
             raise error
 
 
-def told(asked: Asked[None], answer: Callable[[object], None]) -> None:
+def reported(asked: Asked[None], answer: Callable[[object], None]) -> None:
     asked.then(answer, answer)
 
 

@@ -14,19 +14,19 @@ class Api:
     def __init__(self, serving: OperationDispatcher) -> None:
         self._serving = serving
 
-    async def told(self, path: str, **arguments: Any) -> tuple[int, Any]:
+    async def reported(self, path: str, **arguments: Any) -> tuple[int, Any]:
         """A status and what is told."""
         status, body = await self._serving.answer(path, json.dumps(arguments).encode())
         return status, json.loads(body)
 
     async def post(self, path: str, **arguments: Any) -> Any:
         """Result of a request that succeeds."""
-        status, told = await self.told(path, **arguments)
-        assert status == 200, told
-        return told
+        status, result = await self.reported(path, **arguments)
+        assert status == 200, result
+        return result
 
     async def fails(self, path: str, **arguments: Any) -> tuple[int, str]:
         """A status and why."""
-        status, told = await self.told(path, **arguments)
-        assert told.keys() == {"error"}
-        return status, told["error"]
+        status, result = await self.reported(path, **arguments)
+        assert result.keys() == {"error"}
+        return status, result["error"]

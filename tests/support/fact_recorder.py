@@ -10,14 +10,14 @@ class FactRecorder:
 
     def __init__(self) -> None:
         self.known: dict[tuple[Kind, Key], object] = {}
-        self.told = 0
+        self.reported = 0
 
     def put(self, kind: Kind, key: Key, value: object) -> None:
-        self.told += 1
+        self.reported += 1
         self.known[kind, key] = value
 
     def remove(self, kind: Kind, key: Key) -> None:
-        self.told += 1
+        self.reported += 1
         del self.known[kind, key]
 
     def remove_group(self, group: FactGroup) -> None:

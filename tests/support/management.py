@@ -75,9 +75,9 @@ class Api:
 
     async def get(self, path: str) -> Any:
         """Object at a path, which must exist."""
-        status, told = await self.ask("GET", path)
-        assert status == 200, (status, told)
-        return told
+        status, answer = await self.ask("GET", path)
+        assert status == 200, (status, answer)
+        return answer
 
 
 @asynccontextmanager

@@ -92,8 +92,8 @@ def read_trace(trace: Path) -> list[Noted]:
 
 def read_traces(traces: Mapping[str, Path]) -> Iterator[tuple[str, Noted]]:
     """Events of several processes, in one order in which nothing comes before its cause."""
-    told = ([(node, event) for event in read_trace(trace)] for node, trace in traces.items())
-    return merge(*told, key=lambda each: each[1].at_ns)
+    reported = ([(node, event) for event in read_trace(trace)] for node, trace in traces.items())
+    return merge(*reported, key=lambda each: each[1].at_ns)
 
 
 @dataclass(slots=True)

@@ -39,25 +39,27 @@ NONCE = 77
 class ObservedMember:
     """A `Machine` that tells of what is applied, before it is."""
 
-    def __init__(self, machine: Machine, told: Callable[[Entry], None]) -> None:
-        self._told = told
+    def __init__(self, machine: Machine, reported: Callable[[Entry], None]) -> None:
+        self._reported = reported
         self.restore, self.led, self.followed = machine.restore, machine.led, machine.followed
         self.snapshot = machine.snapshot
         self._apply = machine.apply
 
     def apply(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
-            self._told(entry)
+            self._reported(entry)
         self._apply(entries)
 
 
 class ObservedMembers(quorum_members.QuorumMembers):
     """Members whose machines a test looks at."""
 
-    told: Callable[[GroupId, Entry], None]
+    reported: Callable[[GroupId, Entry], None]
 
     def make_machine(self, group: GroupId) -> Machine:  # type: ignore[override]
-        return ObservedMember(super().make_machine(group), lambda entry: self.told(group, entry))
+        return ObservedMember(
+            super().make_machine(group), lambda entry: self.reported(group, entry)
+        )
 
 
 class QueueNodeView(FakeClusterView):
@@ -107,7 +109,7 @@ class QueueNode(Node):
             self.router, view, clock, self,
             aging=QueueTiming(timers, self._queue_expired), services=services,
         )  # fmt: skip
-        self.hosting.told = self.applied
+        self.hosting.reported = self.applied
         return self.hosting
 
     def reads_of(self, node: NodeId) -> int:
@@ -248,10 +250,10 @@ class QueueCluster:
     def open(self, name: NodeId) -> None:
         """Clients of another life of the edge."""
 
-        def told(events: list[Event]) -> None:
-            self.clients[name].told(events)
+        def reported(events: list[Event]) -> None:
+            self.clients[name].reported(events)
 
-        line = self.lines[name] = self.nodes[name].router.open(self.definition, told)
+        line = self.lines[name] = self.nodes[name].router.open(self.definition, reported)
         self.clients[name] = QueueClient(name, line.session, self.model, self.names)
 
     def ask(self, name: NodeId) -> QueueClient:

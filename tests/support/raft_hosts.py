@@ -254,7 +254,7 @@ class Node:
         self._soon: list[Callable[[], None]] = []
         self._wakes: list[int] = []
         self.store = RecordingRaftLog(self.image)
-        self.told = RecordingOwner(self.cluster.make)
+        self.reported = RecordingOwner(self.cluster.make)
         self.links = self.cluster.network.join(self.name)
         self.common_time = CommonTime(self.name, self.clock, lambda: self.cluster.nodes)
         multi = MultiRaft(
@@ -279,7 +279,7 @@ class Node:
 
     def make_owner(self) -> GroupOwner:
         """Make the owner of the groups."""
-        return self.told
+        return self.reported
 
     def compose(self) -> None:
         """Make the other parts of the node before it starts."""
@@ -290,7 +290,7 @@ class Node:
         self.cluster.network.leave(self.name)
 
     def machine(self, group: GroupId) -> ToyMachine:
-        return self.told.machines[group]
+        return self.reported.machines[group]
 
     def snapshot(self, group: GroupId) -> None:
         """Take one in the next turn, if it can be taken."""

@@ -14,20 +14,20 @@ ACCESS_REFUSED, SYNTAX_ERROR, COMMAND_INVALID = 403, 502, 503
 LOGINS = 3
 
 
-def refused(context: AttackContext, user: str, password: str, *, is_told: bool = True) -> None:
+def refused(context: AttackContext, user: str, password: str, *, is_reported: bool = True) -> None:
     """Try a login that fails.  Where hashes are slow too many of them are not answered in time."""
     with context.accept() as rogue:
         rogue.send(PROTOCOL_HEADER)
         rogue.client.expect("Connection.Start")
-        rogue.client.send(0, start_ok(user, password, CAPABILITIES if is_told else ()))
-        rogue.ends(*[ACCESS_REFUSED] * is_told, may_be_mute=bool(context.target.slow_user))
+        rogue.client.send(0, start_ok(user, password, CAPABILITIES if is_reported else ()))
+        rogue.ends(*[ACCESS_REFUSED] * is_reported, may_be_mute=bool(context.target.slow_user))
 
 
 def wrong_passwords(context: AttackContext, chance: Random) -> None:
     """Guesses, for a user that exists and for others, by clients that are told and that are not."""
     for _ in range(LOGINS):
         user = chance.choice(("guest", "admin", "x" * 200))
-        refused(context, user, f"{chance.random()}", is_told=chance.random() < 0.8)
+        refused(context, user, f"{chance.random()}", is_reported=chance.random() < 0.8)
 
 
 def wrong_slow_passwords(context: AttackContext, chance: Random) -> None:

@@ -135,7 +135,7 @@ def test_who_goes_takes_his_permissions_along() -> None:
     assert list(access.topic_permissions) == [("w", "a", "x"), ("w", "b", "x")]
 
 
-def test_changes_are_told_to_those_they_concern() -> None:
+def test_changes_are_reported_to_those_they_concern() -> None:
     access, heard = Access(), []
     editor = editor_of(VirtualHost("/", LocalQueues(FakeTurn())), access=access)
 

@@ -18,9 +18,9 @@ def test_a_lone_node_is_everywhere() -> None:
     client.declare("q")
     client.consume("q")
     for verb in ("connections.list", "channels.list", "consumers.list"):
-        told = desk.rows("everywhere.rows", what=verb)
-        assert told == [{"node": "a", "row": row} for row in desk.rows(verb)]
-        assert told
+        answers = desk.rows("everywhere.rows", what=verb)
+        assert answers == [{"node": "a", "row": row} for row in desk.rows(verb)]
+        assert answers
 
 
 def test_one_result_is_one_row() -> None:
@@ -30,22 +30,24 @@ def test_one_result_is_one_row() -> None:
 def test_what_takes_its_time_is_awaited(caplog: pytest.LogCaptureFixture) -> None:
     desk = VerbHarness()
     client = desk.edge.connect()
-    told = rows(desk.context, what="connections.close", arguments={"everybody": True})
+    answers = rows(desk.context, what="connections.close", arguments={"everybody": True})
     with caplog.at_level(logging.INFO):
-        asked = next(told)
+        asked = next(answers)
     assert isinstance(asked, Deferred)
     asked.then(lambda _: None, lambda _: None)
     desk.edge.run()
-    assert list(told) == [{"node": "a", "row": {"closed": 1}}]
+    assert list(answers) == [{"node": "a", "row": {"closed": 1}}]
     client.expect_closed(320)
     assert "administered" in [record.getMessage() for record in caplog.records]
 
 
-def test_what_is_refused_is_told_with_the_node() -> None:
+def test_what_is_refused_is_reported_with_the_node() -> None:
     arguments = {"name": "nobody"}
-    (told,) = VerbHarness().rows("everywhere.rows", what="connections.close", arguments=arguments)
+    (answers,) = VerbHarness().rows(
+        "everywhere.rows", what="connections.close", arguments=arguments
+    )
     error = {"code": 404, "name": "NOT_FOUND", "text": "no connection 'nobody'"}
-    assert told == {"node": "a", "error": error}
+    assert answers == {"node": "a", "error": error}
 
 
 @pytest.mark.parametrize("verb", ["users.add", "everywhere.rows", "no.such", ""])

@@ -58,10 +58,10 @@ async def everywhere(cluster: Cluster, node: int, what: str, **arguments: object
 NODES = ["node0", "node1", "node2"]
 
 
-def silent(told: list[Row]) -> list[str]:
+def silent(answers: list[Row]) -> list[str]:
     """Nodes that gave no answer; all are listed in order, once."""
-    assert [row["node"] for row in told] == NODES
-    return [row["node"] for row in told if "silent" in row]
+    assert [row["node"] for row in answers] == NODES
+    return [row["node"] for row in answers if "silent" in row]
 
 
 @pytest.mark.usefixtures("clients")
@@ -85,7 +85,7 @@ async def test_long_lists_come_page_by_page(
     assert numbers == list(range(1, CHANNELS + 1))
 
 
-async def test_a_connection_is_closed_by_whichever_node_is_told_to(
+async def test_a_connection_is_closed_by_whichever_node_gets_the_command(
     cluster: Cluster, clients: list[AbstractConnection]
 ) -> None:
     gone = asyncio.Event()
@@ -149,9 +149,9 @@ async def test_who_dies_in_the_middle_of_a_list_ends_it(
 
 async def test_a_node_of_an_earlier_version_is_not_asked(cluster: Cluster) -> None:
     cluster_of(cluster, 0).links.speaks["node1"] = 9
-    told = await everywhere(cluster, 0, "ping")
-    assert told[1] == {"node": "node1", "silent": "it is of an earlier version"}
-    assert [list(each) for each in told] == [
+    answers = await everywhere(cluster, 0, "ping")
+    assert answers[1] == {"node": "node1", "silent": "it is of an earlier version"}
+    assert [list(each) for each in answers] == [
         ["node", "row"],
         ["node", "silent"],
         ["node", "row"],

@@ -294,7 +294,7 @@ def test_consumers() -> None:
     assert desk.rows("consumers.list", vhost="v") == []
 
 
-def test_what_a_client_has_said_is_kept_where_it_is_told() -> None:
+def test_what_a_client_has_said_is_kept_where_it_is_reported() -> None:
     desk = VerbHarness(edge=Edge(announces=True))
     client = desk.edge.accept()
     client.log_in(name="worker")
@@ -358,7 +358,7 @@ def test_a_channel_that_is_asked_for_by_name_has_its_consumers() -> None:
     assert desk.rows("channels.list", name="no such") == []
 
 
-def test_of_quorum_queues_the_time_to_hold_a_message_is_told() -> None:
+def test_of_quorum_queues_the_time_to_hold_a_message_is_reported() -> None:
     desk = VerbHarness()
     queue = QueueSpec("q", durable=True, queue_type=QueueType.QUORUM)
     timeout = partial(consumer_timeout_ms, desk.context, "/")
@@ -376,7 +376,7 @@ class Counted:
         return {"message_stats": {"publish": 3}, "publishes": [1], "deliveries": [], "a": ages[0]}
 
 
-def test_what_is_counted_is_told_with_the_past_that_is_asked_for() -> None:
+def test_what_is_counted_is_reported_with_the_past_that_is_asked_for() -> None:
     desk = VerbHarness()
     client = desk.edge.connect()
     statistics: Any = Counted()

@@ -150,7 +150,11 @@ def test_every_verb_has_a_sentence() -> None:
 
 
 def test_a_queue_that_was_deleted_again_is_asked_for_again() -> None:
-    read_barrier, asked, told = ManualReadBarrier(), list[PendingRow](), list[Row | BrokerError]()
+    read_barrier, asked, answers = (
+        ManualReadBarrier(),
+        list[PendingRow](),
+        list[Row | BrokerError](),
+    )
 
     def make() -> Row | DeferredRow:
         if len(asked) == 3:
@@ -160,9 +164,9 @@ def test_a_queue_that_was_deleted_again_is_asked_for_again() -> None:
 
     result = certain_result(read_barrier, make)
     assert isinstance(result, DeferredRow)
-    result.begin(told.append)
+    result.begin(answers.append)
     for deleted in range(1, 4):
         asked[-1].answer(QueueDeleted("no queue 'q' in vhost '/'"))
-        assert (len(asked), told) == (deleted, [])
+        assert (len(asked), answers) == (deleted, [])
         read_barrier.confirm()
-    assert [type(outcome) for outcome in told] == [NotFound]
+    assert [type(outcome) for outcome in answers] == [NotFound]

@@ -98,7 +98,7 @@ async def test_who_is_let_in_again_is_not_sent_away_by_what_was_asked_for_before
     assert not maintenance.is_draining
 
 
-async def test_clients_are_told_why() -> None:
+async def test_clients_get_the_reason() -> None:
     desk = VerbHarness()
     client = desk.edge.connect()
     services = desk.edge.services

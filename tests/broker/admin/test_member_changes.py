@@ -29,9 +29,9 @@ def test_an_earlier_incarnation_has_no_vote_for_the_next() -> None:
 
 
 def test_who_only_copies_is_no_part_of_a_majority() -> None:
-    told = [replica(A, {A, B}), replica(C, {A, B})]
-    assert needs("b", definition(A, B, C), told)
-    assert not needs("c", definition(A, B, C), told)
+    reported = [replica(A, {A, B}), replica(C, {A, B})]
+    assert needs("b", definition(A, B, C), reported)
+    assert not needs("c", definition(A, B, C), reported)
 
 
 def test_who_has_not_answered_is_not_there() -> None:
@@ -50,9 +50,9 @@ def test_who_knows_more_is_believed(is_ahead: bool) -> None:
     """Voters that are committed elsewhere, or may be soon, count as well."""
     old, new = {A, C}, {A, B, C}
     ahead = replica(A, new, commit=2) if is_ahead else replica(A, old, new, commit=1)
-    for told in ([ahead, replica(C, old)], [replica(C, old), ahead]):
-        assert not needs("b", definition(A, B, C), told)
+    for reported in ([ahead, replica(C, old)], [replica(C, old), ahead]):
+        assert not needs("b", definition(A, B, C), reported)
     old, new = {A, B, C}, {A, B}
     ahead = replica(A, new, commit=2) if is_ahead else replica(A, old, new, commit=1)
-    for told in ([ahead, replica(C, old)], [replica(C, old), ahead]):
-        assert needs("b", definition(A, B, C), told)
+    for reported in ([ahead, replica(C, old)], [replica(C, old), ahead]):
+        assert needs("b", definition(A, B, C), reported)

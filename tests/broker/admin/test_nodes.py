@@ -31,7 +31,7 @@ KINDS = {
 """Columns of a node in RabbitMQ 4.0.5 that fluffle has, too."""
 
 
-def test_a_node_is_told_of_by_rabbitmqs_names(tmp_path: Path) -> None:
+def test_a_node_is_reported_by_rabbitmqs_names(tmp_path: Path) -> None:
     row = VerbHarness(tmp_path).ask("nodes.row")
     assert {name: type(value) for name, value in row.items()} == KINDS
     assert (row["name"], row["uptime"], row["os_pid"]) == ("a", 4_000, str(os.getpid()))
@@ -131,9 +131,11 @@ async def test_what_nobody_can_make_a_row_of_is_an_answer_too() -> None:
 
 
 async def test_the_loop_goes_on_while_a_thread_looks() -> None:
-    told = threading.Event()
-    asyncio.get_running_loop().call_soon(told.set)
-    assert await answer_of(in_thread(told.wait, lambda found: {"found": found})) == {"found": True}
+    reported = threading.Event()
+    asyncio.get_running_loop().call_soon(reported.set)
+    assert await answer_of(in_thread(reported.wait, lambda found: {"found": found})) == {
+        "found": True
+    }
 
 
 SMAPS = """\
@@ -153,7 +155,7 @@ Rss:                   3 kB
 """
 
 
-def test_memory_is_told_by_the_file_that_it_is_of(tmp_path: Path) -> None:
+def test_memory_is_reported_by_the_file_that_it_is_of(tmp_path: Path) -> None:
     (tmp_path / "smaps").write_text(SMAPS)
     assert nodes.resident_by_file(tmp_path) == {
         "/usr/bin/python3": 120 * 1024,
@@ -178,7 +180,7 @@ def test_open_files_are_counted_where_linux_does_not(tmp_path: Path) -> None:
 def test_of_this_process_all_is_known() -> None:
     assert 0 < nodes.open_files() <= nodes.open_files_max()
     assert nodes.resident_by_file()[nodes.NOTHING] > 0
-    for told in (nodes.processors, nodes.threads, nodes.threads_max):
-        assert told() > 0
+    for reported in (nodes.processors, nodes.threads, nodes.threads_max):
+        assert reported() > 0
     for counted in (nodes.context_switches, nodes.garbage_collections):
         assert counted() >= 0

@@ -52,18 +52,18 @@ def test_what_a_queue_is_and_holds() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "told"),
+    ("said", "reported"),
     [({}, 20), ({"x-delivery-limit": 7}, 7), ({"x-delivery-limit": -1}, "unlimited")],
 )
 def test_how_often_messages_of_a_quorum_queue_may_come_back(
-    said: dict[str, int], told: int | str
+    said: dict[str, int], reported: int | str
 ) -> None:
     desk = VerbHarness()
     client = desk.edge.connect()
     arguments = pamqp_table(to_table({"x-queue-type": "quorum", **said}))
     client.declare("q", durable=True, arguments=arguments)
     row = desk.ask("queues.show", name="q", **HERE)
-    assert row["delivery_limit"] == told
+    assert row["delivery_limit"] == reported
     policy = {"name": "p", "pattern": "q", "definition": '{"delivery-limit": 3}'}
     desk.ask("policies.set", **HERE, **policy)
     assert desk.ask("queues.show", name="q", **HERE)["delivery_limit"] == 3

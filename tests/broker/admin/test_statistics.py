@@ -44,7 +44,7 @@ def counting(desk: VerbHarness) -> Counted:
 
 
 @pytest.mark.parametrize("verb", ["queues.counted", "queues.statistics"])
-def test_each_queue_that_has_seen_anything_is_told_of(verb: str) -> None:
+def test_each_queue_that_has_seen_anything_is_reported(verb: str) -> None:
     desk = VerbHarness()
     counted = counting(desk)
     client = desk.edge.connect()

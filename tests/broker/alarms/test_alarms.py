@@ -61,7 +61,7 @@ def test_listeners_hear_of_changes_only() -> None:
     assert heard == ["low on disk", ""]
 
 
-def test_a_listener_may_leave_while_it_is_told() -> None:
+def test_a_listener_may_leave_while_it_is_notified() -> None:
     alarms, heard = Alarms(), list[str]()
 
     def leave() -> None:
@@ -104,8 +104,8 @@ def test_the_alarm_lasts_while_less_is_free_than_must_be(
         disk_machine.scheduler.advance(DISK_PERIOD_S)
         assert disk_machine.alarms.reason == reason
         assert disk_machine.alarms.is_raised("disk") is bool(reason)
-    told = [(record.levelname, record.getMessage()) for record in caplog.records]
-    assert told == [("WARNING", "alarm_raised"), ("INFO", "alarm_cleared")]
+    logged = [(record.levelname, record.getMessage()) for record in caplog.records]
+    assert logged == [("WARNING", "alarm_raised"), ("INFO", "alarm_cleared")]
 
 
 def test_the_alarm_lasts_while_quorum_queues_have_no_room(disk_machine: DiskMachine) -> None:
@@ -219,7 +219,7 @@ def test_nobody_looks_at_the_memory_after_the_stop(memory_machine: MemoryMachine
     assert memory_machine.scheduler.timer_count == 0
 
 
-def test_what_is_not_told_changes_nothing(memory_machine: MemoryMachine) -> None:
+def test_what_is_not_reported_changes_nothing(memory_machine: MemoryMachine) -> None:
     """To ask takes a file descriptor, and a flood of connections may leave none."""
     memory_machine.used_bytes = None
     memory_machine.watch.start()
@@ -303,7 +303,7 @@ def test_the_alarm_ends_when_what_was_used_is_free_again() -> None:
     watch.stop()
 
 
-def test_the_allocator_can_be_told_to_keep_buffers() -> None:
+def test_the_allocator_can_be_made_to_keep_buffers() -> None:
     assert keep_buffers() is (library_function("mallopt") is not None)
     assert library_function("no_such_function") is None
 

@@ -193,20 +193,20 @@ def test_a_long_path(tmp_path: Path) -> None:
         assert "node" in running.output("status")
 
 
-class Told:
+class Reported:
     """A client of a node that says this."""
 
-    def __init__(self, *told: Row) -> None:
-        self.told = told
+    def __init__(self, *answer: Row) -> None:
+        self.reported = answer
         self.asked: list[Row] = []
 
     def rows(self, verb: str, **arguments: Any) -> list[Row]:
         self.asked.append({"verb": verb, **arguments})
-        return list(self.told)
+        return list(self.reported)
 
 
-def client_of(*told: Row) -> NodeClient:
-    return cast(NodeClient, Told(*told))
+def client_of(*answer: Row) -> NodeClient:
+    return cast(NodeClient, Reported(*answer))
 
 
 MISSING = {"code": 404, "name": "NOT_FOUND", "text": "no connection 'c'"}
@@ -220,11 +220,11 @@ def closed(node: str, count: int) -> Row:
 def test_rows_are_those_of_all_and_who_is_silent_is_named(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    told = Told({"node": "a", "row": {"n": 1}}, DOWN, {"node": "c", "row": {"n": 2}})
-    listed = rows_everywhere(cast(NodeClient, told), "connections.list", vhost=None, name="x")
+    answer = Reported({"node": "a", "row": {"n": 1}}, DOWN, {"node": "c", "row": {"n": 2}})
+    listed = rows_everywhere(cast(NodeClient, answer), "connections.list", vhost=None, name="x")
     assert list(listed) == [{"n": 1}, {"n": 2}]
     asked = {"verb": "everywhere.rows", "what": "connections.list", "arguments": {"name": "x"}}
-    assert told.asked == [asked]
+    assert answer.asked == [asked]
     assert capsys.readouterr().err == "node 'b' tells nothing: there is no link to it\n"
 
 

@@ -53,7 +53,7 @@ def parameters(port: int) -> pika.ConnectionParameters:
     return pika.ConnectionParameters(port=port, socket_timeout=DEADLINE_S, stack_timeout=DEADLINE_S)
 
 
-def test_each_node_is_told_the_same_of_all(tmp_path: Path) -> None:
+def test_each_node_gets_the_same_of_all(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("of all\n")
     ports = dict(zip("abc", (7000, 7001, 7002), strict=True))
     for name, port in ports.items():
@@ -315,7 +315,9 @@ def until(path):
         pass
 """
 """Start of the nodes' scripts in these tests."""
-GOES_WHEN_TOLD = "signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)); is_ready(); signal.pause()"
+GOES_WHEN_ASKED = (
+    "signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)); is_ready(); signal.pause()"
+)
 INTERRUPTS_WHEN_ALL_ARE_READY = (
     "signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)); is_ready()\n"
     "for other in others: until(other / 'node.json')\n"
@@ -325,8 +327,8 @@ INTERRUPTS_WHEN_ALL_ARE_READY = (
 
 def run_processes(tmp_path: Path, **scripts: str) -> tuple[int, list[str]]:
     """The exit code, and what was told; scripts see the file `ready` once all are."""
-    code, told, _ready = run_and_watch(tmp_path, **scripts)
-    return code, told
+    code, printed, _ready = run_and_watch(tmp_path, **scripts)
+    return code, printed
 
 
 def run_and_watch(tmp_path: Path, **scripts: str) -> tuple[int, list[str], list[str]]:
@@ -336,11 +338,11 @@ def run_and_watch(tmp_path: Path, **scripts: str) -> tuple[int, list[str], list[
         others = [other for other in scripts if other != name]
         words = [sys.executable, "-c", NODE_SCRIPT + script, str(tmp_path / name), *others]
         members.append(NodeProcess(name, words, tmp_path / name, tmp_path / f"{name}.log"))
-    told: list[str] = []
+    printed: list[str] = []
     ready: list[str] = []
 
     def tell(line: str) -> None:
-        told.append(line)
+        printed.append(line)
         if line == "ready":
             (tmp_path / "ready").touch()
         if "is not ready yet" in line:
@@ -349,14 +351,14 @@ def run_and_watch(tmp_path: Path, **scripts: str) -> tuple[int, list[str], list[
     def explain(data_dir: Path) -> str:
         return "it was forgotten" if data_dir.name == "forgotten" else ""
 
-    return ProcessGroup(members, tell, ready.append, explain).run("ready"), told, ready
+    return ProcessGroup(members, tell, ready.append, explain).run("ready"), printed, ready
 
 
 def test_an_interrupt_stops_all_in_order(tmp_path: Path) -> None:
-    code, told = run_processes(tmp_path, a=GOES_WHEN_TOLD, b=INTERRUPTS_WHEN_ALL_ARE_READY)
+    code, printed = run_processes(tmp_path, a=GOES_WHEN_ASKED, b=INTERRUPTS_WHEN_ALL_ARE_READY)
     assert code == 0
-    assert told[:2] == ["ready", "stopping a, b"]
-    assert sorted(told[2:]) == ["a has stopped", "b has stopped"]
+    assert printed[:2] == ["ready", "stopping a, b"]
+    assert sorted(printed[2:]) == ["a has stopped", "b has stopped"]
 
 
 def test_who_is_not_ready_for_long_is_named(
@@ -364,19 +366,19 @@ def test_who_is_not_ready_for_long_is_named(
 ) -> None:
     monkeypatch.setattr(cluster, "LOOKS_PATIENT", 2)
     late = "until(folder.parent / 'impatient'); " + INTERRUPTS_WHEN_ALL_ARE_READY
-    code, told, ready = run_and_watch(tmp_path, a=GOES_WHEN_TOLD, b=late)
+    code, printed, ready = run_and_watch(tmp_path, a=GOES_WHEN_ASKED, b=late)
     where = tmp_path / "b"
-    assert f"b is not ready yet: fluffle status --data-dir {where}" in told
+    assert f"b is not ready yet: fluffle status --data-dir {where}" in printed
     assert (code, sorted(ready)) == (0, ["a", "b"])
 
 
-def test_who_is_not_ready_for_a_reason_has_that_told(
+def test_a_node_that_is_not_ready_reports_its_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cluster, "LOOKS_PATIENT", 2)
     late = "until(folder.parent / 'impatient'); " + INTERRUPTS_WHEN_ALL_ARE_READY
-    _code, told = run_processes(tmp_path, a=GOES_WHEN_TOLD, forgotten=late)
-    assert "forgotten is not ready yet: it was forgotten" in told
+    _code, printed = run_processes(tmp_path, a=GOES_WHEN_ASKED, forgotten=late)
+    assert "forgotten is not ready yet: it was forgotten" in printed
 
 
 def test_who_dies_is_named_and_the_others_go_on(tmp_path: Path) -> None:
@@ -388,32 +390,32 @@ def test_who_dies_is_named_and_the_others_go_on(tmp_path: Path) -> None:
         "while pathlib.Path(f'/proc/{pid}').exists(): pass\n"
         "tell(signal.SIGTERM); signal.pause()"
     )
-    code, told = run_processes(tmp_path, a=dies, b=outlives)
+    code, printed = run_processes(tmp_path, a=dies, b=outlives)
     assert code == 0, "whoever was left has stopped in order"
-    assert told[:2] == ["ready", "a was ended by SIGKILL; the end of its log:"]
-    assert told[2].startswith(f"start it again: {sys.executable} -c ")
-    assert told[3:] == ["stopping b", "b has stopped"]
+    assert printed[:2] == ["ready", "a was ended by SIGKILL; the end of its log:"]
+    assert printed[2].startswith(f"start it again: {sys.executable} -c ")
+    assert printed[3:] == ["stopping b", "b has stopped"]
 
 
 def test_all_that_end_by_themselves_have_failed(tmp_path: Path) -> None:
     dies = "is_ready(); until(folder.parent / 'ready'); os.kill(os.getpid(), signal.SIGKILL)"
-    code, told = run_processes(tmp_path, a=dies)
-    assert (code, told) == (1, ["ready", "a was ended by SIGKILL; the end of its log:"])
+    code, printed = run_processes(tmp_path, a=dies)
+    assert (code, printed) == (1, ["ready", "a was ended by SIGKILL; the end of its log:"])
 
 
 def test_who_does_not_stop_in_order_has_failed(tmp_path: Path) -> None:
-    sulks = GOES_WHEN_TOLD.replace("sys.exit(0)", "sys.exit(3)")
-    code, _told = run_processes(tmp_path, a=sulks, b=INTERRUPTS_WHEN_ALL_ARE_READY)
+    sulks = GOES_WHEN_ASKED.replace("sys.exit(0)", "sys.exit(3)")
+    code, _reported = run_processes(tmp_path, a=sulks, b=INTERRUPTS_WHEN_ALL_ARE_READY)
     assert code == 1
 
 
 def test_a_start_that_fails_is_the_end_of_all(tmp_path: Path) -> None:
     fails = "until(others[0] / 'node.json'); print(*range(10), sep='\\n'); sys.exit('no port')"
-    code, told = run_processes(tmp_path, a=fails, b=GOES_WHEN_TOLD)
+    code, printed = run_processes(tmp_path, a=fails, b=GOES_WHEN_ASKED)
     assert code == 1
-    assert told[0] == "a ended with 1; the end of its log:"
-    assert told[1 : LAST_LINES + 1] == [f"    {line}" for line in (6, 7, 8, 9, "no port")]
-    assert told[LAST_LINES + 1 :] == ["stopping b", "b has stopped"]
+    assert printed[0] == "a ended with 1; the end of its log:"
+    assert printed[1 : LAST_LINES + 1] == [f"    {line}" for line in (6, 7, 8, 9, "no port")]
+    assert printed[LAST_LINES + 1 :] == ["stopping b", "b has stopped"]
 
 
 def test_nobody_is_left_after_an_error_of_ours(tmp_path: Path) -> None:
@@ -423,7 +425,7 @@ def test_nobody_is_left_after_an_error_of_ours(tmp_path: Path) -> None:
     def tell(_line: str) -> None:
         raise Unheard
 
-    words = [sys.executable, "-c", NODE_SCRIPT + GOES_WHEN_TOLD, str(tmp_path / "a")]
+    words = [sys.executable, "-c", NODE_SCRIPT + GOES_WHEN_ASKED, str(tmp_path / "a")]
     processes = ProcessGroup(
         [NodeProcess("a", words, tmp_path / "a", tmp_path / "log")],
         tell,

@@ -65,13 +65,13 @@ def test_how_many_queues_have_been_moved_is_a_sentence(
 def outcomes_are(monkeypatch: pytest.MonkeyPatch, verb: str, outcomes: list[str]) -> None:
     """So many queues have these when members are to come to the node d, or go."""
 
-    def told(_client: LocalClient, asked: str, **arguments: object) -> Iterator[Row]:
+    def printed(_client: LocalClient, asked: str, **arguments: object) -> Iterator[Row]:
         assert (asked, arguments) == (f"queues.{verb}", {"node": "d"})
         for number, outcome in enumerate(outcomes):
             error = f"is {outcome}" if outcome not in ("changed", "unchanged") else ""
             yield {"vhost": "/", "name": f"q{number}", "result": outcome, "error": error}
 
-    monkeypatch.setattr(LocalClient, "rows", told)
+    monkeypatch.setattr(LocalClient, "rows", printed)
 
 
 @pytest.mark.parametrize(
@@ -385,9 +385,9 @@ def test_nothing_writes_to_the_terminal_by_its_name(node: RunningNode, tmp_path:
         ),
     ):
         file.write_text(json.dumps({category: [entry]}))
-        told = node.run("definitions", "import", str(file)).stderr
-        assert "\x1b" not in told
-        assert r"\x1b[2J" in told
+        printed = node.run("definitions", "import", str(file)).stderr
+        assert "\x1b" not in printed
+        assert r"\x1b[2J" in printed
 
 
 @pytest.mark.parametrize(
@@ -441,7 +441,7 @@ def test_the_environment_says_where_the_node_is(node: RunningNode) -> None:
         (("--data-dir", "x", "queues", "list"), "fluffle COMMAND … --data-dir …"),
     ],
 )
-def test_who_types_something_else_is_told_what_was_meant(words: tuple[str, ...], hint: str) -> None:
+def test_a_mistyped_command_gets_a_suggestion(words: tuple[str, ...], hint: str) -> None:
     result = run(*words)
     assert result.exit_code == 2
     assert hint in result.stderr

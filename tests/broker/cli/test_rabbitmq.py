@@ -265,16 +265,16 @@ class ThreeNodes:
 
 def test_versions_and_listeners_are_those_of_all_nodes() -> None:
     client = cast(NodeClient, ThreeNodes())
-    told = cluster_status(Invocation(client, [], {}, str, time))
-    assert "a: RabbitMQ 4.3.5a on Python" in told.lines
-    assert "b: RabbitMQ 4.3.5b on Python" in told.lines
-    content = cast(Row, told.content)
+    printed = cluster_status(Invocation(client, [], {}, str, time))
+    assert "a: RabbitMQ 4.3.5a on Python" in printed.lines
+    assert "b: RabbitMQ 4.3.5b on Python" in printed.lines
+    content = cast(Row, printed.content)
     assert {node: each["rabbitmq_version"] for node, each in content["versions"].items()} == {
         "a": "4.3.5a",
         "b": "4.3.5b",
     }
     assert [*content["listeners"]] == ["a", "b"]
-    assert len([line for line in told.lines if "protocol: amqp" in line]) == 2
+    assert len([line for line in printed.lines if "protocol: amqp" in line]) == 2
 
 
 def test_health_checks(node: RunningNode) -> None:
@@ -307,9 +307,9 @@ def checked(node: RunningNode) -> Result:
 
 def test_an_alarm_fails_the_checks(node: RunningNode) -> None:
     said(node, "set_disk_free_limit", "1000000GiB")
-    while not (told := checked(node)).exit_code:
+    while not (printed := checked(node)).exit_code:
         pass  # the disk is looked at once a second
-    assert json.loads(told.stderr)["alarms"] == [{"node": "a", "resource": "disk"}]
+    assert json.loads(printed.stderr)["alarms"] == [{"node": "a", "resource": "disk"}]
     assert node.run("rabbitmq-diagnostics", "check_local_alarms").exit_code == UNAVAILABLE
     said(node, "set_disk_free_limit", "50MB")
 

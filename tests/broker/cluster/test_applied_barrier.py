@@ -116,7 +116,7 @@ def test_one_that_does_not_answer_costs_one_wait() -> None:
     assert third.heard == []
 
 
-def test_what_was_told_over_a_link_that_is_gone_is_told_again_over_the_next() -> None:
+def test_what_was_reported_over_a_link_that_is_gone_is_reported_again_over_the_next() -> None:
     """The node that has asked knows nothing of that: its own link is the one it was."""
     harness = Harness()
     outcome = harness.add_user("b", "ann")

@@ -53,7 +53,7 @@ def has(node: ClusterNode, word: str) -> bool:
     )
 
 
-async def test_what_one_is_told_all_know(tmp_path: Path) -> None:
+async def test_what_one_node_accepts_all_know(tmp_path: Path) -> None:
     async with running_cluster(tmp_path) as three:
         for node in three:
             assert list(node.node.catalogue.vhosts) == ["/"]
@@ -157,23 +157,23 @@ async def test_who_stops_hands_over_its_queues_too(
         assert min(more) >= before["a"] // 4, "a slow one asks the other"
 
 
-async def test_consensus_is_told_by_whom_this_node_was_dialled(
+async def test_consensus_gets_the_dialler_of_a_link(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Answers over the node's earlier link may be lost."""
-    told: list[tuple[HostLoop, str]] = []
+    reported: list[tuple[HostLoop, str]] = []
     accepted = HostLoop.link_accepted
 
     def note(running: HostLoop, node: str) -> None:
-        told.append((running, node))
+        reported.append((running, node))
         accepted(running, node)
 
     monkeypatch.setattr(HostLoop, "link_accepted", note)
     async with running_cluster(tmp_path) as three:
-        told.clear()
+        reported.clear()
         three["a"].cluster.links.reset("b", "for a test")
         both = [(three["a"].cluster.running, "b"), (three["b"].cluster.running, "a")]
-        await until(lambda: {*both} == {*told})
+        await until(lambda: {*both} == {*reported})
 
 
 async def test_a_directory_is_of_a_node_alone_or_of_a_cluster(tmp_path: Path) -> None:

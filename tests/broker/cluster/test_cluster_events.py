@@ -32,7 +32,7 @@ async def listening(channel: AbstractChannel, exchange: str, name: str) -> Inbox
     return inbox
 
 
-def told(inbox: Inbox, what: str, **headers: str) -> list[AbstractIncomingMessage]:
+def events(inbox: Inbox, what: str, **headers: str) -> list[AbstractIncomingMessage]:
     return [
         message
         for message in inbox.messages
@@ -42,7 +42,7 @@ def told(inbox: Inbox, what: str, **headers: str) -> list[AbstractIncomingMessag
 
 
 async def hears(inbox: Inbox, what: str, **headers: str) -> None:
-    await until(lambda: bool(told(inbox, what, **headers)))
+    await until(lambda: bool(events(inbox, what, **headers)))
 
 
 async def test_each_node_tells_once_what_happens_on_it_and_all_hear_it(scene: Scene) -> None:
@@ -65,17 +65,17 @@ async def test_each_node_tells_once_what_happens_on_it_and_all_hear_it(scene: Sc
             ("consumer.created", {"consumer_tag": "tag"}),
             ("consumer.deleted", {"consumer_tag": "tag"}),
         ):
-            assert len(told(inbox, what, **headers)) == 1, what
-    nodes = [str(each.headers["node"]) for each in told(inboxes[0], "connection.created")]
+            assert len(events(inbox, what, **headers)) == 1, what
+    nodes = [str(each.headers["node"]) for each in events(inboxes[0], "connection.created")]
     assert sorted(nodes) == ["a", "c"], "that at b was opened before"
 
 
-async def test_what_an_operator_does_at_a_node_is_told_once(scene: Scene) -> None:
+async def test_what_an_operator_does_at_a_node_is_reported_once(scene: Scene) -> None:
     inbox = await listening(await scene.channel("c"), "amq.rabbitmq.event", "events")
     await scene.nodes["a"].ask("vhosts.add", name="one")
     await scene.nodes["b"].ask("vhosts.add", name="last")
     await hears(inbox, "vhost.created", name="last")
-    assert len(told(inbox, "vhost.created", name="one")) == 1
+    assert len(events(inbox, "vhost.created", name="one")) == 1
 
 
 async def test_the_firehose_is_of_one_node_and_heard_at_all(scene: Scene) -> None:

@@ -76,7 +76,7 @@ def test_nonsense_is_refused_by_a_host_that_then_goes_on(message: Message) -> No
     follower = cluster.followers(GROUP)[0]
     follower.host.receive(cluster.leader(GROUP).name, joined(encode([message])))
     cluster.settle()
-    assert len(follower.told.refusals) == 1
+    assert len(follower.reported.refusals) == 1
     assert follower.fatal == []
     assert len(cluster.propose(GROUP, b"P12345678")) == 1
 

@@ -157,16 +157,16 @@ def test_who_does_not_decide_is_not_waited_for_and_makes_no_majority() -> None:
     assert machines["a"].time.is_known
 
 
-def test_who_waits_for_it_is_told_once_it_is_known() -> None:
-    machines, told = Machines(a=0, b=0, c=0), []
-    machines["a"].time.when_known(lambda: told.append(machines.passed_ms))
+def test_who_waits_for_it_is_notified_once_it_is_known() -> None:
+    machines, logged = Machines(a=0, b=0, c=0), []
+    machines["a"].time.when_known(lambda: logged.append(machines.passed_ms))
     machines.link("ab")
     machines.advance(CLOCKS_TIMEOUT_MS // 2)
     machines.link("abc")
     machines.advance(CLOCKS_TIMEOUT_MS)
-    assert told == [CLOCKS_TIMEOUT_MS // 2 + STEP_MS]
-    machines["a"].time.when_known(lambda: told.append(0))
-    assert told[1:] == [0]
+    assert logged == [CLOCKS_TIMEOUT_MS // 2 + STEP_MS]
+    machines["a"].time.when_known(lambda: logged.append(0))
+    assert logged[1:] == [0]
 
 
 def test_ways_of_different_length_are_not_taken_for_skew() -> None:
@@ -266,7 +266,7 @@ def test_who_was_removed_has_no_say() -> None:
     assert [*machines["a"].time.ahead_ms().values()] == about(0, 2 * HOUR_MS)
 
 
-def test_operators_are_told_once_whose_clock_is_wrong(caplog: pytest.LogCaptureFixture) -> None:
+def test_operators_are_notified_once_whose_clock_is_wrong(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     machines = Machines(a=0, b=HOUR_MS, c=0)
     machines.link("abc")
@@ -275,12 +275,12 @@ def test_operators_are_told_once_whose_clock_is_wrong(caplog: pytest.LogCaptureF
     machines.advance(1_000)
     machines["b"].clock.jump_wall(-SKEW_MS_MAX + 1)
     machines.advance(1_000)
-    told = [
+    logged = [
         (record.getMessage(), fields["node"], round(fields["ahead_ms"], -2))
         for record in caplog.records
         if "ahead_ms" in (fields := record.fluffle_fields)  # type: ignore[attr-defined]
     ]
-    assert told == [
+    assert logged == [
         *[("clock_skewed", "b", HOUR_MS)] * 3,
         *[("clock_in_sync", "b", 0)] * 3,
     ]

@@ -143,14 +143,14 @@ class Here:
 
     def __init__(self, *names: str) -> None:
         self._names = names
-        self.told: list[tuple[str, str, str, bytes]] = []
+        self.reported: list[tuple[str, str, str, bytes]] = []
 
     def has(self, name: str) -> bool:
         return name in self._names
 
     def deliver_reply(self, name: str, origins: list[Origin], contents: list[bytes]) -> None:
         for origin, content in zip(origins, contents, strict=True):
-            self.told.append((name, origin.exchange, origin.routing_key, content))
+            self.reported.append((name, origin.exchange, origin.routing_key, content))
 
 
 class Pair:
@@ -199,7 +199,7 @@ def test_answers_are_sent_together_but_for_large_ones(sizes: tuple[int, ...], fr
     for frame in pair.wire:
         pair.b.receive("a", frame)
     sent = sizes if frames else ()
-    assert pair.there.told == [(name, "", "k\udcff", bytes(size)) for size in sent]
+    assert pair.there.reported == [(name, "", "k\udcff", bytes(size)) for size in sent]
 
 
 def test_names_of_this_node_and_of_nobody_are_not_sent_anywhere() -> None:
@@ -262,4 +262,4 @@ def test_what_cannot_be_read_is_refused(payload: bytes) -> None:
     pair = Pair()
     with pytest.raises(BadFrame, match="it answers what nobody can read"):
         pair.b.receive("a", payload)
-    assert pair.there.told == []
+    assert pair.there.reported == []

@@ -53,15 +53,15 @@ def own(queues: object) -> set[str]:
 
 
 @pytest.mark.usefixtures("_impatient")
-async def test_what_comes_true_after_its_client_was_told_541_goes_again() -> None:
+async def test_what_comes_true_after_its_client_got_541_goes_again() -> None:
     async with Cluster() as cluster:
         follower = await follower_of(cluster)
         await cluster.net.delay(LAG_MS, from_=follower)
         vhost = vhost_of(cluster, follower)
         created = vhost.counts.created
-        told = await asyncio.gather(
+        reported = await asyncio.gather(
             *(declare_exclusive(cluster.urls[follower], f"own {n}") for n in range(CLIENTS))
         )
-        assert all("the operation timed out" in text for text in told)
+        assert all("the operation timed out" in text for text in reported)
         await until(lambda: vhost.counts.created == created + CLIENTS)
         await until(lambda: not any(own(vhost_of(cluster, n).queues) for n in range(3)))

@@ -182,8 +182,8 @@ async def test_who_is_new_waits_while_the_first_is_away(tmp_path: Path) -> None:
         links = {name: lambda name=name: scene.nodes[name].cluster.links for name in "bc"}
         await until(lambda: "cluster" in scene.nodes["c"].node.addresses)
         await until(lambda: links["b"]().is_up("c") and links["c"]().is_up("b"))
-        told = [scene.nodes[name].cluster.formation.standings for name in "bc"]
-        await until(lambda: all(told))
+        reported = [scene.nodes[name].cluster.formation.standings for name in "bc"]
+        await until(lambda: all(reported))
         assert [scene.nodes[name].cluster.formation.stage for name in "bc"] == [Stage.FREE] * 2
         await scene.start("a", 3)
         for name in "bc":

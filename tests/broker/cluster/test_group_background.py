@@ -93,7 +93,7 @@ def test_who_cannot_take_one_is_asked_again_later_and_holds_up_nobody() -> None:
     assert books.deadline_ms is None
 
 
-def test_beyond_the_limit_who_was_told_to_wait_waits() -> None:
+def test_beyond_the_limit_who_was_asked_to_wait_waits() -> None:
     books = SnapshotSchedule(MIN, 0)
     books.applied(1, 10)
     assert books.next(0) == 1
@@ -156,7 +156,7 @@ def test_where_only_votes_have_room_a_state_that_was_large_may_be_small_by_now()
     assert take_all(books) == [1]
 
 
-def test_where_only_votes_have_room_who_was_told_to_wait_waits() -> None:
+def test_where_only_votes_have_room_who_was_asked_to_wait_waits() -> None:
     books = fresh()
     books.freed(1, FULL_BYTES + 1)
     books.freed(2, FULL_BYTES + 1)
@@ -243,7 +243,7 @@ def test_a_damaged_entry_is_found_and_mended() -> None:
     hurt = cluster.followers(GROUP)[0]
     hurt.image.groups[GROUP].damaged.add(18)
     cluster.advance(5_000)
-    assert hurt.told.damages == [(GROUP, 18)]
+    assert hurt.reported.damages == [(GROUP, 18)]
     assert hurt.image.groups[GROUP].damaged == set()
     assert not hurt.host.group(GROUP).status.is_quarantined
 
@@ -253,7 +253,7 @@ def test_a_missing_entry_is_found() -> None:
     hurt = cluster.followers(GROUP)[0]
     del hurt.image.groups[GROUP].entries[18]
     cluster.advance(5_000)
-    assert hurt.told.damages == [(GROUP, 18)]
+    assert hurt.reported.damages == [(GROUP, 18)]
     assert 18 in hurt.image.groups[GROUP].entries
 
 
@@ -262,7 +262,7 @@ def test_a_damaged_state_is_found_and_mended() -> None:
     hurt = cluster.followers(GROUP)[0]
     hurt.image.groups[GROUP].is_state_damaged = True
     cluster.advance(5_000)
-    assert hurt.told.damages == [(GROUP, 32)]
+    assert hurt.reported.damages == [(GROUP, 32)]
     assert not hurt.image.groups[GROUP].is_state_damaged
 
 
@@ -273,7 +273,7 @@ def test_nothing_is_found_where_nothing_is_wrong_though_snapshots_come_and_go() 
         for node in cluster.running():
             node.snapshot(GROUP)
         cluster.advance(30)
-    assert [node.told.damages for node in cluster.running()] == [[], [], []]
+    assert [node.reported.damages for node in cluster.running()] == [[], [], []]
     assert sum(node.store.happened.count("read") for node in cluster.running()) > 300
 
 
@@ -286,7 +286,7 @@ def test_a_backlog_is_read_to_its_end_though_snapshots_come_more_often() -> None
         for node in cluster.running():
             node.snapshot(GROUP)
         cluster.advance(60)
-    assert hurt.told.damages == [(GROUP, 30)]
+    assert hurt.reported.damages == [(GROUP, 30)]
 
 
 def test_it_reads_in_pieces_with_pauses_and_rests_after_a_round() -> None:

@@ -7,10 +7,10 @@ from fluffle.raft.group import Position
 from fluffle.raft.log import DATA, Entry
 
 
-def waiting_for(told: list[EntryOutcome], *positions: Position) -> PendingProposals:
+def waiting_for(reported: list[EntryOutcome], *positions: Position) -> PendingProposals:
     waiting = PendingProposals()
     for position in positions:
-        waiting.add(position, told.append)
+        waiting.add(position, reported.append)
     return waiting
 
 
@@ -18,25 +18,25 @@ def entries(term: int, *indexes: int) -> list[Entry]:
     return [Entry(index, term, DATA, b"") for index in indexes]
 
 
-def test_those_that_were_applied_are_told_in_order_and_once() -> None:
-    told: list[EntryOutcome] = []
-    waiting = waiting_for(told, Position(2, 5), Position(2, 7), Position(2, 9))
+def test_those_that_were_applied_are_reported_in_order_and_once() -> None:
+    reported: list[EntryOutcome] = []
+    waiting = waiting_for(reported, Position(2, 5), Position(2, 7), Position(2, 9))
     waiting.applied(entries(2, 3, 4))
-    assert told == []
+    assert reported == []
     waiting.applied(entries(2, 5, 6, 7, 8))
-    assert told == [Position(2, 5), Position(2, 7)]
+    assert reported == [Position(2, 5), Position(2, 7)]
     waiting.end()
     waiting.end()
-    assert told[2:] == [UNKNOWN_OUTCOME]
+    assert reported[2:] == [UNKNOWN_OUTCOME]
 
 
 def test_who_leads_again_lets_go_of_what_it_proposed_before() -> None:
-    told: list[EntryOutcome] = []
-    waiting = waiting_for(told, Position(2, 5), Position(4, 6))
+    reported: list[EntryOutcome] = []
+    waiting = waiting_for(reported, Position(2, 5), Position(4, 6))
     waiting.ended(4)
-    assert told == [UNKNOWN_OUTCOME]
+    assert reported == [UNKNOWN_OUTCOME]
     waiting.applied(entries(4, 6))
-    assert told == [UNKNOWN_OUTCOME, Position(4, 6)]
+    assert reported == [UNKNOWN_OUTCOME, Position(4, 6)]
 
 
 def test_an_entry_of_another_term_in_its_place_is_impossible() -> None:

@@ -36,7 +36,7 @@ def advice(links: Links, *, is_let_in: bool = True, forgotten_start: int = 0) ->
     ).advice  # fmt: skip
 
 
-def test_who_is_refused_is_told_by_whom_and_what_helps() -> None:
+def test_a_refusal_names_the_refusing_node_and_what_helps() -> None:
     found = join_status_of(
         "c", "ba", Links(hindrances={"a": REFUSED, "b": ABSENT}), is_let_in=True, forgotten_start=0
     )

@@ -216,12 +216,12 @@ async def begun(
     )
     try:
         listen = ListenAddress("127.0.0.1", 0)
-        told = ClusterConfig(
+        configured = ClusterConfig(
             name=cluster, listen=listen, peers=dict.fromkeys(peers, listen), secret=b"secret"
         )
-        config = Config(node_name=node, data_dir=place, cluster=told)
+        config = Config(node_name=node, data_dir=place, cluster=configured)
         disk = DiskAtStart(durability.store.disk.commit_number, mark_of(data_file(place)))
-        life = begin_boot(durability.identity, config, told, drawn.to_bytes(16), disk)
+        life = begin_boot(durability.identity, config, configured, drawn.to_bytes(16), disk)
         await durability.durable()
         return life
     finally:
@@ -248,7 +248,7 @@ async def test_the_data_of_another_are_left_alone(tmp_path: Path) -> None:
     assert (await begun(tmp_path, 8)).identity.boot.count == 2
 
 
-async def test_whose_cluster_it_is_depends_on_nothing_that_it_is_told(tmp_path: Path) -> None:
+async def test_the_cluster_of_a_node_depends_on_no_option(tmp_path: Path) -> None:
     """A node that was told of more founders than before is of the cluster that it was of."""
     for peers in ("ab", "abc", "b"):
         assert (await begun(tmp_path, 8, peers=peers)).identity.cluster == "c"

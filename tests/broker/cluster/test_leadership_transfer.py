@@ -143,7 +143,7 @@ def test_a_majority_without_room_commits_nothing_and_goes_on_later() -> None:
     assert all(len(scene.has(name)) == 1 for name in "abc")
 
 
-def test_who_is_needed_takes_what_makes_room_and_is_told() -> None:
+def test_who_is_needed_takes_what_makes_room_and_is_notified() -> None:
     """Once there is no majority with room without it."""
     scene = DiskScene()
     leader = scene.leaders()[GROUP]
@@ -171,7 +171,7 @@ def test_who_is_needed_takes_what_makes_room_and_is_told() -> None:
     assert needed[2:] in ([second, third], [third, second]), "once more"
 
 
-def test_who_comes_is_told() -> None:
+def test_who_comes_is_notified() -> None:
     scene = DiskScene()
     leader = scene.leaders()[GROUP]
     second, third = sorted({*"abc"} - {leader})
@@ -248,7 +248,7 @@ def test_who_is_set_aside_leads_nothing_and_has_it_again_afterwards() -> None:
     assert not any(other.is_set_aside(aside) for other in scene.rooms.values())
 
 
-def test_who_has_forgotten_it_with_a_link_is_told_again() -> None:
+def test_who_has_forgotten_it_with_a_link_is_notified_again() -> None:
     """Its end of the link was dialled anew, and the other end has noticed nothing."""
     scene = DiskScene()
     scene.rooms["a"].set_aside()

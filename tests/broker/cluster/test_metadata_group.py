@@ -47,7 +47,7 @@ class Member:
             clock=node.clock,
         )
         self.metadata.log = HostedMetadataLog(node.host)
-        switch = FrameDispatch(node.links, node.told.refused)
+        switch = FrameDispatch(node.links, node.reported.refused)
         switch.takers = {
             FrameKind.CONSENSUS: node.host.receive,
             FrameKind.METADATA: self.metadata.receive,
@@ -104,7 +104,7 @@ class Harness:
 
     def _equip(self, name: str, node: Node) -> None:
         member = self.members[name] = Member(self.cluster, node)
-        node.told.make = lambda: cast(ToyMachine, member.metadata)
+        node.reported.make = lambda: cast(ToyMachine, member.metadata)
 
     def advance(self, ms: int) -> None:
         for _ in range(0, ms, 100):

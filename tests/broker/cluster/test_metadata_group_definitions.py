@@ -153,7 +153,7 @@ def test_what_is_not_here_and_is_elsewhere_is_deleted(
     assert (outcome.heard, queues_of(cluster)) == (["done"], [[]] * 3)
 
 
-def test_who_cannot_know_is_told_so_in_time(cluster: Cluster, c: Node) -> None:
+def test_who_cannot_know_is_notified_in_time(cluster: Cluster, c: Node) -> None:
     cluster.lead(None)
     outcome = c.ask(delete(c))
     cluster.advance(29)
@@ -199,7 +199,7 @@ def test_a_binding_that_was_answered_is_not_lost_to_a_deletion_unseen(
         assert list(node.catalogue.vhosts["/"].topology.bindings) == []
 
 
-def test_a_mistake_of_ours_is_told_to_who_waits(
+def test_a_mistake_of_ours_is_reported_to_who_waits(
     cluster: Cluster, b: Node, c: Node, caplog: pytest.LogCaptureFixture
 ) -> None:
     calls = 0

@@ -13,7 +13,7 @@ from fluffle.broker.cluster.node_monitor import AbsentNodes, PeerViews
 from fluffle.broker.cluster.rpc import GIVE_UP_S
 from fluffle.raft.output import LivenessVerdict
 
-Told = list[Mapping[str, frozenset[str]]]
+Reported = list[Mapping[str, frozenset[str]]]
 
 
 class Harness:
@@ -52,49 +52,49 @@ class Harness:
 
 
 def test_all_say_whom_they_see() -> None:
-    harness, told = Harness(), Told()
+    harness, answers = Harness(), Reported()
     harness.sees("b", "acd")
-    harness.nodes["a"].ask("bc", told.append)
-    assert told == []
+    harness.nodes["a"].ask("bc", answers.append)
+    assert answers == []
     harness.deliver()
-    assert told == [{"b": {*"acd"}, "c": set()}]
+    assert answers == [{"b": {*"acd"}, "c": set()}]
     ((_, give_up),) = harness.later
     give_up()
-    assert len(told) == 1
+    assert len(answers) == 1
 
 
 def test_who_says_nothing_is_not_waited_for_for_ever() -> None:
-    harness, told = Harness(), Told()
-    harness.nodes["a"].ask("bc", told.append)
+    harness, answers = Harness(), Reported()
+    harness.nodes["a"].ask("bc", answers.append)
     late = harness.under_way.pop()
     harness.deliver()
     ((seconds, give_up),) = harness.later
-    assert (told, seconds) == ([], GIVE_UP_S)
+    assert (answers, seconds) == ([], GIVE_UP_S)
     give_up()
-    assert told == [{"b": set()}]
+    assert answers == [{"b": set()}]
     harness.under_way.append(late)
     harness.deliver()
-    assert len(told) == 1
+    assert len(answers) == 1
 
 
 def test_of_nobody_nothing_is_asked() -> None:
-    harness, told = Harness(), Told()
-    harness.nodes["a"].ask("", told.append)
+    harness, answers = Harness(), Reported()
+    harness.nodes["a"].ask("", answers.append)
     ((seconds, give_up),) = harness.later
-    assert (told, seconds) == ([], 0)
+    assert (answers, seconds) == ([], 0)
     give_up()
-    assert told == [{}]
+    assert answers == [{}]
 
 
 def test_an_answer_counts_once_and_of_whoever_was_asked() -> None:
-    harness, told = Harness(), Told()
-    harness.nodes["a"].ask("bc", told.append)
+    harness, answers = Harness(), Reported()
+    harness.nodes["a"].ask("bc", answers.append)
     answer = msgpack.packb((1, 1, "x"))
     for node in "ddbb":
         harness.nodes["a"].receive(node, answer)
-    assert told == []
+    assert answers == []
     harness.nodes["a"].receive("c", msgpack.packb((1, 1)))
-    assert told == [{"b": {"x"}, "c": set()}]
+    assert answers == [{"b": {"x"}, "c": set()}]
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,7 @@ async def test_a_link_that_works_one_way_leaves_a_majority(tmp_path: Path) -> No
         assert all(has(node, "one-way") for node in three)
 
 
-async def test_who_has_another_secret_is_refused_and_told_so(
+async def test_a_node_with_another_secret_is_refused_with_the_reason(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     three = await make_cluster(tmp_path)
@@ -160,14 +160,14 @@ async def test_clusters_that_were_founded_apart_do_not_mix_and_both_say_so(
     """A node that started alone has a log of its own, which the others would take for theirs."""
     caplog.set_level(logging.ERROR)
     three = await make_cluster(tmp_path)
-    told = told_of(three)
+    reported = reports_of(three)
     for names in ("a", "bc"):
-        tell(three, names, {name: told[name] for name in names})
+        tell(three, names, {name: reported[name] for name in names})
     await three.start()
     await define(three["a"], "alone")
     await define(three["b"], "others")
     await three["a"].stop()
-    tell(three, "a", told)
+    tell(three, "a", reported)
     await three["a"].start()
     for node in three:
         refused = node.cluster.links.counters.refused
@@ -186,7 +186,7 @@ async def test_clusters_that_were_founded_apart_do_not_mix_and_both_say_so(
     await three.stop()
 
 
-def told_of(nodes: ClusterNodes) -> Mapping[str, ListenAddress]:
+def reports_of(nodes: ClusterNodes) -> Mapping[str, ListenAddress]:
     """Where each listens."""
     clusters = {node.name: node.config.cluster for node in nodes}
     return {name: cluster.listen for name, cluster in clusters.items() if cluster is not None}

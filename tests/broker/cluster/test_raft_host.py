@@ -81,18 +81,20 @@ def test_who_has_sent_what_is_unread_yet_is_not_silent() -> None:
         a.host.feed(len, "")
     ping = Ping(1, 99, 1, 1, is_answer_wanted=False)
     a.host.receive("b", joined(encode([ping])))
-    a.told.verdicts.clear()
+    a.reported.verdicts.clear()
     for _ in range(6):
         cluster.now_ms += Tuning().ping_interval_ms  # no turn of ours is late
         a.step()
         cluster.network.frames.clear()
-    assert [(told.node, told.is_alive) for told in a.told.verdicts] == [("c", False)]
+    assert [(reported.node, reported.is_alive) for reported in a.reported.verdicts] == [
+        ("c", False)
+    ]
 
 
 # Proposals
 
 
-def test_what_is_proposed_is_applied_everywhere_and_told_once(cluster: HostCluster) -> None:
+def test_what_is_proposed_is_applied_everywhere_and_reported_once(cluster: HostCluster) -> None:
     outcomes = cluster.propose(GROUP, put(1, 0), put(2, 0))
     assert outcomes == [Position(1, 2), Position(1, 3)]
     cluster.advance(100)
@@ -101,7 +103,7 @@ def test_what_is_proposed_is_applied_everywhere_and_told_once(cluster: HostClust
     assert len(outcomes) == 2
 
 
-def test_the_image_has_an_entry_before_its_proposer_is_told(cluster: HostCluster) -> None:
+def test_the_image_has_an_entry_before_its_proposer_is_reported(cluster: HostCluster) -> None:
     leader = cluster.leader(GROUP)
     applied: list[int] = []
     leader.host.group(GROUP).propose(
@@ -149,13 +151,13 @@ def test_who_waits_hears_that_leadership_has_ended(cluster: HostCluster) -> None
         if other != leader.name:
             cluster.network.cut(leader.name, other)
     outcomes: list[object] = []
-    told: list[int | None] = []
+    reported: list[int | None] = []
     leader.host.group(GROUP).propose(put(1, 0), outcomes.append)
-    leader.host.group(GROUP).read_index(told.append)
+    leader.host.group(GROUP).read_index(reported.append)
     cluster.settle()
-    assert (outcomes, told) == ([], [])
+    assert (outcomes, reported) == ([], [])
     cluster.advance(1_000)
-    assert (outcomes, told) == ([UNKNOWN_OUTCOME], [None])
+    assert (outcomes, reported) == ([UNKNOWN_OUTCOME], [None])
     for other in "abc":
         if other != leader.name:
             cluster.network.connect(leader.name, other)
@@ -183,11 +185,11 @@ def test_a_proposal_from_within_a_turn_is_one_of_the_next(cluster: HostCluster) 
 
 def test_a_read_is_answered_when_what_was_committed_is_applied(cluster: HostCluster) -> None:
     cluster.propose(GROUP, put(1, 0))
-    told: list[int | None] = []
-    cluster.led(GROUP).read_index(told.append)
-    cluster.followers(GROUP)[0].host.group(GROUP).read_index(told.append)
+    reported: list[int | None] = []
+    cluster.led(GROUP).read_index(reported.append)
+    cluster.followers(GROUP)[0].host.group(GROUP).read_index(reported.append)
     cluster.settle()
-    assert told in ([None, 2], [2, None])
+    assert reported in ([None, 2], [2, None])
 
 
 # Groups come and go
@@ -230,7 +232,7 @@ def test_a_group_is_deleted_and_here_again_as_another_member(cluster: HostCluste
     assert isinstance(outcomes[0], Position)
     assert Member(node.name, 2) in cluster.led(GROUP).status.config.voters
     assert list(node.machine(GROUP).toy.live) == [2]
-    configs = [change.config for change in node.told.configs if change.index > 0]
+    configs = [change.config for change in node.reported.configs if change.index > 0]
     assert configs[-1] == cluster.led(GROUP).status.config
 
 
@@ -245,28 +247,28 @@ def test_leadership_is_handed_over(cluster: HostCluster) -> None:
     assert [refused.reason for refused in refusals] == [RefusalReason.BAD_CHANGE]
 
 
-def test_an_unknown_group_is_told_to_who_knows_groups(cluster: HostCluster) -> None:
+def test_an_unknown_group_is_reported_to_who_knows_groups(cluster: HostCluster) -> None:
     config = Configuration.initial("ab")
     cluster.nodes["a"].host.create(9, 1, config)
     cluster.advance(1_000)
-    assert ("b", 9) in cluster.nodes["a"].told.unknowns
+    assert ("b", 9) in cluster.nodes["a"].reported.unknowns
 
 
 def test_a_node_that_may_not_have_heard_of_a_group_does_not_say_that_it_is_not_there(
     cluster: HostCluster,
 ) -> None:
     a, b = cluster.nodes["a"], cluster.nodes["b"]
-    b.told.knows = False
+    b.reported.knows = False
     config = Configuration.initial("ab")
     a.host.create(9, 1, config)
     cluster.advance(1_000)
-    assert a.told.unknowns == []
-    assert [group for group, _act in b.told.asked] == [9], "it is asked once"
+    assert a.reported.unknowns == []
+    assert [group for group, _act in b.reported.asked] == [9], "it is asked once"
     b.host.create(9, 1, config)
     cluster.settle()
-    b.told.asked[0][1]()
+    b.reported.asked[0][1]()
     cluster.advance(1_000)
-    assert a.told.unknowns == []
+    assert a.reported.unknowns == []
     assert cluster.leader(9) is not None
 
 
@@ -367,13 +369,13 @@ def test_a_state_that_cannot_be_read_is_sent_again(cluster: HostCluster) -> None
     node.step()
     assert node.machine(GROUP).calls == []
     cluster.advance(5_000)
-    assert node.told.damages == [(GROUP, 3)]
+    assert node.reported.damages == [(GROUP, 3)]
     assert node.fatal == []
     assert list(node.machine(GROUP).toy.live) == [2, 3]
     assert not node.host.group(GROUP).status.is_quarantined
 
 
-def test_a_lost_group_is_told_and_can_be_deleted(cluster: HostCluster) -> None:
+def test_a_lost_group_is_reported_and_can_be_deleted(cluster: HostCluster) -> None:
     node = cluster.followers(GROUP)[0]
     node.kill()
     node.image.groups[GROUP].is_head_damaged = True
@@ -467,7 +469,7 @@ def test_snapshots_are_taken_a_few_at_a_time() -> None:
         node.host.group(group).propose(put(1, 1_000), lambda outcome: None)
     taken = [0]
     while cluster.step():
-        taken.append(sum(machine.snapshots for machine in node.told.machines.values()))
+        taken.append(sum(machine.snapshots for machine in node.reported.machines.values()))
     steps = [after - before for before, after in pairwise(taken)]
     assert taken[-1] == 100
     assert max(steps) == 4  # each counts 64 KiB of a slice of 256
@@ -558,6 +560,6 @@ def test_garbage_is_refused_and_hurts_nobody(cluster: HostCluster, frame: bytes)
     node.host.receive("b", frame)
     node.host.receive("a stranger", frame)
     cluster.settle()
-    assert len(node.told.refusals) == (0 if frame == b"\x90" else 2)
+    assert len(node.reported.refusals) == (0 if frame == b"\x90" else 2)
     assert node.fatal == []
     assert isinstance(cluster.propose(GROUP, put(1, 0))[0], Position)

@@ -78,9 +78,9 @@ class Chaos:
     def read(self) -> None:
         node = self.node()
         if node is not None:
-            told: list[int | None] = []
-            self.reads.append((max(self.applied, default=0), told))
-            node.host.group(GROUP).read_index(told.append)
+            answers: list[int | None] = []
+            self.reads.append((max(self.applied, default=0), answers))
+            node.host.group(GROUP).read_index(answers.append)
 
     def some_steps(self) -> None:
         for _ in range(self.chance.randrange(8)):
@@ -143,12 +143,12 @@ def test_everybody_is_answered_once_and_with_the_truth(seed: int) -> None:
             assert isinstance(outcome, ProposalLost)
             assert payload not in places
             counts["refused"] += 1
-    for applied, told in chaos.reads:
-        assert len(told) == 1
-        assert told[0] is None or told[0] >= applied
+    for applied, answers in chaos.reads:
+        assert len(answers) == 1
+        assert answers[0] is None or answers[0] >= applied
     assert counts["applied"] > 10, counts
     digests = {node.machine(GROUP).toy.digest for node in chaos.cluster.running()}
     assert len(digests) == 1
-    assert all(node.told.damages == [] for node in chaos.cluster.running())
-    assert all(node.told.refusals == [] for node in chaos.cluster.running())
+    assert all(node.reported.damages == [] for node in chaos.cluster.running())
+    assert all(node.reported.refusals == [] for node in chaos.cluster.running())
     assert chaos.cluster.led(GROUP).status.floor > 0

@@ -78,10 +78,10 @@ class Alone:
         self.commits = Commits(self.store, self.turn)
         journals = LocalJournals(self.store.log, self.commits, {})
         self.journal = journals.create(journals.new_groups())
-        self.told = RecordingOwner()
+        self.reported = RecordingOwner()
         self.fatal: list[Exception] = []
         self.timers: list[tuple[float, Callable[[], None]]] = []
-        self.running = self.running_host(Network().join("a"), self.told)
+        self.running = self.running_host(Network().join("a"), self.reported)
         self.sequence = 0
         self.running.start()
         self.running.host.create(GROUP, 1, Configuration.initial("a"))
@@ -202,15 +202,15 @@ def test_a_host_that_has_stopped_leaves_the_rest_of_the_node_alone() -> None:
 
 
 def test_frames_of_no_known_kind_are_dropped_with_a_word() -> None:
-    told, links = RecordingOwner(), Network().join("a")
+    reported, links = RecordingOwner(), Network().join("a")
     node = Alone()
-    running = node.running_host(links, told)
+    running = node.running_host(links, reported)
     taken: list[tuple[NodeId, bytes]] = []
     running.switch.takers[FrameKind.METADATA] = lambda node, payload: taken.append((node, payload))
     links.on_frame("b", FrameKind.METADATA, b"m")
     links.on_frame("b", FrameKind.SESSION, b"s")
     assert taken == [("b", b"m")]
-    assert told.refusals == [("b", "there is no receiver of frames of kind 2")]
+    assert reported.refusals == [("b", "there is no receiver of frames of kind 2")]
 
 
 # Three nodes in a loop, on real disks
@@ -225,7 +225,7 @@ class Changes:
     def tell(self) -> None:
         self._event.set()
 
-    def told(self, answers: list[Any]) -> Callable[[Any], None]:
+    def reported(self, answers: list[Any]) -> Callable[[Any], None]:
         """Keeps what it is called with."""
 
         def keep(answer: object) -> None:
@@ -334,14 +334,14 @@ class LoopNode:
             self._directory, call_soon=loop.call_soon_threadsafe, on_fatal=self.fatal.append
         )
         self.commits = Commits(self.store, self.turn)
-        self.told = RecordingOwner(lambda: NotingMachine(self._changes))
+        self.reported = RecordingOwner(lambda: NotingMachine(self._changes))
         links = self._network.join(self.name)
         self.running = HostLoop(
             HostIdentity(self.name, self._boot, Random(self.name)),
             self.store,
             self.turn,
             links,
-            self.told,
+            self.reported,
             clock=CommonTime(self.name, SystemClock(), lambda: "abc"),
             loop=loop,
             on_fatal=self.fatal.append,
@@ -359,7 +359,7 @@ class LoopNode:
 
     @property
     def machine(self) -> ToyMachine:
-        return self.told.machines[GROUP]
+        return self.reported.machines[GROUP]
 
     @property
     def leads(self) -> bool:
@@ -384,9 +384,9 @@ class Three:
         """Until each is applied, at whoever leads."""
         leader = await self.leader()
         outcomes: list[object] = []
-        told = self.changes.told(outcomes)
+        reported = self.changes.reported(outcomes)
         for number in range(first, first + count):
-            leader.running.host.group(GROUP).propose(put(number, 100), told)
+            leader.running.host.group(GROUP).propose(put(number, 100), reported)
         await self.changes.until(lambda: len(outcomes) == count)
         assert all(isinstance(outcome, Position) for outcome in outcomes), outcomes
 
@@ -410,7 +410,7 @@ async def three(
     for node in nodes.nodes.values():
         node.running.host.create(GROUP, 1, Configuration.initial("abc"))
     await asyncio.sleep(0)
-    await nodes.changes.until(lambda: all(GROUP in n.told.machines for n in nodes.running()))
+    await nodes.changes.until(lambda: all(GROUP in n.reported.machines for n in nodes.running()))
     yield nodes
     for node in nodes.running():
         await node.stop()
@@ -443,12 +443,12 @@ async def test_three_nodes_elect_replicate_and_survive_restarts(
 async def test_a_read_is_answered_in_a_loop(tmp_path: Path) -> None:
     async with three(tmp_path) as nodes:
         await nodes.propose(3, first=0)
-        told: list[int | None] = []
+        reported: list[int | None] = []
         leader = await nodes.leader()
-        leader.running.host.group(GROUP).read_index(nodes.changes.told(told))
-        await nodes.changes.until(lambda: told != [])
-        assert told[0] is not None
-        assert told[0] >= 4
+        leader.running.host.group(GROUP).read_index(nodes.changes.reported(reported))
+        await nodes.changes.until(lambda: reported != [])
+        assert reported[0] is not None
+        assert reported[0] >= 4
 
 
 async def test_local_journals_and_raft_share_commits_under_load(
@@ -474,34 +474,34 @@ class Noting:
     """An `Owner`, and `Nodes`, that writes down what it is told."""
 
     def __init__(self) -> None:
-        self.told: list[object] = []
+        self.reported: list[object] = []
         self.made = ToyMachine()
 
     def make_machine(self, group: GroupId) -> Machine:
-        self.told.append(group)
+        self.reported.append(group)
         return self.made
 
     def configured(self, change: ConfigChange | None = None) -> None:
-        self.told.append(change and change.group)
+        self.reported.append(change and change.group)
 
     def judged(self, verdict: LivenessVerdict) -> None:
-        self.told.append(verdict)
+        self.reported.append(verdict)
 
     def when_known(self, group: GroupId, act: Callable[[], None]) -> None:
-        self.told.append(group)
+        self.reported.append(group)
         act()
 
     def unknown(self, node: NodeId, group: GroupId | None = None) -> None:
-        self.told.append((node, group))
+        self.reported.append((node, group))
 
     def damaged(self, group: GroupId, index: int, wrong: str) -> None:
-        self.told.append((group, index, wrong))
+        self.reported.append((group, index, wrong))
 
     def given_up(self, group: GroupId, wrong: str) -> None:
-        self.told.append((group, wrong))
+        self.reported.append((group, wrong))
 
     def refused(self, node: NodeId, reason: str) -> None:
-        self.told.append((node, reason))
+        self.reported.append((node, reason))
 
 
 class HeldBarrier(LocalReadBarrier):
@@ -530,13 +530,13 @@ def test_each_group_has_the_machine_of_its_owner() -> None:
     assert harness.owners.make_machine(QUEUE) is harness.hosting.made
 
 
-def test_what_happens_to_a_group_is_told_to_its_owner() -> None:
+def test_what_happens_to_a_group_is_reported_to_its_owner() -> None:
     harness = Harness()
     for group in (METADATA_GROUP, QUEUE):
         harness.owners.configured(ConfigChange(group, 1, Configuration()))
         harness.owners.unknown("b", group)
-    assert harness.nodes.told == [None, ("b", None)]
-    assert harness.hosting.told == [QUEUE, ("b", QUEUE)]
+    assert harness.nodes.reported == [None, ("b", None)]
+    assert harness.hosting.reported == [QUEUE, ("b", QUEUE)]
 
 
 def test_damage_of_definitions_is_said_here_and_that_of_a_queue_by_who_knows_its_name(
@@ -550,14 +550,14 @@ def test_damage_of_definitions_is_said_here_and_that_of_a_queue_by_who_knows_its
         (logging.ERROR, {"group": METADATA_GROUP, "index": 3, "wrong": "checksum"}),
         (logging.ERROR, {"group": METADATA_GROUP, "wrong": "misfit"}),
     ]
-    assert harness.hosting.told == [(QUEUE, 3, "checksum"), (QUEUE, "misfit")]
+    assert harness.hosting.reported == [(QUEUE, 3, "checksum"), (QUEUE, "misfit")]
 
 
 def test_all_hear_of_a_node() -> None:
     harness = Harness()
     verdict = LivenessVerdict("b", is_alive=False, boot=1)
     harness.owners.judged(verdict)
-    assert harness.nodes.told == harness.hosting.told == [verdict]
+    assert harness.nodes.reported == harness.hosting.reported == [verdict]
 
 
 def test_who_does_not_know_all_queues_does_not_know_which_are_not_there() -> None:
@@ -565,7 +565,7 @@ def test_who_does_not_know_all_queues_does_not_know_which_are_not_there() -> Non
     harness.owners.when_known(METADATA_GROUP, lambda: known.append(METADATA_GROUP))
     assert known == [METADATA_GROUP]
     harness.owners.when_known(QUEUE, lambda: known.append(QUEUE))
-    assert (known, harness.hosting.told) == ([METADATA_GROUP], [])
+    assert (known, harness.hosting.reported) == ([METADATA_GROUP], [])
     for confirmed in harness.barrier.asked:
         confirmed()
-    assert (known, harness.hosting.told) == ([METADATA_GROUP, QUEUE], [QUEUE])
+    assert (known, harness.hosting.reported) == ([METADATA_GROUP, QUEUE], [QUEUE])

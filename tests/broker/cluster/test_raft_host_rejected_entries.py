@@ -28,7 +28,7 @@ def poisoned(names: str) -> HostCluster:
     """Some nodes do not take what is committed."""
     cluster = HostCluster()
     for name in names:
-        cluster.nodes[name].told.make = Picky
+        cluster.nodes[name].reported.make = Picky
     cluster.create(GROUP)
     group = cluster.led(GROUP)
     for payload in (put(1, 0), POISON):
@@ -44,8 +44,8 @@ def test_what_does_not_fit_is_received_again_once_and_said_once() -> None:
     follower = next(name for name in "abc" if name != leader)
     cluster = poisoned(follower)
     node = cluster.nodes[follower]
-    assert node.told.wrongs == ["entry 3 is poison"]
-    assert node.told.misfits == [(GROUP, "entry 3 is poison")]
+    assert node.reported.wrongs == ["entry 3 is poison"]
+    assert node.reported.misfits == [(GROUP, "entry 3 is poison")]
     assert node.turns < 2_000
     status = node.host.group(GROUP).status
     assert not status.is_quarantined, "its log is as good as any"
@@ -62,7 +62,7 @@ def test_who_cannot_apply_what_is_committed_does_not_lead() -> None:
     for name in "ab":
         node = cluster.nodes[name]
         assert node.machine(GROUP).leads is None
-        assert len(node.told.misfits) == 1
+        assert len(node.reported.misfits) == 1
         assert node.turns < 5_000
     assert all(node.host.group(GROUP).status.role is not Role.LEADER for node in cluster.running())
 
@@ -70,8 +70,8 @@ def test_who_cannot_apply_what_is_committed_does_not_lead() -> None:
 def test_an_entry_that_nobody_can_apply_ends_nothing_but_its_group() -> None:
     cluster = poisoned("abc")
     for node in cluster.running():
-        assert node.told.misfits in ([], [(GROUP, "entry 3 is poison")])
-        assert len(node.told.wrongs) == 1
+        assert node.reported.misfits in ([], [(GROUP, "entry 3 is poison")])
+        assert len(node.reported.wrongs) == 1
         assert node.turns < 5_000
         assert node.fatal == []
 
@@ -79,7 +79,7 @@ def test_an_entry_that_nobody_can_apply_ends_nothing_but_its_group() -> None:
 def test_a_snapshot_that_is_further_on_brings_an_image_back() -> None:
     cluster = poisoned("a")
     node = cluster.nodes["a"]
-    assert node.told.misfits
+    assert node.reported.misfits
     assert cluster.leader(GROUP) is not node
     for name in "bc":
         cluster.network.cut("a", name)
@@ -105,9 +105,9 @@ def test_an_image_that_cannot_begin_waits_for_a_snapshot() -> None:
 
     cluster = HostCluster()
     node = cluster.nodes["c"]
-    node.told.make = Late
+    node.reported.make = Late
     cluster.create(GROUP)
-    assert (node.told.damages, node.told.misfits) == ([], [(GROUP, "not with nothing")])
+    assert (node.reported.damages, node.reported.misfits) == ([], [(GROUP, "not with nothing")])
     cluster.propose(GROUP, put(1, 0), put(2, 0))
     node.kill()
     for each in cluster.running():
@@ -115,7 +115,7 @@ def test_an_image_that_cannot_begin_waits_for_a_snapshot() -> None:
     cluster.advance(100)
     node.image.groups[GROUP].damaged.add(1)
     node.start()
-    node.told.make = Late
+    node.reported.make = Late
     cluster.advance(5_000)
-    assert all(not each.told.refusals for each in cluster.nodes.values())
+    assert all(not each.reported.refusals for each in cluster.nodes.values())
     assert list(node.machine(GROUP).toy.live) == [2, 3]

@@ -17,7 +17,7 @@ def asked(cluster: Cluster, name: str) -> Outcome:
     return outcome
 
 
-def test_nobody_is_answered_before_what_others_were_told_is_applied() -> None:
+def test_no_read_is_answered_before_earlier_answers_are_applied() -> None:
     cluster = led_by_a()
     cluster.nodes["c"].is_paused = True
     cluster.nodes["b"].ask(declare(cluster.nodes["b"]))
@@ -117,7 +117,7 @@ def test_what_is_no_frame_of_ours_is_refused() -> None:
 
 
 EXAMPLES = (
-    test_nobody_is_answered_before_what_others_were_told_is_applied,
+    test_no_read_is_answered_before_earlier_answers_are_applied,
     test_who_leads_no_more_and_has_not_heard_of_it_knows_nothing,
     test_who_asks_while_a_round_is_under_way_waits_for_the_next,
     test_what_an_earlier_start_was_answered_counts_for_no_round_of_this_one,

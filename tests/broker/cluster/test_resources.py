@@ -121,7 +121,7 @@ class Node:
         return sent
 
 
-def test_what_has_changed_is_told_once_a_turn() -> None:
+def test_what_has_changed_is_reported_once_a_turn() -> None:
     a, b = Node("a", "b"), Node("b", "a")
     for _ in range(3):
         a.usage.opened("u", "v\udcff")
@@ -213,7 +213,7 @@ def test_an_alarm_is_known_in_whatever_order_links_come(steps: tuple[str, ...]) 
     assert b.alarms.reason == "low on memory"
 
 
-def test_an_alarm_of_a_node_whose_link_was_lost_is_told_again_though_its_own_was_not() -> None:
+def test_an_alarm_of_a_node_whose_link_was_lost_is_reported_again_though_its_own_was_not() -> None:
     a, b = AlarmNode("a", "b"), AlarmNode("b", "a")
     a.alarms.set("disk", low=True)
     [frame] = a.turn()

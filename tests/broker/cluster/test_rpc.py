@@ -138,14 +138,14 @@ class Harness:
         return any(not each.is_cancelled for each in self.timers)
 
 
-def all_told(harness: Harness, request: RpcRequest) -> list[RpcReply]:
+def all_answers(harness: Harness, request: RpcRequest) -> list[RpcReply]:
     """Everything, taken as it comes."""
-    told: list[RpcReply] = []
-    while not told or (isinstance(told[-1], Page) and told[-1].has_more):
+    answers: list[RpcReply] = []
+    while not answers or (isinstance(answers[-1], Page) and answers[-1].has_more):
         harness.run()
         assert request.has_reply, "nothing has come, and nothing will"
-        told.append(request.take())
-    return told
+        answers.append(request.take())
+    return answers
 
 
 def pages(count: int) -> list[RpcReply]:
@@ -153,10 +153,10 @@ def pages(count: int) -> list[RpcReply]:
 
 
 @pytest.mark.parametrize("count", [1, 2, 7])
-def test_a_list_is_told_page_by_page(count: int) -> None:
+def test_a_list_is_reported_page_by_page(count: int) -> None:
     harness = Harness()
     request = harness.clients["a"].begin("b", b"%d" % count)
-    assert all_told(harness, request) == pages(count)
+    assert all_answers(harness, request) == pages(count)
     request.stop()
     harness.run()
     assert not harness.is_waiting
@@ -172,27 +172,27 @@ def test_no_page_is_made_before_somebody_has_taken_the_one_before() -> None:
         request.take()
 
 
-def test_who_waits_is_told_that_there_is_something() -> None:
+def test_who_waits_is_notified_that_there_is_something() -> None:
     harness = Harness()
-    told: list[object] = []
+    answers: list[object] = []
     request = harness.clients["a"].begin("b", b"1")
-    request.wait().then(told.append, told.append)
-    assert told == []
+    request.wait().then(answers.append, answers.append)
+    assert answers == []
     harness.run()
-    assert told == [None]
+    assert answers == [None]
     assert request.has_reply
 
 
 def test_several_are_asked_at_once_and_none_is_taken_for_another() -> None:
     harness = Harness("abc")
     clients = [harness.clients["a"].begin(node, body) for node in "bc" for body in (b"2", b"3")]
-    assert [all_told(harness, each) for each in clients] == [pages(2), pages(3)] * 2
+    assert [all_answers(harness, each) for each in clients] == [pages(2), pages(3)] * 2
 
 
 def test_what_is_refused_is_over() -> None:
     harness = Harness()
     request = harness.clients["a"].begin("b", b"?")
-    assert all_told(harness, request) == [RpcRefused(404, "nothing of that kind")]
+    assert all_answers(harness, request) == [RpcRefused(404, "nothing of that kind")]
     request.stop()
     harness.run()
     assert not harness.is_waiting
@@ -247,10 +247,10 @@ def test_what_was_under_way_is_lost_with_the_link(*, is_up: bool) -> None:
     harness.under_way = [each for each in harness.under_way if "b" not in each[:2]]
     harness.clients["a"].link_changed("b", is_up=is_up)
     assert lost.take() == NoReply("the link to it was lost")
-    assert all_told(harness, other) == pages(9)[1:]
+    assert all_answers(harness, other) == pages(9)[1:]
 
 
-def test_who_comes_back_in_an_earlier_version_is_not_even_told_that_it_may_stop() -> None:
+def test_who_comes_back_in_an_earlier_version_is_not_even_notified_that_it_may_stop() -> None:
     harness = Harness()
     request = harness.clients["a"].begin("b", b"9")
     harness.run()
@@ -300,9 +300,9 @@ def test_another_node_may_have_so_many_open_and_no_more() -> None:
     clients = [harness.clients["a"].begin("b", b"2") for _ in range(OPEN_MAX + 1)]
     harness.run()
     assert clients[-1].take() == RpcRefused(506, f"{OPEN_MAX} lists are read by 'a' already")
-    assert all_told(harness, harness.clients["c"].begin("b", b"2")) == pages(2)
-    assert all_told(harness, clients[0]) == pages(2)
-    assert all_told(harness, harness.clients["a"].begin("b", b"2")) == pages(2)
+    assert all_answers(harness, harness.clients["c"].begin("b", b"2")) == pages(2)
+    assert all_answers(harness, clients[0]) == pages(2)
+    assert all_answers(harness, harness.clients["a"].begin("b", b"2")) == pages(2)
 
 
 def test_a_number_that_comes_again_is_of_another_life() -> None:
@@ -310,7 +310,7 @@ def test_a_number_that_comes_again_is_of_another_life() -> None:
     harness.clients["a"].begin("b", b"9")
     harness.run()
     harness.clients["a"] = harness._made("a")
-    assert all_told(harness, harness.clients["a"].begin("b", b"2")) == pages(2)
+    assert all_answers(harness, harness.clients["a"].begin("b", b"2")) == pages(2)
     assert [each.is_closed for each in harness.listings] == [True, False]
 
 
@@ -318,7 +318,7 @@ def test_nobody_else_can_answer() -> None:
     harness = Harness("abc")
     request = harness.clients["a"].begin("b", b"1")
     harness.clients["a"].receive("c", msgpack.packb((3, request.number, False, b"a lie")))
-    assert all_told(harness, request) == pages(1)
+    assert all_answers(harness, request) == pages(1)
 
 
 @seeds(20)
@@ -341,8 +341,8 @@ def test_whatever_is_lost_all_ends(seed: int) -> None:
         elif what == "time":
             harness.pass_time(1)
         for request in [each for each in running if what == "take" and each.has_reply]:
-            told = request.take()
-            if not (isinstance(told, Page) and told.has_more):
+            answers = request.take()
+            if not (isinstance(answers, Page) and answers.has_more):
                 request.stop()
                 running.remove(request)
                 ended += 1

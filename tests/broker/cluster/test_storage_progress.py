@@ -184,7 +184,7 @@ def test_who_begins_as_a_member_has_all_that_was_known_of_that_one() -> None:
         assert bool(again.ended) is not is_let_in
 
 
-def test_what_is_known_already_is_not_told_again() -> None:
+def test_what_is_known_already_is_not_reported_again() -> None:
     a, b = End("a", lives(0), 50), End("b", lives(0), 70)
     b.met_by(a)
     a.progress.look()

@@ -180,7 +180,7 @@ def test_with_definitions_there_are_no_defaults() -> None:
     assert (config.users, config.vhosts) == ({}, ("v",))
 
 
-def test_guest_may_come_from_anywhere_when_told_so() -> None:
+def test_guest_may_come_from_anywhere_when_allowed() -> None:
     assert from_flags(loopback_users="none").config.loopback_users == frozenset()
 
 
@@ -202,7 +202,7 @@ def test_one_file_is_read() -> None:
         resolve({"config": ["a", "b", "c"]}, {})
 
 
-def test_the_path_of_the_file_is_told_whole(
+def test_the_path_of_the_file_is_reported_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "f.toml").write_text("management = 'x'", encoding="utf-8")
@@ -287,7 +287,7 @@ def test_nodes_are_found_by_the_ordinals_of_their_hosts(monkeypatch: pytest.Monk
     assert [*config.cluster.peers] == [f"my-mq-{number}" for number in range(5)]
 
 
-def test_who_cannot_be_found_is_told_why(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_that_is_not_found_gets_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     flags = {"discover": "svc:1", "cluster_secret": "s"}
     for name in ("mq", "mq-", "-1", "mq-a", ""):
         monkeypatch.setattr("platform.node", lambda name=name: name)

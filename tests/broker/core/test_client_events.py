@@ -36,11 +36,11 @@ def watched(*keys: str) -> tuple[Edge, Client]:
     watcher.declare("events")
     for key in keys or ("#",):
         watcher.bind("events", EVENT_EXCHANGE.name, key)
-    told(watcher)
+    reported(watcher)
     return edge, watcher
 
 
-def told(watcher: Client) -> list[tuple[str, dict[str, object]]]:
+def reported(watcher: Client) -> list[tuple[str, dict[str, object]]]:
     """Take everything that was told: what has happened, and the headers as plain values."""
     found: list[tuple[str, dict[str, object]]] = []
     while True:
@@ -57,17 +57,17 @@ def told(watcher: Client) -> list[tuple[str, dict[str, object]]]:
 
 
 def what(watcher: Client) -> list[str]:
-    return [key for key, _headers in told(watcher)]
+    return [key for key, _headers in reported(watcher)]
 
 
-def test_who_binds_a_queue_is_told_from_then_on() -> None:
+def test_who_binds_a_queue_is_notified_from_then_on() -> None:
     edge = Edge(announces=True)
     client = edge.connect()
     client.declare("events")
     client.bind("events", EVENT_EXCHANGE.name, "queue.*")
     client.declare("q")
     client.delete("q")
-    ((_, created), (_, deleted)) = told(client)
+    ((_, created), (_, deleted)) = reported(client)
     assert (created["name"], created[ACTOR], created["leader"]) == ("q", "guest", "node")
     assert deleted == {
         "name": "q", "vhost": "/", "type": "rabbit_classic_queue", ACTOR: "guest",
@@ -78,7 +78,7 @@ def test_who_binds_a_queue_is_told_from_then_on() -> None:
         Queue.UnbindOk,
     )
     client.declare("q")
-    assert told(client) == []
+    assert reported(client) == []
 
 
 def test_announcements_are_persistent_and_without_a_body() -> None:
@@ -91,7 +91,7 @@ def test_announcements_are_persistent_and_without_a_body() -> None:
     assert properties == Properties(headers=properties.headers, delivery_mode=2, timestamp=7)
 
 
-def test_what_is_so_already_is_not_told_again() -> None:
+def test_what_is_so_already_is_not_reported_again() -> None:
     edge, watcher = watched("queue.*", "binding.*", "exchange.*")
     client = edge.connect()
     for _ in range(2):
@@ -101,12 +101,12 @@ def test_what_is_so_already_is_not_told_again() -> None:
     assert what(watcher) == ["queue.created", "exchange.created", "binding.created"]
 
 
-def test_what_is_refused_is_not_told() -> None:
+def test_what_is_refused_is_not_reported() -> None:
     edge, watcher = watched("queue.*")
     client = edge.connect()
     client.send(encode_method(1, make(Queue.Bind, queue="none", exchange="amq.fanout")))
     client.expect_channel_closed(404)
-    assert told(watcher) == []
+    assert reported(watcher) == []
 
 
 def test_an_exchange_goes_before_its_bindings_and_a_queue_behind() -> None:
@@ -118,7 +118,7 @@ def test_an_exchange_goes_before_its_bindings_and_a_queue_behind() -> None:
     client.call(make(Exchange.Delete, exchange="x"), Exchange.DeleteOk)
     client.bind("q", "amq.fanout")
     client.delete("q")
-    assert [(key, headers[ACTOR]) for key, headers in told(watcher)] == [
+    assert [(key, headers[ACTOR]) for key, headers in reported(watcher)] == [
         ("exchange.deleted", "guest"),
         ("binding.deleted", "guest"),
         ("binding.deleted", "rmq-internal"),
@@ -133,7 +133,7 @@ def test_an_exchange_that_goes_with_its_last_queue_is_deleted_by_nobody() -> Non
     client.call(make(Exchange.Declare, exchange="x", auto_delete=True), Exchange.DeclareOk)
     client.bind("q", "x")
     client.delete("q")
-    assert [(key, headers[ACTOR]) for key, headers in told(watcher)] == [
+    assert [(key, headers[ACTOR]) for key, headers in reported(watcher)] == [
         ("exchange.deleted", "rmq-internal"),
         ("binding.deleted", "rmq-internal"),
         ("queue.deleted", "guest"),
@@ -149,7 +149,7 @@ def test_a_delayed_exchange_is_deleted_by_who_deletes_it() -> None:
     )
     client.call(declare, Exchange.DeclareOk)
     client.call(make(Exchange.Delete, exchange="x"), Exchange.DeleteOk)
-    assert [headers[ACTOR] for _key, headers in told(watcher)] == ["guest"]
+    assert [headers[ACTOR] for _key, headers in reported(watcher)] == ["guest"]
 
 
 def test_a_connection_and_what_goes_with_it() -> None:
@@ -159,18 +159,18 @@ def test_a_connection_and_what_goes_with_it() -> None:
     client.open_channel()
     client.declare("own", exclusive=True)
     client.consume("own")
-    told_so_far = told(watcher)
-    assert [key for key, _ in told_so_far] == [
+    reported_so_far = reported(watcher)
+    assert [key for key, _ in reported_so_far] == [
         "connection.created",
         "channel.created",
         "consumer.created",
     ]
-    (_, connection), (_, channel), (_, consumer) = told_so_far
+    (_, connection), (_, channel), (_, consumer) = reported_so_far
     assert (connection["user_provided_name"], connection["auth_mechanism"]) == ("worker", "PLAIN")
     assert channel["connection"] == connection["pid"]
     assert consumer["channel"] == channel["pid"] != connection["pid"]
     client.close()
-    ended = told(watcher)
+    ended = reported(watcher)
     assert [key for key, _ in ended] == [
         "consumer.deleted",
         "channel.closed",
@@ -182,7 +182,7 @@ def test_a_connection_and_what_goes_with_it() -> None:
     assert ended[3][1]["pid"] == connection["pid"]
 
 
-def test_a_consumer_whose_queue_goes_is_told_once() -> None:
+def test_a_consumer_whose_queue_goes_is_notified_once() -> None:
     edge, watcher = watched("consumer.*")
     client = edge.connect()
     client.declare("q")
@@ -192,7 +192,7 @@ def test_a_consumer_whose_queue_goes_is_told_once() -> None:
     client = edge.connect()
     client.consume("q", "d")
     client.delete("q")
-    assert [(key, headers["consumer_tag"]) for key, headers in told(watcher)] == [
+    assert [(key, headers["consumer_tag"]) for key, headers in reported(watcher)] == [
         ("consumer.created", "c"),
         ("consumer.deleted", "c"),
         ("consumer.created", "d"),
@@ -208,7 +208,7 @@ def test_logins() -> None:
     client.send(b"AMQP\0\0\x09\x01")
     client.expect(Connection.Start, channel=0)
     client.send(encode_method(0, start_ok("\0guest\0wrong")))
-    (succeeded, failed) = told(watcher)
+    (succeeded, failed) = reported(watcher)
     assert succeeded[0] == "user.authentication.success"
     assert failed[0] == "user.authentication.failure"
     for headers in (succeeded[1], failed[1]):
@@ -216,14 +216,14 @@ def test_logins() -> None:
     assert failed[1]["error"]
 
 
-def test_alarms_are_told_when_they_begin_and_end() -> None:
+def test_alarms_are_reported_when_they_begin_and_end() -> None:
     edge, watcher = watched("alarm.*")
     alarms = edge.services.alarms
     AlarmEvents(edge.announcing().announcer, alarms)
     alarms.set("disk", low=True)
     alarms.set("memory", low=True)
     alarms.set("disk", low=False)
-    assert [(key, headers["source"]) for key, headers in told(watcher)] == [
+    assert [(key, headers["source"]) for key, headers in reported(watcher)] == [
         ("alarm.set", "disk"),
         ("alarm.set", "memory"),
         ("alarm.cleared", "disk"),
@@ -242,7 +242,7 @@ class Operator:
         )  # fmt: skip
 
 
-def test_each_change_of_a_user_is_told_by_its_name() -> None:
+def test_each_change_of_a_user_is_reported_by_its_name() -> None:
     edge, watcher = watched("user.#", "permission.*")
     editor = Operator(edge).editor
     password = hashed(b"pw", SHA256)
@@ -271,36 +271,36 @@ def test_a_virtual_host_comes_and_goes_with_its_exchanges() -> None:
     assert what(watcher) == [*["exchange.deleted"] * 7, *gone]
 
 
-def test_policies_and_parameters_are_told() -> None:
+def test_policies_and_parameters_are_reported() -> None:
     edge, watcher = watched("policy.*", "parameter.*")
     editor = Operator(edge).editor
     policy = {"vhost": "/", "name": "p", "pattern": "^a", "apply-to": "all", "priority": 1,
               "definition": {"max-length": 5}}  # fmt: skip
     editor.keep(Kind.POLICY, policy)
-    ((key, headers),) = told(watcher)
+    ((key, headers),) = reported(watcher)
     assert key == "policy.set"
     assert (headers["pattern"], headers["definition"]) == ("^a", {"max-length": ("l", 5)})
 
 
-def test_a_policy_of_operators_is_told_as_a_policy_and_as_a_parameter() -> None:
+def test_a_policy_of_operators_is_reported_as_a_policy_and_as_a_parameter() -> None:
     edge, watcher = watched("policy.*", "operator.#", "parameter.*")
     editor = Operator(edge).editor
     value = {"pattern": "^a", "apply-to": "all", "priority": 1, "definition": {"max-length": 5}}
     kept = {"vhost": "/", "component": "operator_policy", "name": "o", "value": value}
     editor.keep(Kind.PARAMETER, kept)
-    (parameter, headers), (policy, said) = told(watcher)
+    (parameter, headers), (policy, said) = reported(watcher)
     assert (parameter, headers["component"]) == ("parameter.set", "operator_policy")
     assert (policy, said["name"], said["pattern"]) == ("policy.set", "o", "^a")
     editor.clear(Kind.PARAMETER, ("/", "operator_policy", "o"))
     assert what(watcher) == ["parameter.cleared", "operator.policy.cleared"]
 
 
-def test_global_parameters_are_told() -> None:
+def test_global_parameters_are_reported() -> None:
     edge, watcher = watched("parameter.*")
     editor = Operator(edge).editor
     editor.keep(Kind.GLOBAL_PARAMETER, {"name": "g", "value": 1})
     editor.clear(Kind.GLOBAL_PARAMETER, ("g",))
-    (put, headers), (removed, _) = told(watcher)
+    (put, headers), (removed, _) = reported(watcher)
     assert (put, removed) == ("parameter.set", "parameter.cleared")
     assert (headers["component"], headers["name"], headers["value"]) == ("global", "g", 1)
 
@@ -316,10 +316,10 @@ def test_global_parameters_are_told() -> None:
         ("é" * (1 << 16), "é" * (1 << 15)),
     ],
 )
-def test_what_no_table_can_have_is_told_as_text(value: object, said: object) -> None:
+def test_what_no_table_can_have_is_reported_as_text(value: object, said: object) -> None:
     edge, watcher = watched("parameter.set")
     Operator(edge).editor.keep(Kind.GLOBAL_PARAMETER, {"name": "g", "value": value})
-    [(_, headers)] = told(watcher)
+    [(_, headers)] = reported(watcher)
     assert headers["value"] == said
 
 
@@ -334,7 +334,7 @@ def test_clients_can_neither_publish_to_it_nor_delete_it() -> None:
     assert "queue.created" not in what(watcher)
 
 
-def test_nothing_is_told_and_nothing_is_there_where_it_is_off() -> None:
+def test_nothing_is_reported_and_nothing_is_there_where_it_is_off() -> None:
     edge = Edge()
     client = edge.connect()
     assert edge.vhost.topology.find(EVENT_EXCHANGE.name) is None
@@ -371,7 +371,7 @@ def test_addresses_are_shown_as_numbers() -> None:
     assert octets("unix") == "unix"
 
 
-def test_a_login_by_a_protocol_without_channels_is_told_in_three_words() -> None:
+def test_a_login_by_a_protocol_without_channels_is_reported_in_three_words() -> None:
     """RabbitMQ does so for MQTT: neither the mechanism nor the reason nor the address is in the
     event."""
     edge, watcher = watched("user.authentication.*")
@@ -381,12 +381,12 @@ def test_a_login_by_a_protocol_without_channels_is_told_in_three_words() -> None
     events.logged_in(client, "PLAIN", "guest")
     events.refused(client, "PLAIN", "guest", "user 'guest' gave a wrong password")
     said = {"name": "guest", "connection_name": client.name, "connection_type": "network"}
-    for key, headers in told(watcher):
+    for key, headers in reported(watcher):
         del headers["timestamp_in_ms"]
         assert headers == said, key
 
 
-def test_the_end_of_a_connection_without_channels_is_told_with_all_of_its_beginning() -> None:
+def test_the_end_of_a_connection_without_channels_is_reported_with_all_of_its_beginning() -> None:
     """RabbitMQ does so for MQTT, whose properties it has under atoms."""
     edge, watcher = watched("connection.*")
     client = FakeClient()
@@ -398,7 +398,7 @@ def test_the_end_of_a_connection_without_channels_is_told_with_all_of_its_beginn
     session, events = session_of(edge), edge.announcing()
     events.opened(client, session)
     events.closed(session)
-    (_, created), (_, closed) = told(watcher)
+    (_, created), (_, closed) = reported(watcher)
     assert created["client_properties"] == [
         ("S", b'{user_property,table,[{<<"a">>,longstr,<<"1">>}]}'),
         ("S", b'{client_id,longstr,<<"c">>}'),
@@ -416,14 +416,14 @@ class WholeClient:
         self.session = session
 
 
-def test_what_is_no_channel_to_clients_is_not_told_nor_counted() -> None:
+def test_what_is_no_channel_to_clients_is_not_reported_nor_counted() -> None:
     edge, watcher = watched("channel.*")
     session = session_of(edge)
     channel = WholeClient(session)
     opened = edge.services.runtime.traffic.channels_opened
     session.open_channel(channel)
     session.end_channel(channel, 0)
-    assert told(watcher) == []
+    assert reported(watcher) == []
     assert edge.services.runtime.traffic.channels_opened == opened
     assert edge.access.usage.here[LimitedResource.CHANNELS_OF_USER].total() == 1, "the watcher's"
 
@@ -438,5 +438,5 @@ def test_what_is_no_channel_to_clients_is_not_told_nor_counted() -> None:
         ("Web MQTT 5-0", "{'Web MQTT',{5,0}}"),
     ],
 )
-def test_a_protocol_is_told_as_erlang_writes_it(protocol: str, said: str) -> None:
+def test_a_protocol_is_reported_as_erlang_writes_it(protocol: str, said: str) -> None:
     assert erlang_version(protocol) == said

@@ -412,7 +412,7 @@ def test_short_reads_of_a_publisher_are_acknowledged_unless_a_confirm_comes(node
     assert sock.options == [(socket.IPPROTO_TCP, QUICK_ACK, 1)] * (QUICK_ACK is not None)
 
 
-def test_the_end_of_a_read_is_told_once_all_of_it_is_done(node: Node) -> None:
+def test_the_end_of_a_read_is_reported_once_all_of_it_is_done(node: Node) -> None:
     client = node.connect()
     client.transport.receive(b"say a\nsay")
     assert client.reads_ended == [True]

@@ -33,12 +33,12 @@ def interceptors(config: InterceptorConfig) -> Edge:
     return edge
 
 
-def told(arrival: Arrival) -> Properties:
+def filled(arrival: Arrival) -> Properties:
     return decode_properties(arrival.header[12:])
 
 
 def headers_of(arrival: Arrival) -> FieldTable:
-    headers = told(arrival).headers
+    headers = filled(arrival).headers
     assert headers is not None
     return headers
 
@@ -54,7 +54,7 @@ def got(client: Client, queue: str = "q") -> list[Arrival]:
         arrivals.append(arrival)
 
 
-def test_a_node_that_is_told_nothing_does_nothing() -> None:
+def test_a_node_that_hears_nothing_does_nothing() -> None:
     edge = Edge()
     client = edge.connect()
     (channel,) = client.connection.channels
@@ -71,11 +71,11 @@ def test_a_message_says_when_it_came_and_where() -> None:
     edge.advance(2)
     client.publish(b"b", properties=Properties(message_id="m", headers=to_table({"z": 1, "a": 2})))
     one, other = got(client)
-    assert told(one) == Properties(
+    assert filled(one) == Properties(
         headers={"timestamp_in_ms": ("l", START_MS), "x-routed-by": NODE},
         timestamp=START_MS // 1000,
     )
-    assert told(other) == Properties(
+    assert filled(other) == Properties(
         headers={
             "a": ("l", 2),
             "timestamp_in_ms": ("l", START_MS + 2000),
@@ -110,7 +110,7 @@ def test_what_a_client_says_itself_is_overwritten_or_kept(
     client.publish(b"x", properties=OWN)
     [arrival] = got(client)
     assert headers_of(arrival) == {"timestamp_in_ms": time, "x-routed-by": node}
-    assert told(arrival).timestamp == timestamp
+    assert filled(arrival).timestamp == timestamp
 
 
 @pytest.mark.parametrize("how", [OVERWRITE, KEEP])
@@ -139,7 +139,7 @@ def test_each_message_of_a_read_is_stamped_once_however_it_has_to_be_sorted(how:
     assert [each.body for each in routed] == [b"%d" % n for n in range(20) if n % 4]
     for each in (*routed, *plain):
         number = int(each.body)
-        assert told(each) == Properties(
+        assert filled(each) == Properties(
             headers={
                 "n": ("l", number % 3),
                 "timestamp_in_ms": ("l", START_MS),
@@ -159,7 +159,7 @@ def test_what_routes_or_is_checked_stays_what_it_was() -> None:
     client.publish(b"x", properties=Properties(user_id="guest", headers=headers))
     for queue in ("q", "cc", "bcc"):
         [arrival] = got(client, queue)
-        assert told(arrival).user_id == "guest"
+        assert filled(arrival).user_id == "guest"
         assert [*headers_of(arrival)] == ["CC", "timestamp_in_ms", "x-routed-by"]
     client.publish(b"x", properties=Properties(user_id="alice"))
     client.expect_channel_closed(406, "user_id property set to 'alice'")
@@ -221,7 +221,7 @@ def test_a_delivery_says_when_it_is_sent_and_the_message_in_its_queue_does_not()
     delivered = client.arrivals()
     assert [arrival.body for arrival in delivered] == [b"a", b"b"]
     for arrival in delivered:
-        assert told(arrival) == Properties(
+        assert filled(arrival) == Properties(
             headers={SENT: ("l", START_MS), "z": ("l", 1)}, app_id="me"
         )
     edge.advance(3)

@@ -272,7 +272,7 @@ def test_what_cannot_be_known_fails_the_connection(
 # Admission
 
 
-def test_why_a_virtual_host_is_not_opened_is_told_apart(edge: Edge) -> None:
+def test_reasons_not_to_open_a_virtual_host_are_distinguished(edge: Edge) -> None:
     alice, services = edge.access.users["alice"], edge.services
     assert check_admission(services, alice, "/") is edge.vhost
     with pytest.raises(VhostNotFound):

@@ -141,7 +141,7 @@ def test_of_two_who_declare_the_same_both_have_it(harness: Harness) -> None:
     assert [harness.client.names(), other.names()] == [["Queue.DeclareOk"]] * 2
 
 
-class ToldLater(ManualMetadata):
+class ReportedLater(ManualMetadata):
     """Metadata that answer only when the other nodes have applied the change, too."""
 
     def __init__(self, apply: Apply, facts: Facts) -> None:
@@ -159,9 +159,9 @@ class ToldLater(ManualMetadata):
 
 
 def test_a_queue_that_is_deleted_before_its_declare_is_answered_was_there() -> None:
-    edge = Edge(make_metadata=ToldLater)
+    edge = Edge(make_metadata=ReportedLater)
     metadata = edge.services.metadata
-    assert isinstance(metadata, ToldLater)
+    assert isinstance(metadata, ReportedLater)
     client, other = edge.connect(), edge.connect()
 
     def settle() -> None:

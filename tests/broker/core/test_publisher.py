@@ -147,7 +147,7 @@ def test_what_is_refused_is_raised_and_nothing_is_published() -> None:
     assert (ready(edge, "q"), request.outcomes.known) == (0, [])
 
 
-def test_who_is_not_certain_is_not_told_that_a_message_leads_nowhere() -> None:
+def test_who_is_not_certain_is_not_notified_that_a_message_leads_nowhere() -> None:
     request = Request(Edge())
     with pytest.raises(UnconfirmedAbsence):
         request.publish("nowhere", is_certain=False)

@@ -233,7 +233,7 @@ def test_collections_of_young_objects_bring_no_full_one() -> None:
     assert len(young) == 2 * GC_THRESHOLDS[0]
 
 
-def test_the_service_manager_is_told(
+def test_the_service_manager_is_notified(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: io.StringIO
 ) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
@@ -497,7 +497,7 @@ def abstract_name(_folder: Path) -> str:
 
 
 @pytest.mark.parametrize("make_name", [path_name, abstract_name])
-def test_the_manager_is_told(make_name: Callable[[Path], str], tmp_path: Path) -> None:
+def test_the_manager_is_notified(make_name: Callable[[Path], str], tmp_path: Path) -> None:
     name = make_name(tmp_path)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(name.replace("@", "\0", 1))
@@ -508,7 +508,7 @@ def test_the_manager_is_told(make_name: Callable[[Path], str], tmp_path: Path) -
 
 
 @pytest.mark.parametrize("environment", [{}, {"NOTIFY_SOCKET": ""}])
-def test_without_a_manager_nobody_is_told(environment: dict[str, str]) -> None:
+def test_without_a_manager_nothing_is_sent(environment: dict[str, str]) -> None:
     assert not notify(READY, environment)
 
 

@@ -20,7 +20,7 @@ from tests.support.definitions import editor_of
 from tests.support.manual_clock import ManualClock
 from tests.support.queue_host import FakeTurn
 
-Told = Callable[[Mapping[str, Set[str]]], None]
+Reported = Callable[[Mapping[str, Set[str]]], None]
 
 
 class Scene:
@@ -34,14 +34,14 @@ class Scene:
         for name in "abc":
             nodes[name] = RegisteredNode(ListenAddress("127.0.0.1", 1), boot=1)
         self.dead = {"c"}
-        self.asked: list[Told] = []
+        self.asked: list[Reported] = []
         cluster = self.cluster = SimpleNamespace(
             name="a",
             metadata=SimpleNamespace(leads=True, ensure=editor.metadata.ensure),
             absent=SimpleNamespace(
                 is_dead=self.dead.__contains__, is_alive=lambda node: node in {"b", "c"} - self.dead
             ),
-            peer_views=SimpleNamespace(ask=lambda _others, told: self.asked.append(told)),
+            peer_views=SimpleNamespace(ask=lambda _others, reported: self.asked.append(reported)),
         )
         there: Any = cluster
         self.leftovers = EndedQueues(editor.catalogue, there, unused)
@@ -56,8 +56,8 @@ class Scene:
     def answer(self) -> None:
         """b says whom it sees, which is a."""
         assert self.asked, "nobody is asked"
-        told = self.asked.pop()
-        told({"b": {"a"}})
+        reported = self.asked.pop()
+        reported({"b": {"a"}})
 
 
 def unused(_delay_s: float, _act: Callable[[], None]) -> Any:

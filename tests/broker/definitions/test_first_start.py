@@ -101,7 +101,7 @@ def test_what_has_not_changed_may_be_left_alone(tmp_path: Path) -> None:
     assert sorted(catalogue.vhosts) == ["v", "w"]
 
 
-def test_users_may_be_told_to_do_less() -> None:
+def test_users_may_be_made_to_do_less() -> None:
     catalogue = empty()
     config = Config(
         users={"u": "p", "w": "p"},
@@ -141,7 +141,7 @@ def test_without_the_file_there_is_no_start(tmp_path: Path) -> None:
         loaded(empty(), Config(definitions=tmp_path / "nothing"))
 
 
-def test_who_comes_after_the_first_start_is_told_how_to_be_made() -> None:
+def test_a_missing_user_gets_advice_after_the_first_start() -> None:
     catalogue = empty()
     config = Config(users={"guest": "guest", "al ice": "p"}, vhosts=("/", "orders"))
     nothing = FirstStart()

@@ -17,7 +17,7 @@ ACTOR = "user_who_performed_action"
 
 
 @pytest.mark.parametrize("queue_type", ["classic", "quorum"])
-async def test_a_queue_that_expires_is_told_with_its_bindings(queue_type: str) -> None:
+async def test_a_queue_that_expires_is_reported_with_its_bindings(queue_type: str) -> None:
     config = Config(listen=ListenAddress("127.0.0.1", 0), event_exchange=True)
     async with Broker(config) as broker, await aio_pika.connect(broker.url) as connection:
         channel = await connection.channel()
@@ -28,8 +28,8 @@ async def test_a_queue_that_expires_is_told_with_its_bindings(queue_type: str) -
         )
         await queue.bind("amq.fanout")
         await broker.clock.advance(seconds=1)
-        told = [await events.get(no_ack=True) for _ in range(2)]
-        assert [(each.routing_key, each.headers[ACTOR]) for each in told] == [
+        reported = [await events.get(no_ack=True) for _ in range(2)]
+        assert [(each.routing_key, each.headers[ACTOR]) for each in reported] == [
             ("binding.deleted", "rmq-internal"),
             ("queue.deleted", "rmq-internal"),
         ]
@@ -37,7 +37,7 @@ async def test_a_queue_that_expires_is_told_with_its_bindings(queue_type: str) -
         assert "queue 'q' is deleted" in timeline
 
 
-async def test_what_is_changed_by_http_is_told_and_logged_as_of_who_asked(
+async def test_what_is_changed_by_http_is_reported_and_logged_as_of_who_asked(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -58,8 +58,8 @@ async def test_what_is_changed_by_http_is_told_and_logged_as_of_who_asked(
         ):
             status, _ = await api.ask(method, path, json=policy if "policies" in path else {})
             assert status in (201, 204)
-        told = [await events.get(no_ack=True) for _ in range(4)]
-    assert [(each.routing_key, each.headers[ACTOR]) for each in told] == [
+        reported = [await events.get(no_ack=True) for _ in range(4)]
+    assert [(each.routing_key, each.headers[ACTOR]) for each in reported] == [
         ("policy.set", "guest"),
         ("policy.cleared", "guest"),
         ("vhost.created", "guest"),

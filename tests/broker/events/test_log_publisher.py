@@ -113,12 +113,12 @@ def test_what_nobody_hears_is_not_kept(scene: Scene) -> None:
     assert scene.words() == ["heard"]
 
 
-def test_beyond_so_many_lines_are_dropped_and_that_is_told(scene: Scene) -> None:
+def test_beyond_so_many_lines_are_dropped_and_that_is_reported(scene: Scene) -> None:
     scene.listen()
     for number in range(LINES_MAX + 7):
         event(logger, logging.INFO, str(number))
-    *told, last = scene.heard()
-    assert [int(arrival.body.split()[2]) for arrival in told] == [*range(LINES_MAX)]
+    *reported, last = scene.heard()
+    assert [int(arrival.body.split()[2]) for arrival in reported] == [*range(LINES_MAX)]
     assert last.body.endswith(b"warning lines_dropped count=7\n")
     event(logger, logging.INFO, "more")
     assert scene.words() == ["more"]
@@ -129,26 +129,26 @@ Messages = Iterable[tuple[str, Properties, bytes]]
 
 def echo(scene: Scene, monkeypatch: pytest.MonkeyPatch, say: Callable[[], None]) -> list[int]:
     """Have something said for each line that is told; how many were, each time."""
-    told: list[int] = []
+    reported: list[int] = []
 
     def publish(_vhost: object, _exchange: str, messages: Messages, _is_given: object) -> None:
         count = len(list(messages))
-        told.append(count)
+        reported.append(count)
         for _ in range(count):
             say()
 
     monkeypatch.setattr(module, "publish_own", publish)
     scene.listen()
     event(logger, logging.INFO, "first")
-    return told
+    return reported
 
 
-def test_what_is_logged_while_lines_are_told_is_not_told(
+def test_what_is_logged_while_lines_are_reported_is_not_reported(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = echo(scene, monkeypatch, lambda: event(logger, logging.INFO, "echo"))
+    reported = echo(scene, monkeypatch, lambda: event(logger, logging.INFO, "echo"))
     scene.edge.advance(10)
-    assert told == [1]
+    assert reported == [1]
 
 
 def test_what_comes_of_lines_later_never_becomes_more_than_so_much(
@@ -158,11 +158,11 @@ def test_what_comes_of_lines_later_never_becomes_more_than_so_much(
         for _ in range(3):
             scene.edge.scheduler.call_soon(lambda: event(logger, logging.INFO, "echo"))
 
-    told = echo(scene, monkeypatch, say)
+    reported = echo(scene, monkeypatch, say)
     scene.edge.advance(10 * PAUSE_S)
-    assert told[:3] == [1, 3, 9]
-    assert max(told) == LINES_MAX + 1
-    assert len(told) <= 11
+    assert reported[:3] == [1, 3, 9]
+    assert max(reported) == LINES_MAX + 1
+    assert len(reported) <= 11
 
 
 def test_a_queue_that_cannot_take_lines_now_misses_them(
@@ -178,7 +178,7 @@ def test_a_queue_that_cannot_take_lines_now_misses_them(
     assert scene.words() == ["heard"]
 
 
-def test_nothing_is_told_behind_the_end(scene: Scene) -> None:
+def test_nothing_is_reported_behind_the_end(scene: Scene) -> None:
     scene.listen()
     event(logger, logging.INFO, "waits")
     scene.lines.end()
@@ -187,7 +187,7 @@ def test_nothing_is_told_behind_the_end(scene: Scene) -> None:
     assert scene.words() == []
 
 
-def test_what_somebody_wants_to_be_told_is_logged_while_he_does() -> None:
+def test_what_a_user_wants_reported_is_logged_while_he_does() -> None:
     ours, scenes = logging.getLogger(LOGGED_BY), (Scene(), Scene())
     assert ours.level == logging.NOTSET
     scenes[0].lines.begin(logging.DEBUG)
@@ -203,7 +203,7 @@ def test_the_level_that_a_running_node_is_given_counts(scene: Scene) -> None:
     before = logging.getLogger().level
     scene.listen()
     try:
-        for level, told in (
+        for level, reported in (
             (logging.ERROR, ["bad"]),
             (logging.DEBUG, ["odd", "even", "bad"]),
             (logging.INFO, ["even", "bad"]),
@@ -211,7 +211,7 @@ def test_the_level_that_a_running_node_is_given_counts(scene: Scene) -> None:
             set_level(level)
             for each, name in ((10, "odd"), (20, "even"), (40, "bad")):
                 event(logger, each, name)
-            assert scene.words() == told
+            assert scene.words() == reported
     finally:
         set_level(before)
 
@@ -231,7 +231,7 @@ async def test_a_node_tells_what_it_logs() -> None:
         assert b"nowhere" in message.body
 
 
-async def test_it_is_told_in_the_first_virtual_host() -> None:
+async def test_it_is_reported_in_the_first_virtual_host() -> None:
     """RabbitMQ does so: mostly one is named because `/` does not exist."""
     config = Config(listen=ListenAddress("127.0.0.1", 0), log_exchange="info")
     async with Broker(config, vhosts=["first", "/"]) as broker:

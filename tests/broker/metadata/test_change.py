@@ -160,7 +160,7 @@ def bind(
 
 
 @pytest.mark.parametrize(
-    ("flags", "is_told"),
+    ("flags", "is_reported"),
     [
         ({}, False),
         ({"durable": True}, True),
@@ -169,25 +169,27 @@ def bind(
         ({"exclusive": True}, False),
     ],
 )
-def test_durable_queues_are_told(
-    vhost: VhostEditor, facts: FactRecorder, flags: dict[str, bool], is_told: bool
+def test_durable_queues_are_reported(
+    vhost: VhostEditor, facts: FactRecorder, flags: dict[str, bool], is_reported: bool
 ) -> None:
     declare(vhost, "q", **flags)
     declare(vhost, "q", **flags)
-    assert facts.told == is_told
+    assert facts.reported == is_reported
     vhost.delete_queue(engine_of(vhost.vhost, "q"))
-    assert (facts.told, facts.known) == (2 * is_told, {})
+    assert (facts.reported, facts.known) == (2 * is_reported, {})
 
 
 @pytest.mark.parametrize("durable", [False, True])
-def test_durable_exchanges_are_told(vhost: VhostEditor, facts: FactRecorder, durable: bool) -> None:
+def test_durable_exchanges_are_reported(
+    vhost: VhostEditor, facts: FactRecorder, durable: bool
+) -> None:
     spec = ExchangeSpec("x", "topic", durable=durable)
     for _ in range(2):
         vhost.declare_exchange(spec)
     assert facts.known == ({(Kind.EXCHANGE, ("v", "x")): spec} if durable else {})
-    assert facts.told == durable
+    assert facts.reported == durable
     vhost.delete_exchange("x")
-    assert (facts.told, facts.known) == (2 * durable, {})
+    assert (facts.reported, facts.known) == (2 * durable, {})
 
 
 @pytest.mark.parametrize("source", [False, True])
@@ -195,7 +197,7 @@ def test_durable_exchanges_are_told(vhost: VhostEditor, facts: FactRecorder, dur
 @pytest.mark.parametrize("kind", [QUEUE, EXCHANGE])
 @pytest.mark.parametrize("ending", ["unbind", "source", "destination", "vhost"])
 @pytest.mark.usefixtures("removed_at_once")
-def test_a_binding_is_told_if_both_its_ends_are_durable(
+def test_a_binding_is_reported_if_both_its_ends_are_durable(
     facts: FactRecorder, source: bool, destination: bool, kind: DestinationKind, ending: str
 ) -> None:
     editor = new_editor(facts)
@@ -205,12 +207,12 @@ def test_a_binding_is_told_if_both_its_ends_are_durable(
         declare(vhost, "d", durable=destination)
     else:
         vhost.declare_exchange(ExchangeSpec("d", durable=destination))
-    told_ends = facts.told
+    reported_ends = facts.reported
     binding = bind(vhost, "s", "d", kind)
     bind(vhost, "s", "d", kind)
-    is_told = source and destination
-    assert facts.told - told_ends == is_told
-    assert len(facts.names(Kind.BINDING)) == is_told
+    is_reported = source and destination
+    assert facts.reported - reported_ends == is_reported
+    assert len(facts.names(Kind.BINDING)) == is_reported
     if ending == "unbind":
         vhost.unbind(binding, OWNER)
     elif ending == "source":
@@ -268,17 +270,17 @@ def test_bindings_with_other_tags_have_other_names(vhost: VhostEditor, facts: Fa
     assert len(facts.names(Kind.BINDING)) == 3
 
 
-def test_settings_of_a_virtual_host_are_told(facts: FactRecorder) -> None:
+def test_settings_of_a_virtual_host_are_reported(facts: FactRecorder) -> None:
     limits, editor = VhostLimits(max_queues=5), new_editor(facts)
     editor.vhost("v", limits=limits)
     vhost = editor.vhost("v", metadata={"description": "d"})
     editor.vhost("v", metadata={"description": "d"})
     expected = VhostSettings(limits, {"description": "d"})
-    assert (facts.known, facts.told) == ({(Kind.VHOST, ("v",)): expected}, 2)
+    assert (facts.known, facts.reported) == ({(Kind.VHOST, ("v",)): expected}, 2)
     assert (vhost.limits, vhost.metadata) == (limits, {"description": "d"})
 
 
-def test_users_and_their_rights_are_told(facts: FactRecorder) -> None:
+def test_users_and_their_rights_are_reported(facts: FactRecorder) -> None:
     editor = new_editor(facts)
 
     def fill() -> None:

@@ -54,7 +54,7 @@ def test_what_outlives_the_process_is_recorded() -> None:
 def test_what_is_so_already_is_only_answered() -> None:
     node = Node()
     node.change(NOTHING)
-    assert (node.noted, node.facts.told) == (["done"], 0)
+    assert (node.noted, node.facts.reported) == (["done"], 0)
 
 
 def test_a_refusal_is_raised_where_it_was_asked() -> None:
@@ -68,7 +68,7 @@ def test_a_refusal_is_raised_where_it_was_asked() -> None:
     assert node.noted == []
 
 
-def test_what_nobody_waits_for_is_done_and_told() -> None:
+def test_what_nobody_waits_for_is_done_and_reported() -> None:
     node = Node()
     change = Change(puts=(VHOST,))
     node.metadata.ensure(lambda: change)

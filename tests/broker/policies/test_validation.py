@@ -82,7 +82,7 @@ def test_operators_may_say_less(key: str) -> None:
     assert of_definition({key: 1, "max-length": 5}, OPERATOR_POLICY_KEYS) == [text]
 
 
-def test_all_fields_that_are_wrong_are_told() -> None:
+def test_all_fields_that_are_wrong_are_reported() -> None:
     fields = {"pattern": "(", "definition": {}, "priority": "1", "apply-to": "foo", "more": 1}
     strange, definition, applies_to, pattern, priority = refusal(fields)
     assert strange == 'Unrecognised terms [{<<"more">>,1}] in p'
@@ -105,7 +105,7 @@ def test_a_pattern_that_takes_long_is_refused() -> None:
     check_policy("p", {**fields, "pattern": "^(a+)+$"})
 
 
-def test_what_is_missing_is_told() -> None:
+def test_what_is_missing_is_reported() -> None:
     assert refusal({}) == [
         'Key "definition" not found in p',
         'Key "pattern" not found in p',

@@ -18,8 +18,8 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
 
 def context_of(config: Config, **changed: str) -> ssl.SSLContext:
     fields = {"tls_cert": config.tls_cert, "tls_key": config.tls_key}
-    told = Config(**fields, **changed)  # type: ignore[arg-type]
-    return certificates_of(told, "tls-listen", verify=told.tls_verify).context()
+    configured = Config(**fields, **changed)  # type: ignore[arg-type]
+    return certificates_of(configured, "tls-listen", verify=configured.tls_verify).context()
 
 
 def test_versions_are_1_2_and_newer_or_1_3(config: Config) -> None:

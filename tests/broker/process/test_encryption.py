@@ -50,7 +50,7 @@ def test_suites_have_rabbitmqs_names(name: str, suite: tuple[str, str, str]) -> 
     assert suite_of(name) == CipherSuite(*suite)
 
 
-def test_who_has_shown_a_certificate_is_told() -> None:
+def test_who_has_shown_a_certificate_is_notified() -> None:
     assert certificate_row(CERTIFICATE) == {
         "peer_cert_subject": "CN=alice,O=example",
         "peer_cert_issuer": "CN=authority",

@@ -368,13 +368,15 @@ def test_values_are_compared_without_their_width(current: Field, received: Field
         ),
     ],
 )
-def test_how_a_difference_is_told(current: Field | None, received: Field | None, text: str) -> None:
+def test_how_a_difference_is_reported(
+    current: Field | None, received: Field | None, text: str
+) -> None:
     key = "x-queue-master-locator"
     tables = [{} if value is None else {key: value} for value in (current, received)]
     assert inequivalence(*tables) == text
 
 
-def test_the_first_difference_in_rabbitmqs_order_is_told() -> None:
+def test_the_first_difference_in_rabbitmqs_order_is_reported() -> None:
     current = {"x-overflow": text("drop-head"), "x-expires": number(9), "x-message-ttl": number(4)}
     received = {"x-overflow": text("reject-publish"), "x-max-length": number(5)}
     assert inequivalence(current, received, key="x-expires").startswith("received none")

@@ -25,10 +25,10 @@ class Somebody:
 
     def __init__(self, timeout_ms: int | None) -> None:
         self.timeout_ms = timeout_ms
-        self.told: list[OverdueDeliveries] = []
+        self.reported: list[OverdueDeliveries] = []
 
     def overdue(self, late: OverdueDeliveries) -> None:
-        self.told.append(late)
+        self.reported.append(late)
 
 
 class Holding:
@@ -97,11 +97,11 @@ class Holding:
             timeout_ms, of_it = self.timeout_of(somebody), self.handed[id(somebody)]
             late = [run for run in of_it if run.delivered_at_ms + timeout_ms <= self.now]
             late.sort(key=lambda run: run.delivered_at_ms)
-            told, somebody.told = somebody.told, []
+            reported, somebody.reported = somebody.reported, []
             if not (late and may_tell):
-                assert told == [], "too soon, or it was told before"
+                assert reported == [], "too soon, or it was told before"
                 continue
-            (one,) = told
+            (one,) = reported
             assert {*map(id, one.delivery_batches)} == {*map(id, late)}
             assert one.timeout_ms == timeout_ms
             assert self.now - one.held_ms <= late[0].delivered_at_ms

@@ -49,7 +49,7 @@ class Heir:
     enqueue = post
 
 
-class Told:
+class Reported:
     def __init__(self, receipt: EnqueueResult | PublishReceipt) -> None:
         self.said: list[tuple[int, int, bool]] = []
         assert isinstance(receipt, PublishReceipt)
@@ -75,7 +75,10 @@ def test_dead_letters_keep_their_numbers_and_counts() -> None:
     standstill, _queue = held()
     successor = Heir()
     assert isinstance(standstill, AcceptsDeadLetters)
-    first, second = Told(put(standstill, b"1", b"2", posted=POSTED)), Told(put(standstill, b"3"))
+    first, second = (
+        Reported(put(standstill, b"1", b"2", posted=POSTED)),
+        Reported(put(standstill, b"3")),
+    )
     put(standstill, b"4", counts=BROUGHT)
     put(standstill, b"5", posted=POSTED.part(0, 1), counts=BROUGHT)
     standstill.pass_on(cast(Any, successor))
@@ -90,9 +93,9 @@ def test_dead_letters_keep_their_numbers_and_counts() -> None:
 
 def test_who_takes_them_again_knows_no_numbers() -> None:
     standstill, queue = held()
-    told = Told(put(standstill, b"1", b"2", expiration_ms=[5, 0], posted=POSTED))
+    reported = Reported(put(standstill, b"1", b"2", expiration_ms=[5, 0], posted=POSTED))
     standstill.give_back(queue)
-    assert (queue.ready_count, told.said) == (2, [(0, 2, True)])
+    assert (queue.ready_count, reported.said) == (2, [(0, 2, True)])
 
 
 def test_what_another_node_has_is_passed_on_by_that() -> None:

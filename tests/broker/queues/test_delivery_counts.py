@@ -17,18 +17,20 @@ from tests.suite.seeds import seeds
 
 
 @pytest.mark.parametrize(
-    ("is_able", "counts", "is_told"),
+    ("is_able", "counts", "is_reported"),
     [(True, Counts(3, 1), [Counts(3, 1)]), (True, NEW, []), (False, Counts(3, 1), [])],
 )
-def test_who_takes_it_is_told(*, is_able: bool, counts: Counts, is_told: list[Counts]) -> None:
-    told: list[Counts] = []
+def test_who_takes_it_is_notified(
+    *, is_able: bool, counts: Counts, is_reported: list[Counts]
+) -> None:
+    reported: list[Counts] = []
 
     class Counting(Queue):
         __slots__ = ()
 
         def post(self, *messages: Any, counts: Counts, posted: None, **how: Any) -> Any:
             assert posted is None
-            told.append(counts)
+            reported.append(counts)
             return self.enqueue(*messages, **how)
 
     place = Harness()
@@ -40,7 +42,7 @@ def test_who_takes_it_is_told(*, is_able: bool, counts: Counts, is_told: list[Co
         DeathReason.REJECTED, delivery_batch.origins, delivery_batch.contents, counts=counts
     )
     place.dead_letters.publish("/", queue.name, queue.settings, died)
-    assert (dead.ready_count, told) == (1, is_told)
+    assert (dead.ready_count, reported) == (1, is_reported)
 
 
 COUNTS = [NEW, Counts(1, 1), Counts(4, 2)]
@@ -65,8 +67,10 @@ def test_it_knows_of_each_message_what_it_brought_along(seed: int) -> None:
             delivery_counts.take(gone if chance.random() < 0.7 else [*gone])
             for number in gone:
                 known.pop(number, None)
-        told = {number: run.counts for run in delivery_counts.runs for number in range(*run[:2])}
-        assert told == known
+        reported = {
+            number: run.counts for run in delivery_counts.runs for number in range(*run[:2])
+        }
+        assert reported == known
         bounds = [bound for run in delivery_counts.runs for bound in run[:2]]
         assert bounds == sorted(bounds)
         assert (delivery_counts.has_any, delivery_counts.stop) == (

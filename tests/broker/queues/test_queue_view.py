@@ -144,7 +144,7 @@ def test_what_is_in_memory_is_measured_to_the_byte() -> None:
     assert MessageMeter().ready(queue.ready_view) == of(4, 108)
 
 
-def test_ready_messages_of_a_quorum_queue_are_told_apart_by_priority_and_return() -> None:
+def test_ready_messages_of_a_quorum_queue_are_distinguished_by_priority_and_return() -> None:
     queue = Queue(QueueSpec("q", queue_type=QueueType.QUORUM), FakeQueueHost())
     assert ready_counts(queue.ready_view, 0) == ReadyCounts(0, 0, 0)
     put(queue, content(1), content(1))

@@ -28,8 +28,8 @@ QUEUES = ("q", "r", "s")
 def explained(
     made: Topology, exchange: str, *keys: str, headers: FieldTable | None = None
 ) -> Explanation:
-    told = Properties(headers=headers)
-    return explain(made, QUEUES.__contains__, exchange, keys or ("",), told)
+    explanation = Properties(headers=headers)
+    return explain(made, QUEUES.__contains__, exchange, keys or ("",), explanation)
 
 
 def reasons(
@@ -49,8 +49,8 @@ def test_a_route_reads_as_text() -> None:
         to_queue("events", "r", "bill.#"),
         to_queue("eu", "s", "", {"region": ("S", b"de"), "size": ("I", 2)}),
     )
-    told = explained(made, "events", "order.created", headers={"region": ("S", b"fr")})
-    assert str(told) == (
+    explanation = explained(made, "events", "order.created", headers={"region": ("S", b"fr")})
+    assert str(explanation) == (
         "published to exchange 'events' (topic) with routing key 'order.created'\n"
         "  + exchange 'eu' by 'order.*'\n"
         "  + queue 'q' by '#'\n"
@@ -74,7 +74,7 @@ def test_an_internal_exchange_is_for_no_client() -> None:
     assert [visit.notes for visit in explained(made, "outer").visits] == [(), ()]
 
 
-def test_an_alternate_is_told_when_it_is_used_and_when_it_is_not_there() -> None:
+def test_an_alternate_is_reported_when_it_is_used_and_when_it_is_not_there() -> None:
     made = topology(
         with_alternate("x", "y", "direct"),
         with_alternate("y", "nope", "direct"),
@@ -93,7 +93,7 @@ def test_an_alternate_is_told_when_it_is_used_and_when_it_is_not_there() -> None
     ]
 
 
-def test_what_would_go_round_is_told() -> None:
+def test_what_would_go_round_is_reported() -> None:
     made = topology(
         ExchangeSpec("a", "fanout"),
         ExchangeSpec("b", "fanout"),
@@ -161,7 +161,7 @@ def test_headers_of_which_any_is_enough_and_of_which_there_is_none() -> None:
     ]
 
 
-def test_what_is_drawn_and_what_waits_is_told() -> None:
+def test_what_is_drawn_and_what_waits_is_reported() -> None:
     made = topology(ExchangeSpec("dice", "x-random"), *(to_queue("dice", each) for each in "qr"))
     (visit,) = explained(made, "dice").visits
     assert [each.reason for each in visit.verdicts] == ["", "another one was drawn"]
@@ -175,10 +175,10 @@ def test_what_is_drawn_and_what_waits_is_told() -> None:
 
 def test_a_text_does_not_tell_thousands() -> None:
     many = [to_queue("amq.direct", "q", str(number)) for number in range(200)]
-    told = str(explained(topology(*many), "amq.direct", "199")).splitlines()
-    assert len(told) == 4 + UNMATCHED_SHOWN_MAX
-    assert "  + queue 'q' by '199'" in told
-    assert told[-2] == f"  and {199 - UNMATCHED_SHOWN_MAX} more that do not match"
+    explanation = str(explained(topology(*many), "amq.direct", "199")).splitlines()
+    assert len(explanation) == 4 + UNMATCHED_SHOWN_MAX
+    assert "  + queue 'q' by '199'" in explanation
+    assert explanation[-2] == f"  and {199 - UNMATCHED_SHOWN_MAX} more that do not match"
 
 
 def test_there_are_reasons_for_every_type() -> None:
@@ -237,10 +237,10 @@ def test_what_is_explained_is_what_the_router_does(
         bindings=bound,
     )
     properties = Properties(headers=headers[0] | headers[1])
-    told = explain(made, QUEUES.__contains__, start, keys, properties)
-    assert told.queues == Router(made, QUEUES.__contains__).route(start, keys, properties)
-    assert str(told)
-    for visit in told.visits:
+    explanation = explain(made, QUEUES.__contains__, start, keys, properties)
+    assert explanation.queues == Router(made, QUEUES.__contains__).route(start, keys, properties)
+    assert str(explanation)
+    for visit in explanation.visits:
         if visit.type == "x-modulus-hash" or visit.exchange == "":
             continue
         kind = "headers" if visit.type == "x-delayed-message" else visit.type

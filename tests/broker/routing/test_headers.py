@@ -153,7 +153,7 @@ def test_any_other_x_match_is_refused(field: Field, explanation: str) -> None:
     assert len(matcher) == 0
 
 
-def test_bindings_are_told_apart_by_arguments_and_key() -> None:
+def test_bindings_are_distinguished_by_arguments_and_key() -> None:
     matcher = headers_matcher()
     first = to_queue("x", "q", "", {"a": ONE, "b": ONE})
     assert matcher.add(first)

@@ -65,19 +65,19 @@ def test_what_is_settled_before_it_was_written_is_not_waited_for(harness: Harnes
 
 
 def test_who_waits_for_the_disk_goes_on_when_nothing_is_left_to_write(harness: Harness) -> None:
-    told: list[str] = []
+    reported: list[str] = []
     harness.publish(1)
     harness.run()
     late = harness.publish(11)
     assert harness.commits.is_behind
-    harness.commits.when_caught_up(lambda: told.append("caught up"))
+    harness.commits.when_caught_up(lambda: reported.append("caught up"))
     harness.journal.settled([late])
     harness.writer.step()
     harness.run()
-    assert (harness.writer.work, told) == (None, ["caught up"])
+    assert (harness.writer.work, reported) == (None, ["caught up"])
 
 
-def test_what_is_told_by_who_went_on_is_written(harness: Harness) -> None:
+def test_what_is_reported_by_who_went_on_is_written(harness: Harness) -> None:
     """Also if he went on because there was nothing to write, and so in the midst of a turn."""
 
     def publish_more() -> None:

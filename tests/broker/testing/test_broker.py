@@ -260,18 +260,18 @@ async def test_a_node_that_never_rests_is_waited_for_no_longer_than_that(
         await broker.wait_until_idle()
 
 
-async def test_who_is_in_a_virtual_host_that_goes_is_told_and_nobody_else(
+async def test_who_is_in_a_virtual_host_that_goes_is_notified_and_nobody_else(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with Broker() as broker:
         vhost = await broker.add_vhost("mine")
         connection = await aio_pika.connect(vhost.url)
-        told: asyncio.Future[object] = asyncio.get_running_loop().create_future()
-        connection.close_callbacks.add(lambda _connection, why: told.set_result(why))
+        reported: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        connection.close_callbacks.add(lambda _connection, why: reported.set_result(why))
         async with await aio_pika.connect(broker.url) as other:
             await broker.delete_vhost("mine")
             async with soon():
-                assert "the test is over" in str(await told)
+                assert "the test is over" in str(await reported)
             await other.channel()
     ours = [each for each in caplog.records if each.name.startswith("fluffle")]
     assert [each.getMessage() for each in ours if each.levelname != "INFO"] == []
@@ -298,7 +298,7 @@ def test_paths_may_be_strings(tmp_path: Path) -> None:
     assert (tmp_path / "data").is_dir()
 
 
-def test_what_a_node_is_told_an_embedded_one_may_be_told() -> None:
+def test_options_of_a_node_are_those_of_an_embedded_one() -> None:
     config = Config(
         listen=ListenAddress("127.0.0.1", 0),
         stamps=InterceptorConfig(OVERWRITE, OVERWRITE, sent=True),
@@ -344,7 +344,7 @@ def test_a_client_talks_over_a_path(tmp_path: Path) -> None:
     assert not path.exists()
 
 
-def test_clients_of_a_path_are_told_apart(tmp_path: Path) -> None:
+def test_clients_of_a_path_are_distinguished(tmp_path: Path) -> None:
     path = tmp_path / "amqp.sock"
     with ThreadedBroker(listen=path) as broker, over(path) as one, over(path) as two:
         vhost = broker.vhost()

@@ -72,15 +72,15 @@ async def test_what_is_not_there_yet_is_waited_for(
     await vhost.expect("orders", count=0)
 
 
-async def test_what_does_not_come_is_told_and_the_rest_goes_back(
+async def test_what_does_not_come_is_reported_and_the_rest_goes_back(
     vhost: Vhost, channel: aio_pika.abc.AbstractChannel
 ) -> None:
     with pytest.raises(AssertionError, match="'orders' is not there, and so gave 0 of 1 messages"):
         await vhost.get("orders", within=0.01)
     await channel.declare_queue("orders")
     await vhost.publish("", "orders", b"1")
-    told = r"queue 'orders' gave 1 of 2 messages within 0\.01 s"
-    with pytest.raises(AssertionError, match=told):
+    output = r"queue 'orders' gave 1 of 2 messages within 0\.01 s"
+    with pytest.raises(AssertionError, match=output):
         await vhost.consume("orders", count=2, within=0.01)
     await vhost.expect("orders", ready=1, unacked=0)
 

@@ -123,7 +123,7 @@ def test_who_forgets_to_await_fails(pytester: pytest.Pytester) -> None:
 
 
 @pytest.mark.parametrize("words", ["def test_it(amqp):", "async def test_it(amqp):\n    await"])
-def test_what_is_not_as_expected_is_told_at_the_line_of_the_test(
+def test_what_is_not_as_expected_is_reported_at_the_line_of_the_test(
     pytester: pytest.Pytester, words: str
 ) -> None:
     pytester.makepyfile(f"{words} amqp.expect('orders', count=1, within=0.01)")
@@ -150,20 +150,20 @@ def test_a_run_without_a_broker_imports_none(pytester: pytest.Pytester) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "told"),
+    ("url", "reported"),
     [
         ("external://127.0.0.1:1", "*GET http://127.0.0.1:1/api/whoami: *"),
         ("http://127.0.0.1", "*write amqp://USER:PASSWORD@HOST:PORT or amqps://*"),
     ],
 )
 def test_an_external_broker_that_is_not_there_ends_the_run(
-    pytester: pytest.Pytester, url: str, told: str
+    pytester: pytest.Pytester, url: str, reported: str
 ) -> None:
     pytester.makepyfile("def test_it(amqp): pass")
     words = (f"--amqp-broker={url}", "--amqp-management=http://127.0.0.1:1")
     result = run_pytest(pytester, *words)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stdout.fnmatch_lines([told])
+    result.stdout.fnmatch_lines([reported])
 
 
 def test_what_only_fluffle_does_to_whole_tests_is_skipped_with_an_external_broker(

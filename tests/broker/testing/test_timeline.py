@@ -44,11 +44,13 @@ def channel(vhost: BlockingVhost) -> Iterator[BlockingChannel]:
 
 def lines(vhost: BlockingVhost) -> list[str]:
     """Without times and addresses."""
-    told = re.sub(r"127\.0\.0\.1:\d+", "client", vhost.timeline())
-    return [re.sub(r"^ *\d+ ms  ", "", line) for line in told.splitlines()]
+    text = re.sub(r"127\.0\.0\.1:\d+", "client", vhost.timeline())
+    return [re.sub(r"^ *\d+ ms  ", "", line) for line in text.splitlines()]
 
 
-def test_all_that_happens_is_told_in_order(vhost: BlockingVhost, channel: BlockingChannel) -> None:
+def test_all_that_happens_is_reported_in_order(
+    vhost: BlockingVhost, channel: BlockingChannel
+) -> None:
     channel.exchange_declare("events", "topic", durable=True)
     channel.queue_declare("orders", arguments={"x-max-length": 9})
     channel.queue_bind("orders", "events", "order.#")
@@ -85,7 +87,7 @@ def test_all_that_happens_is_told_in_order(vhost: BlockingVhost, channel: Blocki
     ]
 
 
-def test_what_follows_each_other_is_told_together(
+def test_what_follows_each_other_is_reported_together(
     vhost: BlockingVhost, channel: BlockingChannel
 ) -> None:
     channel.queue_declare("orders")
@@ -98,21 +100,21 @@ def test_what_follows_each_other_is_told_together(
     vhost.expect("orders", unacked=5)
     channel.basic_ack(3, multiple=True)
     vhost.expect("orders", unacked=2)
-    told = lines(vhost)
+    text = lines(vhost)
     assert (
         "client (1): 'worker' is given b'0' and 4 more of queue 'orders', delivery tags 1 to 5"
-        in told
+        in text
     )
-    assert "client (1): acks b'0' and 2 more of queue 'orders'" in told
-    assert "left in queue 'orders': 0 ready, 2 unacknowledged" in told
+    assert "client (1): acks b'0' and 2 more of queue 'orders'" in text
+    assert "left in queue 'orders': 0 ready, 2 unacknowledged" in text
     # How the publishes are told depends on how many of them the broker finds in one read.
-    of_the_last = [line for line in told if "b'4'" in line and " publishes " not in line]
+    of_the_last = [line for line in text if "b'4'" in line and " publishes " not in line]
     assert len(of_the_last) == 1
     assert of_the_last[0].startswith("  <b'4' (exchange '', key 'orders'")
-    assert any(line.startswith("  <b'3' (exchange '', key 'orders'") for line in told)
+    assert any(line.startswith("  <b'3' (exchange '', key 'orders'") for line in text)
 
 
-def test_how_a_connection_ends_is_told(vhost: BlockingVhost) -> None:
+def test_how_a_connection_ends_is_reported(vhost: BlockingVhost) -> None:
     connection = connect(vhost)
     connection.close(reply_text="enough")
     other = connect(vhost)

@@ -90,17 +90,17 @@ async def test_what_is_done_without_a_client_is_seen_at_once(
         await expecting
 
 
-async def test_what_was_seen_is_told_when_it_is_not_so(
+async def test_what_was_seen_is_reported_when_it_is_not_so(
     vhost: Vhost, channel: aio_pika.abc.AbstractChannel
 ) -> None:
     with pytest.raises(AssertionError, match=r"no queue 'orders' after 0\.01 s, but: none"):
         await vhost.expect("orders", count=1, within=0.01)
     await channel.declare_queue("orders")
-    told = (
+    reported = (
         "queue 'orders' has not had 1 messages, 2 consumers within 0.01 s; it has 0 messages, "
         "0 ready, 0 unacknowledged, 0 consumers"
     )
-    with pytest.raises(AssertionError, match=told):
+    with pytest.raises(AssertionError, match=reported):
         await vhost.expect("orders", count=1, consumers=2, within=0.01)
     with pytest.raises(AssertionError, match=r"there is no queue 'order' after .*, but: 'orders'"):
         await vhost.expect("order", count=0, within=0.01)
@@ -144,8 +144,10 @@ async def test_publishing_where_nothing_leads_is_an_error(
     vhost: Vhost, channel: aio_pika.abc.AbstractChannel
 ) -> None:
     await channel.declare_exchange("events", "topic")
-    told = r"(?s)exchange 'events' with routing key 'a\.b' .*published to exchange 'events' \(topic"
-    with pytest.raises(AssertionError, match=told):
+    reported = (
+        r"(?s)exchange 'events' with routing key 'a\.b' .*published to exchange 'events' \(topic"
+    )
+    with pytest.raises(AssertionError, match=reported):
         await vhost.publish("events", "a.b")
     with pytest.raises(NotFound, match="no exchange 'missing'"):
         await vhost.publish("missing", "a.b")
@@ -179,9 +181,9 @@ async def test_a_route_is_explained(vhost: Vhost, channel: aio_pika.abc.Abstract
     events = await channel.declare_exchange("events", "topic")
     queue = await channel.declare_queue("bills")
     await queue.bind(events, "bill.#")
-    told = await vhost.explain("events", "order.created")
-    assert told.queues == ()
-    assert "where 'bill' should be there is 'order'" in str(told)
+    reported = await vhost.explain("events", "order.created")
+    assert reported.queues == ()
+    assert "where 'bill' should be there is 'order'" in str(reported)
     assert (await vhost.explain("events", "x", {"CC": ["bill.paid"]})).queues == ("bills",)
     with pytest.raises(NotFound, match="no exchange 'missing'"):
         await vhost.explain("missing", "a")
@@ -195,13 +197,13 @@ async def test_a_route_by_a_property_is_explained(
     )
     for name in ("a", "b", "c"):
         await (await channel.declare_queue(name)).bind(shares, "10")
-    told = dict[str, set[str]]()
+    reported = dict[str, set[str]]()
     for number in map(str, range(20)):
         await shares.publish(aio_pika.Message(b"", message_id=number), "")
         (queue,) = (await vhost.explain("shares", "", message_id=number)).queues
-        told.setdefault(queue, set()).add(number)
-    assert len(told) > 1
-    for queue, numbers in told.items():
+        reported.setdefault(queue, set()).add(number)
+    assert len(reported) > 1
+    for queue, numbers in reported.items():
         assert {each.properties["message_id"] for each in await vhost.messages(queue)} == numbers
     with pytest.raises(TypeError, match="colour"):
         await vhost.explain("shares", "", colour="red")

@@ -55,7 +55,7 @@ async def steps(vhost: Vhost, queue: str) -> list[list[str]]:
 
 
 @TYPES
-async def test_each_message_has_its_way_told(
+async def test_each_message_has_its_way_reported(
     vhost: Vhost, channel: AbstractChannel, queue_type: str
 ) -> None:
     await declared(channel, "dead")
@@ -98,8 +98,10 @@ async def test_a_consumer_is_named(vhost: Vhost, channel: AbstractChannel, queue
     (first,) = await vhost.history("orders")
     assert first.acked_by == "worker"
     by = first.steps[0].who
-    told = f"published by {by}; delivered to 'worker' of {by}, tag 1; acked by 'worker' of {by}>"
-    assert repr(first).endswith(told)
+    reported = (
+        f"published by {by}; delivered to 'worker' of {by}, tag 1; acked by 'worker' of {by}>"
+    )
+    assert repr(first).endswith(reported)
 
 
 @TYPES
@@ -167,7 +169,7 @@ async def test_what_nobody_saw_leave_is_gone(
 
 
 @TYPES
-async def test_what_is_purged_is_told_from_what_comes_after(
+async def test_what_is_purged_is_distinguished_from_what_comes_after(
     vhost: Vhost, channel: AbstractChannel, queue_type: str
 ) -> None:
     queue = await declared(channel, "orders", queue_type)
@@ -360,10 +362,10 @@ async def test_there_is_an_end_to_what_is_remembered(
     assert "messages are forgotten)" in await vhost.timeline()
     for _ in range(timeline.LINES_MAX):
         await publish(channel, "nowhere", b"1")
-    told = (await vhost.timeline()).splitlines()
-    assert told[0].endswith("earlier lines are left out)")
-    assert f"  and {timeline.UNROUTABLE_MAX - 20} more" in told
+    reported = (await vhost.timeline()).splitlines()
+    assert reported[0].endswith("earlier lines are left out)")
+    assert f"  and {timeline.UNROUTABLE_MAX - 20} more" in reported
     assert (
-        told[-1]
+        reported[-1]
         == f"({timeline.LINES_MAX - timeline.UNROUTABLE_MAX} unroutable messages are forgotten)"
     )

@@ -152,7 +152,7 @@ class FaultyBroker:
             *(Connected(client, "node") for client in ("publisher", "x", "y", "z")),
             ShortLived(DURABLE),
         ]
-        self.lies_told = 0
+        self.lies = 0
         self._random = random
         self._lie = lie
         self._number = 0
@@ -204,7 +204,7 @@ class FaultyBroker:
     def _lies(self, lie: BrokerFault, chance: float = 0.5) -> bool:
         if self._lie is not lie or self._random.random() > chance:
             return False
-        self.lies_told += 1
+        self.lies += 1
         return True
 
     def _note(self, *events: Event) -> None:

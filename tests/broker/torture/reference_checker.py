@@ -60,12 +60,12 @@ def breaches(history: Sequence[Event]) -> Counter[Breach]:
 
 def has_joined(history: Sequence[Event], node: str) -> bool:
     """Since it was started for the last time to do so."""
-    told = [
+    reported = [
         isinstance(event, Joined)
         for event in history
         if isinstance(event, Joining | Joined) and event.node == node
     ]
-    return told[-1]
+    return reported[-1]
 
 
 def serves_or_stays(later: Sequence[Event], node: str) -> bool:

@@ -93,7 +93,7 @@ def test_a_liar_is_found_out(lie: BrokerFault) -> None:
         broker = FaultyBroker(Random(seed), lie)
         report = checker(broker.live(STEPS))
         words = [*report.sentences()]
-        assert broker.lies_told or not words, f"seed {seed}"
+        assert broker.lies or not words, f"seed {seed}"
         found += any(HEARD_OF[lie] in line for line in words)
     assert found > len(SEEDS) // 3
 

@@ -116,7 +116,7 @@ def events_of(file: io.StringIO) -> list[Event]:
     return [from_line(line)[1] for line in file.getvalue().splitlines()]
 
 
-async def test_who_owns_a_queue_is_told_from_nobody(tmp_path: Path) -> None:
+async def test_no_answer_names_the_owner_of_a_queue(tmp_path: Path) -> None:
     node, address = await started(tmp_path)
     history: list[Event] = []
     owner = await RecordingClient.connect(address, "owner", history.append)

@@ -168,13 +168,13 @@ async def test_a_fault_does_what_it_says_and_leaves_nothing_behind(name: str) ->
         proxies = [*record.links.proxies.values(), *scene.fronts.values()]
         for flow in (flow for proxy in proxies for flow in (proxy.forth, proxy.back)):
             assert (flow.is_cut, flow.delay_s) == (False, 0.0)
-        told = [history.Fault(str(fault)), history.Fault(str(fault), is_over=True)]
+        reported = [history.Fault(str(fault)), history.Fault(str(fault), is_over=True)]
         inner: list[Event] = [Isolated("a"), Rejoined("a")] if kind.act in ISOLATING else []
         if name.startswith("roll-back"):
             inner = [PutBack("a"), TurnedAway("a")]
         if name == "grow":
             inner = [Joining("d"), Joined("d")]
-        assert record.events == [told[0], *inner, told[1]]
+        assert record.events == [reported[0], *inner, reported[1]]
 
 
 @pytest.mark.parametrize(
@@ -235,10 +235,10 @@ async def test_nothing_else_is_wrong_with_nodes_while_a_disk_is_put_back_in_plac
             PlannedFault(0.0, "reset-clients", ("a",), 0.0),
         ]
         await carry_out(scene, faults)
-    told = [event.what for event in record.events if isinstance(event, history.Fault)]
-    over = told.index(str(faults[0]), told.index(str(faults[0])) + 1)
-    assert told.index(str(faults[3])) < over
-    assert over < min(told.index(str(faults[1])), told.index(str(faults[2])))
+    reported = [event.what for event in record.events if isinstance(event, history.Fault)]
+    over = reported.index(str(faults[0]), reported.index(str(faults[0])) + 1)
+    assert reported.index(str(faults[3])) < over
+    assert over < min(reported.index(str(faults[1])), reported.index(str(faults[2])))
 
 
 async def test_a_node_that_is_not_there_is_not_struck_nor_one_that_is_there_joined() -> None:

@@ -78,7 +78,7 @@ class Steps:
 
 @pytest.fixture
 def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
-    found, works, told = Steps(), Conversion._works, Conversion._on_outcome
+    found, works, result = Steps(), Conversion._works, Conversion._on_outcome
 
     def counted(self: Conversion) -> Any:
         work = works(self)
@@ -92,7 +92,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
 
     def confirmed(self: Conversion, start: int, stop: int, *, is_accepted: bool) -> None:
         found.at_confirm()
-        told(self, start, stop, is_accepted=is_accepted)
+        result(self, start, stop, is_accepted=is_accepted)
 
     monkeypatch.setattr(Conversion, "_works", counted)
     monkeypatch.setattr(Conversion, "_on_outcome", confirmed)
@@ -101,8 +101,8 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
 
 async def test_all_messages_are_there_in_order(scene: Scene) -> None:
     channel = await filled(scene, *BODIES)
-    told = await converted(scene.node)
-    assert told[-1] == {"copied": COUNT, "ready": COUNT, "is_over": True}
+    result = await converted(scene.node)
+    assert result[-1] == {"copied": COUNT, "ready": COUNT, "is_over": True}
     assert type_of(scene.node) is QueueType.QUORUM
     assert await bodies(scene.node) == BODIES
     await publish(channel, b"more")
@@ -406,9 +406,9 @@ async def test_to_what_there_is(scene: Scene) -> None:
 
 async def test_whoever_hangs_up_gives_it_up(scene: Scene, steps: Steps) -> None:
     channel = await filled(scene, *BODIES)
-    told = scene.node.listed("queues.convert", name="q", vhost="/")
-    await anext(told)
-    await told.aclose()  # type: ignore[attr-defined]
+    result = scene.node.listed("queues.convert", name="q", vhost="/")
+    await anext(result)
+    await result.aclose()  # type: ignore[attr-defined]
     await until(lambda: not scene.node.node.catalogue.vhosts["/"].successors)
     assert type_of(scene.node) is QueueType.CLASSIC
     await publish(channel, b"more")

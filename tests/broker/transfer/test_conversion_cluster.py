@@ -49,8 +49,8 @@ async def consumed(scene: Scene, count: int, name: str = "b") -> list[bytes]:
 @pytest.mark.parametrize("name", ["a", "c"])
 async def test_through_any_node(scene: Scene, name: str) -> None:
     await filled(scene, *BODIES)
-    told = await converted(scene.nodes[name])
-    assert told[-1]["ready"] == COUNT
+    reported = await converted(scene.nodes[name])
+    assert reported[-1]["ready"] == COUNT
     await scene.nodes.agree()
     assert {type_of(node) for node in scene.nodes} == {QueueType.QUORUM}
     for node in scene.nodes:
@@ -150,9 +150,11 @@ async def test_a_purge_that_comes_too_late_is_refused(
     def settle_and_purge(self: Conversion, decide: Any) -> None:
         settle(self, decide)
         assert type_of(scene.nodes["a"]) is QueueType.CLASSIC, "it takes the nodes a while"
-        with pytest.raises(PreconditionFailed, match="queue 'q' in vhost '/' is becoming") as told:
+        with pytest.raises(
+            PreconditionFailed, match="queue 'q' in vhost '/' is becoming"
+        ) as reported:
             self._queue.purge()
-        refused.append(told.value)
+        refused.append(reported.value)
 
     monkeypatch.setattr(Conversion, "_settle", settle_and_purge)
     await converted(scene.nodes["b"])
@@ -163,7 +165,7 @@ async def test_a_purge_that_comes_too_late_is_refused(
     assert (purged, await bodies(scene.nodes["a"])) == ({"messages": 100}, [])
 
 
-async def test_who_asked_is_told_why_it_is_given_up(
+async def test_the_caller_gets_the_reason_of_giving_up(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await filled(scene, b"1")

@@ -54,7 +54,7 @@ class Heir:
     def __init__(self, definition: QueueDefinition, touch: Any) -> None:
         self.definition = definition
         self.queue = Queue(definition.spec, FakeQueueHost(touch))
-        self.untold: deque[PublishReceipt] = deque()
+        self.unreported: deque[PublishReceipt] = deque()
         self.refuses = False
 
     def __getattr__(self, name: str) -> Any:
@@ -65,11 +65,11 @@ class Heir:
             return EnqueueResult.REJECTED
         self.queue.enqueue(origins, contents, *size, **how)
         receipt = PublishReceipt(len(contents))
-        self.untold.append(receipt)
+        self.unreported.append(receipt)
         return receipt
 
     def know(self) -> None:
-        receipt = self.untold.popleft()
+        receipt = self.unreported.popleft()
         receipt.known(0, receipt.count, is_accepted=True)
 
     def attach(self, consumer: Consumer) -> None:
@@ -100,7 +100,7 @@ class Heirs:
     make = reopen = create_successor
 
     def promote(self, successor: Heir, definition: QueueDefinition, _vhost: str) -> None:
-        assert not successor.untold, "all that was copied is safe"
+        assert not successor.unreported, "all that was copied is safe"
         successor.definition = definition
         successor.refuses = False
 
@@ -182,11 +182,11 @@ class Changing(RuleBasedStateMachine):
         assert result is not EnqueueResult.REJECTED
         self.ready += [(content, False) for content in contents]
         if isinstance(result, PublishReceipt):
-            result.then(partial(self.told, contents))
+            result.then(partial(self.reported, contents))
         else:
             self.confirmed |= {*contents}
 
-    def told(self, contents: list[bytes], start: int, stop: int, *, is_accepted: bool) -> None:
+    def reported(self, contents: list[bytes], start: int, stop: int, *, is_accepted: bool) -> None:
         assert is_accepted
         self.confirmed |= {*contents[start:stop]}
 
@@ -254,12 +254,12 @@ class Changing(RuleBasedStateMachine):
     def wait(self) -> None:
         self.edge.advance(0.06)
 
-    @precondition(lambda self: self.successors.now is not None and self.successors.now.untold)
+    @precondition(lambda self: self.successors.now is not None and self.successors.now.unreported)
     @rule(count=st.integers(1, 9))
     def know(self, count: int) -> None:
         successor = self.successors.now
         assert successor is not None
-        for _ in range(min(count, len(successor.untold))):
+        for _ in range(min(count, len(successor.unreported))):
             successor.know()
 
     @invariant()
@@ -280,7 +280,7 @@ class Changing(RuleBasedStateMachine):
             self.edge.advance(0.1)
             if self.late.asked:
                 self.come_true(is_purged=True)
-            while self.successors.now is not None and self.successors.now.untold:
+            while self.successors.now is not None and self.successors.now.unreported:
                 self.successors.now.know()
             if not self.is_changing:
                 break

@@ -106,7 +106,7 @@ def test_a_rejected_message_is_in_the_other_queue_at_once() -> None:
     assert delivery_batch.origins[0].past is MessageAnnotations.REDIRECTED
 
 
-def test_messages_that_die_together_stay_in_order_and_are_told_apart() -> None:
+def test_messages_that_die_together_stay_in_order_and_are_distinguished() -> None:
     place = Harness()
     dead, queue = place.declare("dead"), place.declare("q", to="dead")
     kinds = [Properties(priority=1), Properties(priority=2), Properties(delivery_mode=2)]
@@ -406,23 +406,23 @@ def test_a_queue_of_the_same_name_is_another_one() -> None:
     assert again.ready_count == 1
 
 
-def test_who_keeps_what_cannot_arrive_is_told_once_that_it_may() -> None:
+def test_who_keeps_what_cannot_arrive_is_notified_once_that_it_may() -> None:
     place = Harness()
     queue = place.declare("q", to="dead")
-    told: list[str] = []
+    reported: list[str] = []
     sent = Sent(place, queue)
-    sent.hasten = lambda: told.append("hasten")
+    sent.hasten = lambda: reported.append("hasten")
     place.dead_letters.hasten()
-    assert not told, "nothing waits"
+    assert not reported, "nothing waits"
     sent.send()
     sent.send()
     place.dead_letters.hasten()
     place.dead_letters.hasten()
-    assert told == ["hasten"]
+    assert reported == ["hasten"]
     place.declare("dead")
     assert True in sent.send()
     place.dead_letters.hasten()
-    assert told == ["hasten"]
+    assert reported == ["hasten"]
 
 
 def test_deaths_and_arrivals_are_counted_once() -> None:

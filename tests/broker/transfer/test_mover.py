@@ -50,12 +50,12 @@ class Operator:
         self.error = ""
         self.is_over = False
         verb = desk.dispatcher._verbs["queues.move"]
-        self._told: Rows = verb.act(desk.context, name=source, to=target, vhost="/", **how)
+        self._reported: Rows = verb.act(desk.context, name=source, to=target, vhost="/", **how)
         self.read()
 
     def read(self, _answer: object = None) -> None:
         try:
-            for row in self._told:
+            for row in self._reported:
                 if isinstance(row, Deferred):
                     row.then(self.read, self.read)
                     return
@@ -65,7 +65,7 @@ class Operator:
         self.is_over = True
 
     def interrupt(self) -> None:
-        self._told.close()  # type: ignore[attr-defined]
+        self._reported.close()  # type: ignore[attr-defined]
 
     @property
     def moved(self) -> tuple[object, object]:
@@ -173,7 +173,7 @@ def test_only_what_was_there_goes_or_it_might_go_round() -> None:
     assert desk.ask("queues.show", name="q", vhost="/")["messages"] == 2
 
 
-def test_who_is_interrupted_has_moved_what_he_was_told_of_and_no_more_is() -> None:
+def test_an_interrupted_move_has_moved_what_was_reported_and_no_more() -> None:
     desk, client = desk_with(*numbered(100))
     operator = Operator(desk, rate=10)
     advance(desk, 3)

@@ -79,7 +79,7 @@ def test_a_delay_of_no_time_is_logged_unless_a_policy_says_how_long(
         ({"dead_letter_exchange": "x", "dead_letter_strategy": "at-most-once"}, {}, None),
     ],
 )
-def test_who_asks_that_the_dead_arrive_and_does_not_get_it_is_told_once_for_each_queue(
+def test_who_asks_that_the_dead_arrive_and_does_not_get_it_is_notified_once_for_each_queue(
     caplog: pytest.LogCaptureFixture,
     asked: dict[str, Any],
     policy: EffectivePolicy,

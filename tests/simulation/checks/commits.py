@@ -19,7 +19,7 @@ class Commits:
         self._facts = watch.facts
         watch.committed.append(self.committed)
         watch.applied.append(self.applied)
-        watch.sent[AppendRequest].append(self.told)
+        watch.sent[AppendRequest].append(self.reported)
         watch.sent[SnapshotOffer].append(self.offered)
 
     def committed(self, node: NodeId, replica: Replica, facts: GroupFacts, first: int) -> None:
@@ -57,7 +57,7 @@ class Commits:
                     f"and {node}, which leads term {other.term}, lacks it"
                 )
 
-    def told(self, node: NodeId, receiver: NodeId, request: AppendRequest) -> None:
+    def reported(self, node: NodeId, receiver: NodeId, request: AppendRequest) -> None:
         self._is_committed(node, request.group, request.commit)
 
     def offered(self, node: NodeId, receiver: NodeId, offer: SnapshotOffer) -> None:

@@ -383,8 +383,8 @@ class FormationCluster:
         founders, mark = promise.founders, promise.mark
         others = [each for each in founders if each != name and self.is_promised(each, mark)]
         is_first = name == NAMES[0] or self._is_misordered
-        is_told = len(others) == len(founders) - 1 and self.size == len(founders) >= SIZES[1]
-        if is_first and not is_told:
+        is_reported = len(others) == len(founders) - 1 and self.size == len(founders) >= SIZES[1]
+        if is_first and not is_reported:
             return
         self.crash(name)
         self.disks[name] = Disk(life=self.disks[name].life + 1)

@@ -48,7 +48,7 @@ class Connection:
     owner: Owner
     queue: str
     is_open: bool = True
-    is_told: bool = False
+    is_reported: bool = False
     """True if it has heard that its queue is there."""
 
 
@@ -97,7 +97,7 @@ class NodeConnections:
 
         def done() -> None:
             if connection.is_open:
-                connection.is_told = True
+                connection.is_reported = True
                 if is_bound:
                     self._bind(connection)
 
@@ -136,7 +136,7 @@ class NodeConnections:
         queues = vhost.queues if vhost is not None else {}
         for connection in self.open:
             queue = queues.get(connection.queue)
-            if connection.is_told and (queue is None or queue.owner != connection.owner):
+            if connection.is_reported and (queue is None or queue.owner != connection.owner):
                 raise Violation(f"exclusive: {connection} has lost its queue")
 
 

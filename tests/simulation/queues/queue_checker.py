@@ -19,7 +19,7 @@ from fluffle.raft.config import NodeId
 from fluffle.raft.log import DATA, Entry, GroupId
 from tests.broker.cluster.queue_sessions.queue_client import UniqueNames
 from tests.broker.cluster.queue_sessions.reference_model import ReferenceModel
-from tests.broker.queues.quorum.image_comparison import seen, told
+from tests.broker.queues.quorum.image_comparison import reported, seen
 from tests.broker.queues.quorum.image_digest import image_digest
 from tests.broker.queues.quorum.reference_model import MessageRecord
 from tests.broker.queues.quorum.reference_model import ReferenceModel as QueueModel
@@ -109,7 +109,7 @@ class QueueChecker:
     def compare(self) -> None:
         """G7, G8: the image is what a child would make of the log."""
         self.image.state.check()
-        if seen(self.image) != told(self.queue_model):
+        if seen(self.image) != reported(self.queue_model):
             raise Violation(f"G7: image and model differ at {self.image.state.index}")
 
     def _apply(self, entry: Entry) -> None:

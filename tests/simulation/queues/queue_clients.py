@@ -210,9 +210,9 @@ class QueueClients:
 
     # What they are told
 
-    def told(self, events: list[Event]) -> None:
+    def reported(self, events: list[Event]) -> None:
         """The model before them: what they then do rests on it."""
-        self.model.told(self.node, self, events)
+        self.model.reported(self.node, self, events)
         try:
             self.queue.on_events(events)
         except AssertionError:

@@ -398,13 +398,13 @@ class QueueNode:
             FrameKind.ROOM: self.room.receive,
             FrameKind.SESSION: self.router.transport.receive,
             FrameKind.QUESTION: self.router.receive_question,
-            FrameKind.MEMBERSHIP: self._told_who_it_is,
+            FrameKind.MEMBERSHIP: self._receive_incarnation,
             FrameKind.PEER_VIEW: self.peer_views.receive,
             FrameKind.PROGRESS: self.progress.receive,
         }
         takers[kind](node, payload)
 
-    def _told_who_it_is(self, node: NodeId, payload: bytes) -> None:
+    def _receive_incarnation(self, node: NodeId, payload: bytes) -> None:
         """Handle the incarnation of this node, which comes under its old name with nothing and has
         no links."""
         if self._queue_cluster.may_be(self.process.node, int.from_bytes(payload, "big")):
@@ -459,7 +459,7 @@ class QueueNode:
         queue = self.queues.make(definition, vhost)
         line = self.router.routes._by_queue[group]
         clients = self._queue_cluster.checker(group).clients(self.process.node, queue, line)
-        line.on_events = clients.told
+        line.on_events = clients.reported
         clients.redeclared_queues = self._queue_cluster.redeclared_queues
         self.clients[group] = clients
         return queue

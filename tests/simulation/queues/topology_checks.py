@@ -184,7 +184,7 @@ class TopologyChecks:
             for register, write in writes:
                 register.refused(write)
             if of is not None and isinstance(error, NotFound):
-                self._told(of, began_us, is_there=False)
+                self._reported(of, began_us, is_there=False)
 
         queue_node.applied_barrier.change(partial(decide, vhost), done, failed)
 
@@ -215,12 +215,12 @@ class TopologyChecks:
         assert vhost is not None
 
         def known() -> None:
-            self._told(register, began_us, is_there=is_there(vhost))
+            self._reported(register, began_us, is_there=is_there(vhost))
 
         if not is_there(vhost) or self._chance.random() < 0.5:
             queue_node.metadata.reads.ask(known, unanswered)
 
-    def _told(self, register: Register, began_us: int, *, is_there: bool) -> None:
+    def _reported(self, register: Register, began_us: int, *, is_there: bool) -> None:
         self.answers += not is_there
         register.read(began_us, is_there=is_there)
 

@@ -50,7 +50,7 @@ class Node:
             certificates=certificates, chance=Random(name),
         )  # fmt: skip
         self.frames: list[tuple[NodeId, FrameKind, bytes]] = []
-        self.told: list[tuple[NodeId, bool]] = []
+        self.reported: list[tuple[NodeId, bool]] = []
         """Each time a link was said to be up or down."""
         self._changed = asyncio.Event()
         self.links.on_frame = self._on_frame
@@ -74,10 +74,10 @@ class Node:
             self._changed.clear()
             await self._changed.wait()
 
-    async def told_of(self, count: int) -> list[bool]:
+    async def reports_of(self, count: int) -> list[bool]:
         """Reported link states, once there are `count`."""
-        await self.until(lambda: len(self.told) >= count)
-        return [is_up for _, is_up in self.told]
+        await self.until(lambda: len(self.reported) >= count)
+        return [is_up for _, is_up in self.reported]
 
     async def has_read(self, total: int) -> None:
         """Wait until so many bytes came over all links."""
@@ -93,7 +93,7 @@ class Node:
 
     def _on_link(self, node: NodeId, is_up: bool) -> None:
         assert self.links.is_up(node) == is_up
-        self.told.append((node, is_up))
+        self.reported.append((node, is_up))
         self._changed.set()
 
 
@@ -112,8 +112,8 @@ async def linked(one: Node, other: Node) -> None:
     """Two nodes that know each other, once links of both directions are up."""
     one.knows(other)
     other.knows(one)
-    await one.told_of(1)
-    await other.told_of(1)
+    await one.reports_of(1)
+    await other.reports_of(1)
 
 
 class ProxiedLink:

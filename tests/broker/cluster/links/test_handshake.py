@@ -150,7 +150,7 @@ REFUSALS: dict[str, tuple[LinkHandshake, LinkHandshake, HelloRefusal]] = {
 
 
 @pytest.mark.parametrize("case", REFUSALS)
-def test_who_does_not_belong_is_refused_and_told_why(case: str) -> None:
+def test_a_node_that_does_not_belong_is_refused_with_the_reason(case: str) -> None:
     one, other, reason = REFUSALS[case]
     result = talk(one, other)
     assert (result.outcome(one), result.outcome(other)) == (reason, reason)

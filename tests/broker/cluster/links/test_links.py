@@ -60,15 +60,15 @@ def test_what_a_link_has_carried_is_known(run: Run) -> None:
         async with stopping(a, b):
             assert a.links.carried == {}
             await linked(a, b)
-            before, told = a.links.carried["b"], b.links.carried["a"]
+            before, reported = a.links.carried["b"], b.links.carried["a"]
             assert before.there == (b.address.host, b.address.port)
-            assert told.there == (a.address.host, a.address.port)
-            assert before.here != told.here
+            assert reported.there == (a.address.host, a.address.port)
+            assert before.here != reported.here
             a.send("b", bytes(10_000))
             await b.until(lambda: bool(b.frames))
             after, heard = a.links.carried["b"], b.links.carried["a"]
             assert after.bytes_out >= before.bytes_out + 10_000
-            assert heard.bytes_in >= told.bytes_in + 10_000
+            assert heard.bytes_in >= reported.bytes_in + 10_000
 
     run(scenario())
 
@@ -94,8 +94,10 @@ def test_three_nodes_find_each_other_in_any_order(run: Run) -> None:
                     if one is not other:
                         one.knows(other)
             for node in nodes:
-                await node.told_of(2)
-                assert sorted(node.told) == [(name, True) for name in "abc" if name != node.name]
+                await node.reports_of(2)
+                assert sorted(node.reported) == [
+                    (name, True) for name in "abc" if name != node.name
+                ]
 
     run(scenario())
 
@@ -107,8 +109,8 @@ def test_a_node_that_starts_later_is_found(run: Run) -> None:
             a.knows(b)
             await asyncio.sleep(0)
             b.knows(a)
-            assert await a.told_of(1) == [True]
-            assert await b.told_of(1) == [True]
+            assert await a.reports_of(1) == [True]
+            assert await b.reports_of(1) == [True]
 
     run(scenario())
 
@@ -153,9 +155,9 @@ def test_a_link_that_is_reset_is_opened_again_at_once(run: Run) -> None:
         async with stopping(a, b), wire_to(b) as wire:
             b.knows(a)
             a.knows(b, wire.address)
-            assert await a.told_of(1) == [True]
+            assert await a.reports_of(1) == [True]
             wire.cut()
-            assert await a.told_of(2) == [True, True]
+            assert await a.reports_of(2) == [True, True]
             a.send("b", b"after")
             await b.until(lambda: b.payloads() == [b"after"])
             assert a.links.counters.resets == 1
@@ -169,10 +171,10 @@ def test_a_link_that_cannot_be_opened_again_is_down_at_once(run: Run) -> None:
         async with stopping(a, b), wire_to(b) as wire:
             b.knows(a)
             a.knows(b, wire.address)
-            await a.told_of(1)
+            await a.reports_of(1)
             wire.refuse()
             wire.cut()
-            assert await a.told_of(2) == [True, False]
+            assert await a.reports_of(2) == [True, False]
 
     run(scenario())
 
@@ -183,13 +185,13 @@ def test_a_node_that_stops_is_down_and_comes_back_in_another_life(run: Run) -> N
         async with stopping(a, b):
             await linked(a, b)
             await b.links.stop()
-            assert await a.told_of(2) == [True, False]
+            assert await a.reports_of(2) == [True, False]
             again = Node("b", boot=2)
             async with stopping(again):
                 again.knows(a)
                 a.knows(again)
-                assert await a.told_of(3) == [True, False, True]
-                await again.told_of(1)
+                assert await a.reports_of(3) == [True, False, True]
+                await again.reports_of(1)
                 again.send("a", b"back")
                 await a.until(lambda: a.payloads() == [b"back"])
 
@@ -217,13 +219,13 @@ def test_a_reset_in_the_middle_of_bulk_loses_an_end_and_nothing_else(run: Run) -
         async with stopping(a, b), wire_to(b) as wire:
             b.knows(a)
             a.knows(b, wire.address)
-            await a.told_of(1)
+            await a.reports_of(1)
             for payload in sent:
                 a.send("b", payload, TrafficClass.BULK)
             for number in range(4):
                 assert await ping(number) <= at_most
             wire.cut()
-            await a.told_of(2)
+            await a.reports_of(2)
             arrived = [payload for payload in b.payloads() if not payload.startswith(b"ping")]
             assert arrived == sent[: len(arrived)]
             assert len(arrived) < len(sent)
@@ -242,12 +244,12 @@ def test_a_peer_can_move(run: Run) -> None:
         async with stopping(a, b), wire_to(b) as wire:
             await linked(a, b)
             a.knows(b, wire.address)
-            assert await a.told_of(2) == [True, True]
+            assert await a.reports_of(2) == [True, True]
             wire.refuse()
             wire.cut()
-            assert await a.told_of(3) == [True, True, False]
+            assert await a.reports_of(3) == [True, True, False]
             a.knows(b)
-            assert await a.told_of(4) == [True, True, False, True]
+            assert await a.reports_of(4) == [True, True, False, True]
 
     run(scenario())
 
@@ -261,9 +263,9 @@ def test_a_peer_can_move_while_it_is_dialled_in_vain(run: Run) -> None:
             b.knows(a)
             a.knows(b, silent.address)
             await silent.accepted.get()
-            await b.told_of(1)
+            await b.reports_of(1)
             a.knows(b)
-            assert await a.told_of(1) == [True]
+            assert await a.reports_of(1) == [True]
 
     run(scenario())
 
@@ -274,17 +276,17 @@ def test_a_peer_can_be_removed_and_is_let_in_no_more(run: Run) -> None:
         async with stopping(a, b):
             await linked(a, b)
             a.links.remove_peer("b")
-            assert a.told == [("b", True), ("b", False)]
+            assert a.reported == [("b", True), ("b", False)]
             assert a.links.reads == {"a": 1}
-            assert await b.told_of(2) == [True, False]
+            assert await b.reports_of(2) == [True, False]
             a.links.remove_peer("b")
-            assert len(a.told) == 2
+            assert len(a.reported) == 2
             await b.links.stop()
             wiped = Node("b", boot=1)
             async with stopping(wiped):
                 wiped.knows(a)
                 a.knows(wiped)
-                assert await wiped.told_of(1) == [True]
+                assert await wiped.reports_of(1) == [True]
 
     run(scenario())
 
@@ -295,8 +297,8 @@ def test_both_directions_can_be_reset_for_what_a_node_sent(run: Run) -> None:
         async with stopping(a, b):
             await linked(a, b)
             a.links.reset("b", "nonsense")
-            assert await a.told_of(2) == [True, True]
-            assert await b.told_of(2) == [True, True]
+            assert await a.reports_of(2) == [True, True]
+            assert await b.reports_of(2) == [True, True]
             a.links.reset("nobody", "nonsense")
 
     run(scenario())
@@ -312,7 +314,7 @@ def test_a_link_from_an_earlier_life_ends_when_the_node_is_known_in_a_later_one(
             first.links._peers["a"].stop("dead")  # no more dialling, but its listener lives
             second.knows(a)
             await second.until(lambda: second.links.is_up("a"))
-            assert await a.told_of(2) == [True, False], "the first life is refused"
+            assert await a.reports_of(2) == [True, False], "the first life is refused"
 
     run(scenario())
 
@@ -324,8 +326,10 @@ def test_a_link_of_an_earlier_life_to_us_ends_when_we_dial_the_later_one(run: Ru
             await linked(a, first)
             second.links.set_peer("a", "127.0.0.1", 1)  # lets it in, and does not dial it
             a.knows(second)
-            assert await a.told_of(2) == [True, True]
-            assert await first.told_of(2) == [True, False], "it has dialled again, and is refused"
+            assert await a.reports_of(2) == [True, True]
+            assert await first.reports_of(2) == [True, False], (
+                "it has dialled again, and is refused"
+            )
 
     run(scenario())
 
@@ -338,9 +342,9 @@ def test_a_link_that_did_not_last_is_down_and_dialled_later(run: Run) -> None:
         async with stopping(a, b), wire_to(b) as wire:
             b.knows(a)
             a.knows(b, wire.address)
-            await a.told_of(1)
+            await a.reports_of(1)
             wire.cut()
-            assert await a.told_of(3) == [True, False, True]
+            assert await a.reports_of(3) == [True, False, True]
 
     run(scenario())
 
@@ -353,7 +357,7 @@ def test_a_node_that_dials_us_is_dialled_at_once(run: Run) -> None:
             a.knows(b)
             await a.has_refused(HelloRefusal.UNKNOWN_NODE, times=1)
             b.knows(a)
-            assert await a.told_of(1) == [True]
+            assert await a.reports_of(1) == [True]
 
     run(scenario())
 

@@ -91,7 +91,7 @@ def test_who_speaks_tls_to_a_node_that_does_not_is_known_by_it(
         (identity("a"), SECRET, HelloRefusal.OWN_NAME),
     ],
 )
-def test_a_stranger_is_told_why_logged_once_and_counted(
+def test_a_stranger_gets_the_reason_logged_once_and_counted(
     run: Run, caplog: pytest.LogCaptureFixture, other: Identity, secret: bytes, reason: HelloRefusal
 ) -> None:
     async def scenario() -> None:
@@ -106,7 +106,7 @@ def test_a_stranger_is_told_why_logged_once_and_counted(
                     with pytest.raises(LinkRefused, match=f"refused by it: {reason}"):
                         await raw.finish(handshake)
                     assert a.links.counters.refused[reason] == count
-            assert (a.told, a.links.counters.accepted) == ([], 0)
+            assert (a.reported, a.links.counters.accepted) == ([], 0)
 
     caplog.set_level(logging.INFO)
     run(scenario())
@@ -173,7 +173,7 @@ def test_a_node_that_is_refused_logs_it_once_and_goes_on_trying(
             a.links.set_peer("b", "127.0.0.1", 1)
             b.knows(a)
             await a.has_refused(HelloRefusal.SECRET, times=3)
-            assert b.told == []
+            assert b.reported == []
 
     caplog.set_level(logging.INFO)
     run(scenario())
@@ -239,7 +239,7 @@ def test_a_wiped_disk_under_its_old_name_is_refused(
             a.knows(wiped)
             wiped.knows(a)
             await wiped.has_refused(HelloRefusal.FORGOTTEN, times=2)
-            assert (a.told, wiped.told) == ([], [])
+            assert (a.reported, wiped.reported) == ([], [])
 
     caplog.set_level(logging.INFO)
     run(scenario())
@@ -345,7 +345,7 @@ def test_a_connection_that_is_late_when_it_has_just_been_made_is_given_up(
     run(scenario())
 
 
-def test_nothing_is_said_over_a_socket_that_has_failed_before_that_is_told(run: Run) -> None:
+def test_nothing_is_said_over_a_socket_that_has_failed_before_that_is_reported(run: Run) -> None:
     """uvloop raises, and what else was to be done in that turn would be left."""
 
     async def scenario() -> None:
@@ -419,7 +419,7 @@ def test_who_was_dialled_may_send_nothing_but_beats(run: Run) -> None:
             a.links.set_peer("b", listener.address.host, listener.address.port)
             raw = await listener.link(identity("b"))
             raw.writer.write(HEARTBEAT_CHUNK * 3)
-            await a.told_of(1)
+            await a.reports_of(1)
             raw.writer.write(b"".join(OutgoingFrame(2, b"x").piece(1)))
             await raw.is_closed()
             assert a.frames == []
@@ -456,7 +456,7 @@ def test_a_link_that_is_silent_is_reset_at_both_ends(run: Run) -> None:
             a.links.set_peer("b", listener.address.host, listener.address.port)
             await inbound.prove(identity("b"), "a")
             dialled = await listener.link(identity("b"))
-            await a.told_of(1)
+            await a.reports_of(1)
             await turns_until(lambda: "b" in a.links.dialled_by)
             counters, said = a.links.counters, a.links.counters.bytes_out
             enough = counters.bytes_in
@@ -475,7 +475,7 @@ def test_a_link_that_is_silent_is_reset_at_both_ends(run: Run) -> None:
             for link in (inbound, dialled):
                 await link.is_closed()
             await listener.link(identity("b"))
-            assert await a.told_of(2) == [True, True]
+            assert await a.reports_of(2) == [True, True]
 
     run(scenario())
 
@@ -496,7 +496,7 @@ def test_beats_keep_a_link_that_has_nothing_to_say(run: Run) -> None:
                     b.links.tick()
                 for node, size in enough.items():
                     await node.has_read(size)
-            assert (a.told, b.told) == ([("b", True)], [("a", True)])
+            assert (a.reported, b.reported) == ([("b", True)], [("a", True)])
 
     run(scenario())
 
@@ -512,7 +512,7 @@ def test_a_peer_that_never_reads_costs_bounded_memory(run: Run) -> None:
         async with stopping(a), listening() as listener:
             a.links.set_peer("b", listener.address.host, listener.address.port)
             raw = await listener.link(identity("b"))
-            await a.told_of(1)
+            await a.reports_of(1)
             raw.read_no_more()
             counters = a.links.counters
             for traffic in (TrafficClass.BULK, TrafficClass.NORMAL):
@@ -537,7 +537,7 @@ def test_a_peer_that_lives_and_never_reads_is_reset(run: Run) -> None:
         async with stopping(a), listening() as listener:
             a.links.set_peer("b", listener.address.host, listener.address.port)
             raw = await listener.link(identity("b"))
-            await a.told_of(1)
+            await a.reports_of(1)
             raw.read_no_more()
             for _ in range(60):
                 a.send("b", bytes(1 << 20), TrafficClass.BULK)
@@ -561,7 +561,7 @@ def test_pings_pass_bulk_on_the_wire(run: Run) -> None:
         async with stopping(a), listening() as listener:
             a.links.set_peer("b", listener.address.host, listener.address.port)
             raw = await listener.link(identity("b"))
-            await a.told_of(1)
+            await a.reports_of(1)
             sent_bulk = bytes(60 << 20)
             a.send("b", sent_bulk, TrafficClass.BULK)
             decoder = ChunkDecoder(frozenset(FrameKind), frame_bytes_max=1 << 30)

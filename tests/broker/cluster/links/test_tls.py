@@ -58,7 +58,7 @@ def test_a_certificate_of_another_authority_is_refused_by_both(
             b.knows(a)
             for node in (a, b):
                 await node.has_refused(HelloRefusal.TLS, times=2)
-            assert (a.told, b.told) == ([], [])
+            assert (a.reported, b.reported) == ([], [])
 
     run(scenario())
 
@@ -76,7 +76,7 @@ def test_a_node_without_tls_and_one_with_both_say_that_this_is_why_they_are_not_
                 b.knows(a)
             await b.has_refused(HelloRefusal.TLS, times=2)
             await a.has_refused(HelloRefusal.TLS, times=2)
-            assert (a.told, b.told) == ([], [])
+            assert (a.reported, b.reported) == ([], [])
 
     run(scenario())
 
@@ -91,9 +91,9 @@ def test_a_certificate_for_another_host_is_refused_by_who_dials(
         async with stopping(a, b):
             a.knows(b, b.links.listen("127.0.0.2", 0))
             b.knows(a)
-            assert await b.told_of(1) == [True]
+            assert await b.reports_of(1) == [True]
             await a.has_refused(HelloRefusal.TLS, times=1)
-            assert a.told == []
+            assert a.reported == []
 
     run(scenario())
 
@@ -109,8 +109,8 @@ def test_a_renewed_certificate_is_used_by_the_next_links(run: Run, authority: Au
             authority.renew()
             assert authority.cert_file.read_bytes() != before
             a.links.reset("b", "renewal")
-            assert await a.told_of(2) == [True, True]
-            assert await b.told_of(2) == [True, True]
+            assert await a.reports_of(2) == [True, True]
+            assert await b.reports_of(2) == [True, True]
 
     run(scenario())
 
@@ -131,7 +131,7 @@ def test_somebody_between_two_nodes_cannot_hand_their_proofs_on(
             b.knows(a)
             a.knows(b, wire.address)
             await b.has_refused(HelloRefusal.SECRET, times=2)
-            assert a.told == []
+            assert a.reported == []
 
     run(scenario())
 

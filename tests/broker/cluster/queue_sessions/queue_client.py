@@ -62,12 +62,12 @@ class QueueClient:
     def hear(self, frame: m.LeaderFrame) -> list[Event]:
         events = apply_frame(self.session, frame)
         is_lost = any(isinstance(message, m.SessionLost) for message in frame.messages)
-        self.told(events, is_sure=not is_lost)
+        self.reported(events, is_sure=not is_lost)
         return events
 
-    def told(self, events: list[Event], *, is_sure: bool = False) -> None:
+    def reported(self, events: list[Event], *, is_sure: bool = False) -> None:
         self.heard += events
-        self.model.told(self.node, self, events, is_sure=is_sure)
+        self.model.reported(self.node, self, events, is_sure=is_sure)
 
     def publish(self, count: int, size: int = 0, counts: Counts = NEW) -> int:
         contents = self.names.contents(count, size)

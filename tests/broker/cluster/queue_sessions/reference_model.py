@@ -163,7 +163,7 @@ class ReferenceModel:
 
     # What clients see
 
-    def told(
+    def reported(
         self, node: str, client: Listener, events: list[Event], *, is_sure: bool = False
     ) -> None:
         """`is_sure`: what is refused is so on record."""

@@ -152,7 +152,7 @@ class SessionHarness:
     def delete(self) -> None:
         """The queue is gone for good, which all hear, and another of its name begins."""
         for client in self.clients.values():
-            client.told(client.session.deleted())
+            client.reported(client.session.deleted())
             assert not client.consumers
         self.model.all_known()
         assert not self.model.unacked

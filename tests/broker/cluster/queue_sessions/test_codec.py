@@ -178,7 +178,7 @@ def test_what_is_no_frame(row: object) -> None:
         decode(msgpack.packb(row))
 
 
-def test_who_speaks_an_earlier_version_is_told_of_no_counts() -> None:
+def test_who_speaks_an_earlier_version_is_notified_of_no_counts() -> None:
     publish = m.Publish(1, [Origin("", "q")], [b"body"], True, counts=Counts(3, 1))
     frame = m.ClientFrame(
         7, 1, 1, m.SessionBoot(1, 1), m.SessionBoot(2, 2), 1, 1, 0, 1, [m.Get(2, 3, False), publish]

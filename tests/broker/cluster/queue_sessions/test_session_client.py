@@ -65,7 +65,7 @@ def settled_too_late() -> SessionHarness:
     return harness
 
 
-def test_a_settlement_that_did_not_count_is_told_so_by_each_leader_that_it_is_asked_of() -> None:
+def test_a_settlement_that_did_not_count_is_reported_by_each_leader_that_it_is_asked_of() -> None:
     """Rule 4: those that knew of it are gone before its edge has heard of that."""
     harness = settled_too_late()
     harness.lose_all("near")
@@ -76,7 +76,7 @@ def test_a_settlement_that_did_not_count_is_told_so_by_each_leader_that_it_is_as
     assert harness.led.image.state.waiting_count == 1
 
 
-def test_a_settlement_that_did_not_count_is_told_so_also_by_who_led_before() -> None:
+def test_a_settlement_that_did_not_count_is_reported_also_by_a_former_leader() -> None:
     harness = settled_too_late()
     harness.change_leader()
     harness.rest()
@@ -215,7 +215,7 @@ def test_what_the_leadership_before_said_does_not_count_as_of_the_next_one() -> 
     assert len(harness.model.unacked) == 3
 
 
-def test_an_edge_that_has_not_heard_of_it_is_told_when_it_asks() -> None:
+def test_an_edge_that_has_not_heard_of_it_is_notified_when_it_asks() -> None:
     harness = holding()
     harness.lead_anew()
     harness.lose_all("near")  # it would be told without asking, but that is not repeated
@@ -316,7 +316,7 @@ def test_a_queue_says_how_long_a_silent_node_keeps_what_it_holds(timeout_ms: int
     assert (harness.model.unacked, harness.clients["near"].consumers) == ({}, [])
 
 
-def test_a_node_that_is_removed_is_told_nothing_more_and_holds_nothing() -> None:
+def test_a_removed_node_gets_nothing_more_and_holds_nothing() -> None:
     harness = holding()
     harness.led.sessions.release([m.Effect(1, m.RejectedReply(1, 1))])
     harness.led.sessions.removed("near")

@@ -30,15 +30,15 @@ from fluffle.broker.queues.quorum.holders import RemoteGetter
 from tests.broker.cluster.queue_sessions.session_harness import GROUP, SessionHarness
 from tests.broker.queues.quorum.sample_facts import ORIGIN
 
-Told = TypeVar("Told", bound=m.FromLeader)
+Reported = TypeVar("Reported", bound=m.FromLeader)
 
 
-def sent(harness: SessionHarness, node: str, kind: type[Told]) -> list[Told]:
+def sent(harness: SessionHarness, node: str, kind: type[Reported]) -> list[Reported]:
     """Messages under way to a client node."""
     links = harness.wire(node, to_leader=False).links
     frames = [decode(payload) for link in links for payload in link]
-    told = [message for frame in frames for message in frame.messages]
-    return [message for message in told if isinstance(message, kind)]
+    found = [message for frame in frames for message in frame.messages]
+    return [message for message in found if isinstance(message, kind)]
 
 
 def from_edge(

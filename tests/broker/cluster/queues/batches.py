@@ -123,7 +123,7 @@ class Classic:
         definition = QueueDefinition(spec, groups, id=GROUP, home="far")
         self.queue = local.make_with(durability.journals.create(groups), definition, "/")
         self.own = m.Leader("far", m.SessionBoot(1, 7), 1)
-        self.told: list[Effect] = []
+        self.reported: list[Effect] = []
         """All that has left a home without streams."""
         self.homed = ClassicQueueHost(
             self.queue, self.own, vhost="/", commits=self.commits,
@@ -132,7 +132,7 @@ class Classic:
 
     def alone(self) -> ClassicQueueLeader:
         """A home without streams."""
-        return ClassicQueueLeader(self.queue, RecordedSessions(self.told), self.commits)
+        return ClassicQueueLeader(self.queue, RecordedSessions(self.reported), self.commits)
 
     def make_writer(self, disk: Disk, wake: Callable[[], None]) -> Writer:
         self.writer = ManualWriter(disk, wake)
@@ -192,14 +192,14 @@ class Classic:
 class RecordedSessions:
     """The `SessionsHost` of a home without streams: what leaves is kept."""
 
-    def __init__(self, told: list[Effect]) -> None:
-        self.told = told
+    def __init__(self, reported: list[Effect]) -> None:
+        self.reported = reported
 
     def room(self, _holder: int) -> int:
         return 1
 
     def release(self, effects: list[Effect]) -> None:
-        self.told += effects
+        self.reported += effects
 
     def unused(self, _queue: Queue) -> None:
         """Ignore disuse: the queue stays."""
@@ -218,7 +218,7 @@ class Quorum(FakeLeaderServices):
             self.image.apply(index, payload)
         self.is_touched = True
         self.has_room = True
-        self.told: list[Effect] = []
+        self.reported: list[Effect] = []
         """All that has left."""
         self.led = Leadership(self.image, self, self, term=term)
         self.sessions = SessionServer(GROUP, self.own, self.image.state, self.led, 0)
@@ -233,7 +233,7 @@ class Quorum(FakeLeaderServices):
         return {"a 1": VERSION}
 
     def release(self, effects: list[Effect]) -> None:
-        self.told += effects
+        self.reported += effects
         self.sessions.release(effects)
 
     def turn(self) -> None:
@@ -352,7 +352,7 @@ class Batches:
             definition, "/", router, later, QuorumErrorTexts(), deletions=deletions
         )
         self.sent: list[Sent] = []
-        self.told: dict[int, bool] = {}
+        self.reported: dict[int, bool] = {}
         """True if it was accepted, by place in `sent`."""
         self.may_refuse = "max_length" in said
         self.line.link()
@@ -394,10 +394,10 @@ class Batches:
     def tell(self, first: int, start: int, stop: int, *, is_accepted: bool) -> None:
         assert start < stop, "something is told of nothing"
         for place in range(first + start, first + stop):
-            assert place not in self.told, "it is told twice"
+            assert place not in self.reported, "it is told twice"
             assert place < len(self.sent), "it is told of what was not sent"
             assert is_accepted or self.may_refuse, "there is room"
-            self.told[place] = is_accepted
+            self.reported[place] = is_accepted
 
     def rest(self) -> None:
         """Deliver everything that is under way."""
@@ -411,7 +411,7 @@ class Batches:
 
     def check(self) -> None:
         """At rest."""
-        assert [*sorted(self.told)] == [*range(len(self.sent))], "publishers wait for ever"
+        assert [*sorted(self.reported)] == [*range(len(self.sent))], "publishers wait for ever"
         kept, is_quorum = [*self.kept()], self.queue_type is QueueType.QUORUM
         assert self.leading.lying() == [
             (each.content, each.expires_at_ms, each.counts if is_quorum else NEW) for each in kept
@@ -423,7 +423,7 @@ class Batches:
         """Accepted messages that were new."""
         had: set[object] = set()
         for place, each in enumerate(self.sent):
-            if not self.told[place] or each.name in had:
+            if not self.reported[place] or each.name in had:
                 continue
             if each.number is None or self.queue_type is QueueType.QUORUM:
                 had.add(each.name)

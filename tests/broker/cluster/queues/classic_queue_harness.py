@@ -222,7 +222,7 @@ class ClassicHostHarness:
             is_done = sequence in before.gone or sequence < self.queue.purged_below
             assert is_done or content in stored, f"{content!r} was confirmed, and is lost"
         for client in self.clients.values():
-            client.told(client.session.lost())
+            client.reported(client.session.lost())
         self.model = ReferenceModel(
             stored=stored, unknown_below=max(stored.values(), default=0) + 1
         )

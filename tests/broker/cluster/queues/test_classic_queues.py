@@ -270,7 +270,7 @@ def has_not(node: ClusterNode, queue: str) -> bool:
 
 
 @pytest.mark.parametrize("is_killed", [False, True])
-async def test_what_clients_are_told_when_the_home_goes(scene: Scene, is_killed: bool) -> None:
+async def test_what_clients_get_when_the_home_goes(scene: Scene, is_killed: bool) -> None:
     three = scene.nodes
     b, c = await scene.channel("b"), await scene.channel("c")
     await scene.declare()
@@ -300,7 +300,7 @@ def absent(node: ClusterNode, queue: str) -> bool:
 
 
 @pytest.mark.parametrize("asked", ["declare", "passive", "consume", "get", "purge"])
-async def test_who_asks_before_it_is_known_is_told_once_it_is(scene: Scene, asked: str) -> None:
+async def test_who_asks_before_it_is_known_is_notified_once_it_is(scene: Scene, asked: str) -> None:
     await scene.declare()
     await scene.nodes["a"].kill()
     assert not absent(scene.nodes["c"], "q")

@@ -122,7 +122,7 @@ def test_a_consumer_that_wants_to_be_alone_is_refused_beside_one_of_the_home() -
     assert world.clients["far"].heard == [happened.AttachRejected(number)]
 
 
-def test_the_last_consumer_to_go_is_told_of_if_it_was_one_of_an_edge() -> None:
+def test_the_last_consumer_to_go_is_reported_if_it_was_one_of_an_edge() -> None:
     world = ClassicHostHarness()
     number = world.clients["near"].attach(credit=1, no_ack=False, prefetch=0)
     world.clients["far"].attach(credit=1, no_ack=False, prefetch=0)

@@ -107,14 +107,14 @@ def test_counts_are_those_of_the_home(cluster: HomeCluster) -> None:
     cluster.ask("b").publish(3)
     cluster.ask("c").attach(credit=1, no_ack=False, prefetch=1)
     cluster.hosts.settle()
-    told: list[object] = []
+    reported: list[object] = []
     for node in cluster.nodes.values():
-        node.router.ask_counts(cluster.queue, told.append)
+        node.router.ask_counts(cluster.queue, reported.append)
     cluster.hosts.settle()
-    assert told == [(2, 1, 1, 0)] * 3
+    assert reported == [(2, 1, 1, 0)] * 3
 
 
-def test_clients_are_told_when_the_home_is_down(cluster: HomeCluster) -> None:
+def test_clients_are_notified_when_the_home_is_down(cluster: HomeCluster) -> None:
     cluster.ask("b").attach(credit=3, no_ack=False, prefetch=0)
     cluster.ask("c").publish(2)
     cluster.hosts.settle()

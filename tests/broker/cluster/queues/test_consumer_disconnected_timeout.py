@@ -32,8 +32,8 @@ def held_and_ready(cluster: QueueCluster) -> tuple[int, int]:
     """Held and ready messages, on record at the majority."""
     groups = (cluster.nodes[name].hosting.groups[cluster.queue] for name in "ab")
     states = [group.replica.image.state for group in groups]
-    (told,) = {(state.held_count, state.waiting_count) for state in states}
-    return told
+    (reported,) = {(state.held_count, state.waiting_count) for state in states}
+    return reported
 
 
 @pytest.mark.parametrize("timeout_ms", [None, 0, 5_000, 2 * A_MINUTE])

@@ -113,27 +113,27 @@ def test_what_was_put_off_is_said_after_a_while(desk: Desk) -> None:
 
 
 def test_what_was_put_off_is_said_at_once_before_a_stop(desk: Desk) -> None:
-    told: list[str] = []
+    answers: list[str] = []
     desk.ack(2)
     assert desk.turn() == []
-    desk.lines.rest(lambda: told.append("rest"))
+    desk.lines.rest(lambda: answers.append("rest"))
     assert desk.turn() == [range(2, 3)]
-    assert not told, "it has no outcome yet"
+    assert not answers, "it has no outcome yet"
 
 
 @pytest.mark.parametrize("end", ["unlinked", "closed"])
 def test_who_waits_for_rest_hears_of_every_end_of_what_is_pending(desk: Desk, end: str) -> None:
     """Also where no leader says a word."""
-    told: list[str] = []
-    desk.lines.rest(lambda: told.append("rest"))
+    answers: list[str] = []
+    desk.lines.rest(lambda: answers.append("rest"))
     desk.turn()
-    assert not told
+    assert not answers
     if end == "closed":
         desk.lines.close(1)
     else:
         desk.unlink("b")
     desk.turn()
-    assert told == ["rest"]
+    assert answers == ["rest"]
 
 
 def test_who_waits_for_rest_hears_of_a_home_in_a_later_life(desk: Desk) -> None:
@@ -142,14 +142,14 @@ def test_who_waits_for_rest_hears_of_a_home_in_a_later_life(desk: Desk) -> None:
     line.touch()
     desk.turn()
     desk.lines.close(1)
-    told: list[str] = []
-    desk.lines.rest(lambda: told.append("rest"))
+    answers: list[str] = []
+    desk.lines.rest(lambda: answers.append("rest"))
     desk.turn()
-    assert not told
+    assert not answers
     desk.lives["b"] = m.SessionBoot(2, 200)
     desk.lines.linked("b")
     desk.turn()
-    assert told == ["rest"]
+    assert answers == ["rest"]
 
 
 def acknowledging(cluster: QueueCluster, name: str) -> None:
@@ -166,14 +166,14 @@ def acknowledging(cluster: QueueCluster, name: str) -> None:
 @pytest.mark.parametrize("name", "abc")
 def test_nothing_is_pending_at_rest(cluster: QueueCluster, name: str) -> None:
     acknowledging(cluster, name)
-    told: list[int] = []
+    answers: list[int] = []
     lines = cluster.nodes[name].router.routes
-    lines.rest(lambda: told.append(len(cluster.model.gone)))
-    assert not told
+    lines.rest(lambda: answers.append(len(cluster.model.gone)))
+    assert not answers
     cluster.hosts.settle()
-    assert told == [3], "once it is so, without any time"
-    lines.rest(lambda: told.append(0))
-    assert told == [3, 0], "at once if there is nothing"
+    assert answers == [3], "once it is so, without any time"
+    lines.rest(lambda: answers.append(0))
+    assert answers == [3, 0], "at once if there is nothing"
 
 
 def test_nobody_waits_for_a_leader_that_is_not_there(cluster: QueueCluster) -> None:
@@ -181,19 +181,19 @@ def test_nobody_waits_for_a_leader_that_is_not_there(cluster: QueueCluster) -> N
         cluster.hosts.network.cut("b", name)
     cluster.hosts.settle()
     cluster.ask("b").publish(1)
-    told: list[str] = []
-    cluster.nodes["b"].router.routes.rest(lambda: told.append("rest"))
-    assert told == ["rest"]
+    answers: list[str] = []
+    cluster.nodes["b"].router.routes.rest(lambda: answers.append("rest"))
+    assert answers == ["rest"]
 
 
 def test_a_leader_that_is_not_known_yet_is_waited_for(cluster: QueueCluster) -> None:
     acknowledging(cluster, "a")
     refused: list[object] = []
     cluster.nodes["a"].host.group(cluster.queue).transfer("c", refused.append)
-    told: list[int] = []
+    answers: list[int] = []
     lines = cluster.nodes["a"].router.routes
     cluster.lines["a"].session.connect(None)
-    lines.rest(lambda: told.append(len(cluster.model.gone)))
-    assert not told
+    lines.rest(lambda: answers.append(len(cluster.model.gone)))
+    assert not answers
     cluster.hosts.advance(1_000)
-    assert (cluster.leader(), told, refused) == ("c", [3], [])
+    assert (cluster.leader(), answers, refused) == ("c", [3], [])

@@ -89,8 +89,10 @@ def test_who_waits_for_messages_finds_a_leader_that_it_has_not_heard_of(
 
     def lossy(sender: str, receiver: str, frame: Frame) -> None:
         """Lose the replies of silent nodes about who leads."""
-        is_told = frame[0] is FrameKind.SESSION and receiver == "d" and not decode(frame[1]).term
-        if not (is_told and sender in silent):
+        is_reported = (
+            frame[0] is FrameKind.SESSION and receiver == "d" and not decode(frame[1]).term
+        )
+        if not (is_reported and sender in silent):
             send(sender, receiver, frame)
 
     network.send = lossy  # type: ignore[method-assign]

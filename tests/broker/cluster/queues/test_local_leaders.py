@@ -74,7 +74,7 @@ def _failed(named: Mapping[str, object], error: Exception) -> None:
 
 
 @dataclass
-class Told:
+class Reported:
     """Sessions that remember what they were told; and the queue that has them."""
 
     heard: list[tuple[NodeId, SessionBoot | None]] = field(default_factory=list)
@@ -86,7 +86,7 @@ class Told:
     known: KnownLeader = NO_LEADER
 
     @property
-    def sessions(self) -> Told:
+    def sessions(self) -> Reported:
         return self
 
     def linked(self, node: NodeId, boot: SessionBoot) -> None:
@@ -109,14 +109,17 @@ class Told:
         return iter(())
 
 
-def led(node: Node) -> tuple[LocalLeaders, dict[QueueId, Told]]:
-    leading, told = LocalLeaders(node.transport(), _failed), {queue: Told() for queue in QUEUES}
-    leading.queues.update(cast("dict[QueueId, HostedQueue]", told))
-    return leading, told
+def led(node: Node) -> tuple[LocalLeaders, dict[QueueId, Reported]]:
+    leading, reported = (
+        LocalLeaders(node.transport(), _failed),
+        {queue: Reported() for queue in QUEUES},
+    )
+    leading.queues.update(cast("dict[QueueId, HostedQueue]", reported))
+    return leading, reported
 
 
 def test_queues_that_are_led_here_hear_of_a_link_some_in_each_turn() -> None:
-    leading, told = led(node := Node())
+    leading, reported = led(node := Node())
     leading.linked("b", OTHER)
     leading.unlinked("b")
     for turns in range(1, len(QUEUES) // NOTIFIED_MAX + 2):
@@ -124,17 +127,17 @@ def test_queues_that_are_led_here_hear_of_a_link_some_in_each_turn() -> None:
         node.touches = 0
         leading.pump(do_nothing)
         leading.send()  # nothing: `NoLinks` would fail
-        assert sum(map(bool, (each.heard for each in told.values()))) == min(
+        assert sum(map(bool, (each.heard for each in reported.values()))) == min(
             turns * NOTIFIED_MAX, len(QUEUES)
         )
-    assert all(each.heard == [("b", OTHER), ("b", None)] for each in told.values())
+    assert all(each.heard == [("b", OTHER), ("b", None)] for each in reported.values())
     node.touches = 0
     leading.pump(do_nothing)
     assert not node.touches
 
 
 def test_a_queue_that_is_spoken_to_has_heard_of_the_link_before() -> None:
-    leading, told = led(Node())
+    leading, reported = led(Node())
     leading.linked("b", OTHER)
     last = QUEUES[-1]
     frame = ClientFrame(
@@ -142,21 +145,21 @@ def test_a_queue_that_is_spoken_to_has_heard_of_the_link_before() -> None:
         received=0, known=1, messages=[],
     )  # fmt: skip
     leading.receive("b", frame)
-    assert told[last].taken == 1
-    assert told[last].heard == [("b", OTHER)]
-    assert not any(told[queue].heard for queue in QUEUES[:-1])
+    assert reported[last].taken == 1
+    assert reported[last].heard == [("b", OTHER)]
+    assert not any(reported[queue].heard for queue in QUEUES[:-1])
 
 
 def test_the_clock_is_looked_at_for_some_in_each_turn() -> None:
     """Clocks matter only for queues with silent client nodes."""
-    leading, told = led(node := Node())
+    leading, reported = led(node := Node())
     leading.unlinked("b")
-    while not all(each.heard for each in told.values()):
+    while not all(each.heard for each in reported.values()):
         leading.pump(do_nothing)
     looked = []
     while node.timers:
         node.timers.pop(0)()
-        looked.append(sum(each.ticks for each in told.values()))
+        looked.append(sum(each.ticks for each in reported.values()))
     assert looked[-1] == len(QUEUES)
     assert not leading._timed
     assert max(after - before for before, after in pairwise([0, *looked])) <= NOTIFIED_MAX

@@ -45,14 +45,14 @@ class Scene:
         self.looks = 0
         members: Any = self
         self.host = self
-        self.told: list[tuple[int, int, str]] = []
+        self.reported: list[tuple[int, int, str]] = []
         self.slimming = LogCompaction(members)
 
     def feed_later(self, _seconds: float, call: Callable[[], None]) -> None:
         self.asked.append(call)
 
     def entry_rejected(self, queue: int, index: int, wrong: str) -> None:
-        self.told.append((queue, index, wrong))
+        self.reported.append((queue, index, wrong))
 
     def rewrite(self, queue: int, index: int, _make: object) -> bool:
         if queue == 1 and self.wrong is not None and index not in self.fit:
@@ -106,11 +106,11 @@ def test_what_stays_in_the_hot_window_holds_up_nobody_and_is_left(scene: Scene) 
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "reported"),
     [(InvalidEntry("of another version"), [(1, 3, "of another version")]), (DamagedLog(1, 5), [])],
 )
 def test_an_entry_that_cannot_be_made_smaller_is_left_and_others_are(
-    scene: Scene, wrong: Exception, told: list[tuple[int, int, str]]
+    scene: Scene, wrong: Exception, reported: list[tuple[int, int, str]]
 ) -> None:
     """Malformed entries are reported once for a queue; damage is reported by the check."""
     bad, good = Image(3), Image(3)
@@ -121,21 +121,21 @@ def test_an_entry_that_cannot_be_made_smaller_is_left_and_others_are(
     assert (len(bad.slim), len(good.slim)) == (0, 3)
     scene.note(1, bad)
     scene.look_until_done()
-    assert scene.told == told
+    assert scene.reported == reported
 
 
-def test_what_becomes_unfit_later_is_told_of_and_nothing_twice(scene: Scene) -> None:
+def test_what_becomes_unfit_later_is_reported_and_nothing_twice(scene: Scene) -> None:
     image, seen = Image(9), []
     scene.wrong = InvalidEntry("of another version")
     for fit in ({1, 2, 4, 6, 7, 8, 9}, {1, 2, 6, 7, 8, 9}, {1, 2, 6, 7, 8, 9}):
         scene.fit = fit
         scene.note(1, image)
         scene.look_until_done()
-        seen.append([index for _queue, index, _wrong in scene.told])
+        seen.append([index for _queue, index, _wrong in scene.reported])
     assert seen == [[5], [5, 4], [5, 4]], "of several at once one stands for all"
     image.count = 4
     scene.note(1, image)
     image.count = 9
     scene.note(1, image)
     scene.look_until_done()
-    assert scene.told[2:] == [(1, 5, "of another version")], "it is not known of for ever"
+    assert scene.reported[2:] == [(1, 5, "of another version")], "it is not known of for ever"

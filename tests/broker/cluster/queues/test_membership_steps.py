@@ -184,7 +184,7 @@ def test_who_has_come_to_be_a_member_since_is_not_replaced() -> None:
     assert group.steps == [], "it is counted anew"
 
 
-def test_what_a_leader_was_told_is_nothing_to_its_next_time() -> None:
+def test_what_a_leader_has_heard_is_nothing_to_its_next_time() -> None:
     group = asked("abc", "abc")
     say_unknown(group, UNKNOWN_MAX + 1)
     group.is_led = False

@@ -274,12 +274,12 @@ def test_counts_are_those_of_the_leader(cluster: QueueCluster) -> None:
     cluster.ask("b").publish(3)
     cluster.ask("b").attach(credit=1, no_ack=False, prefetch=1)
     cluster.hosts.settle()
-    told: list[object] = []
+    answers: list[object] = []
     for node in cluster.nodes.values():
-        node.router.ask_counts(cluster.queue, told.append)
-    assert told == [], "who leads is no quicker: whoever asks is not ready to be told yet"
+        node.router.ask_counts(cluster.queue, answers.append)
+    assert answers == [], "who leads is no quicker: whoever asks is not ready to be told yet"
     cluster.hosts.settle()
-    assert told == [(2, 1, 1, 0)] * 3
+    assert answers == [(2, 1, 1, 0)] * 3
 
 
 def test_a_leader_that_others_may_have_replaced_counts_nothing(cluster: QueueCluster) -> None:
@@ -287,33 +287,33 @@ def test_a_leader_that_others_may_have_replaced_counts_nothing(cluster: QueueClu
     cluster.hosts.settle()
     for name in "bc":
         cluster.hosts.network.cut("a", name)
-    told: list[object] = []
-    cluster.nodes["a"].router.ask_counts(cluster.queue, told.append)
+    answers: list[object] = []
+    cluster.nodes["a"].router.ask_counts(cluster.queue, answers.append)
     cluster.hosts.settle()
-    assert told == [], "it leads, as far as it knows"
+    assert answers == [], "it leads, as far as it knows"
     cluster.hosts.advance(6_000, step_ms=50)
-    assert told == [None]
+    assert answers == [None]
 
 
 def test_a_leader_with_a_majority_counts(cluster: QueueCluster) -> None:
     cluster.ask("b").publish(3)
     cluster.hosts.settle()
     cluster.hosts.network.cut("a", "b")
-    told: list[object] = []
-    cluster.nodes["a"].router.ask_counts(cluster.queue, told.append)
+    answers: list[object] = []
+    cluster.nodes["a"].router.ask_counts(cluster.queue, answers.append)
     cluster.hosts.settle()
-    assert told == [(3, 0, 0, 0)]
+    assert answers == [(3, 0, 0, 0)]
 
 
 def test_nobody_can_be_asked_for_counts_in_a_minority(cluster: QueueCluster) -> None:
     for name in "ab":
         cluster.nodes[name].kill()
-    told: list[object] = []
-    cluster.nodes["c"].router.ask_counts(cluster.queue, told.append)
+    answers: list[object] = []
+    cluster.nodes["c"].router.ask_counts(cluster.queue, answers.append)
     cluster.hosts.advance(450, step_ms=50)
-    assert told == [], "they may only be out of reach for a moment"
+    assert answers == [], "they may only be out of reach for a moment"
     cluster.hosts.advance(100, step_ms=50)
-    assert told == [None]
+    assert answers == [None]
 
 
 def test_a_majority_that_can_be_reached_has_time_to_agree_on_a_leader(
@@ -321,12 +321,12 @@ def test_a_majority_that_can_be_reached_has_time_to_agree_on_a_leader(
 ) -> None:
     cluster.nodes["a"].kill()
     cluster.nodes["b"].is_running = False  # it says nothing, and its link is there
-    told: list[object] = []
-    cluster.nodes["c"].router.ask_counts(cluster.queue, told.append)
+    answers: list[object] = []
+    cluster.nodes["c"].router.ask_counts(cluster.queue, answers.append)
     cluster.hosts.advance(4_900, step_ms=50)
-    assert told == []
+    assert answers == []
     cluster.hosts.advance(300, step_ms=50)
-    assert told == [None]
+    assert answers == [None]
 
 
 def test_a_queue_that_is_gone_leaves_nothing(cluster: QueueCluster) -> None:

@@ -176,7 +176,7 @@ def test_a_transaction_of_what_came_back_before_is_committed(harness: QueueHarne
     assert harness.counts() == (1, 0, 0)
 
 
-def test_what_came_back_is_told_to_whoever_settled_it(harness: QueueHarness) -> None:
+def test_what_came_back_is_reported_to_whoever_settled_it(harness: QueueHarness) -> None:
     harness.client.open_channel(2)
     lost(harness)
     harness.client.send(encode_method(2, Basic.Qos(prefetch_count=1)))

@@ -65,7 +65,7 @@ def test_what_could_not_be_got_in_time_is_not_got_later(
 
 @pytest.mark.parametrize("no_ack", [False, True])
 @pytest.mark.parametrize("how", ["answered late", "answered by the next leader"])
-def test_what_was_got_and_not_told_in_time_comes_back(
+def test_what_was_got_and_not_reported_in_time_comes_back(
     harness: QueueHarness, how: str, *, no_ack: bool
 ) -> None:
     harness.client.publish(b"m")

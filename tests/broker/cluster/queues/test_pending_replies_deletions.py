@@ -55,9 +55,9 @@ class Scene:
     def __init__(self) -> None:
         self.read_barrier = Asked()
         self.vhosts = {"/": Named()}
-        self.told: list[EnqueueResult] = []
+        self.reported: list[EnqueueResult] = []
         deletions = Deletions(self.read_barrier, cast(Any, self.vhosts))
-        deletions.decide(defined(1), "/", self.told.append)
+        deletions.decide(defined(1), "/", self.reported.append)
 
 
 @pytest.fixture
@@ -66,24 +66,24 @@ def scene() -> Scene:
 
 
 def test_they_are_gone_with_it_once_it_is_known_that_there_is_no_other(scene: Scene) -> None:
-    assert scene.told == []
+    assert scene.reported == []
     scene.read_barrier.done()
-    assert scene.told == [EnqueueResult.ACCEPTED]
+    assert scene.reported == [EnqueueResult.ACCEPTED]
 
 
 def test_they_are_refused_if_there_is_another_by_then(scene: Scene) -> None:
     scene.vhosts["/"].queues["q"] = Queue(2)
     scene.read_barrier.done()
-    assert scene.told == [EnqueueResult.REJECTED]
+    assert scene.reported == [EnqueueResult.REJECTED]
 
 
 def test_they_are_refused_if_that_cannot_be_known(scene: Scene) -> None:
     assert scene.read_barrier.failed is not None
     scene.read_barrier.failed(InternalError("nobody leads"))
-    assert scene.told == [EnqueueResult.REJECTED]
+    assert scene.reported == [EnqueueResult.REJECTED]
 
 
 def test_they_are_gone_with_their_virtual_host(scene: Scene) -> None:
     del scene.vhosts["/"]
     scene.read_barrier.done()
-    assert scene.told == [EnqueueResult.ACCEPTED]
+    assert scene.reported == [EnqueueResult.ACCEPTED]

@@ -95,7 +95,7 @@ async def test_what_came_back_is_seen_so_by_whoever_leads_next(scene: Scene) -> 
     assert rows == [("0", True, 2, 2), ("1", False, 0, 0), ("2", False, 0, 0)]
 
 
-def test_who_asks_in_vain_is_told() -> None:
+def test_who_asks_in_vain_is_notified() -> None:
     harness = QueueHarness()
     harness.far.cut()
     desk = VerbHarness(edge=harness.node)
@@ -105,10 +105,10 @@ def test_who_asks_in_vain_is_told() -> None:
     page = desk.dispatcher.page(asked.result)  # type: ignore[arg-type]
     assert not isinstance(page, BrokerError)
     assert page.awaits is not None
-    told: list[None] = []
-    page.awaits.then(told.append, lambda error: pytest.fail(str(error)))
+    reported: list[None] = []
+    page.awaits.then(reported.append, lambda error: pytest.fail(str(error)))
     harness.node.run()
-    assert told == [None]
+    assert reported == [None]
     refused = desk.dispatcher.page(asked.result)  # type: ignore[arg-type]
     assert isinstance(refused, BrokerError)
     assert refused.explanation == (

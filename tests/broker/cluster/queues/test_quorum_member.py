@@ -18,7 +18,7 @@ def cluster() -> QueueCluster:
     return made
 
 
-def told(cluster: QueueCluster) -> dict[str, list[str]]:
+def reported(cluster: QueueCluster) -> dict[str, list[str]]:
     """Queues reported as unused, by node."""
     return {name: node.queue_expired for name, node in cluster.nodes.items() if node.queue_expired}
 
@@ -26,23 +26,23 @@ def told(cluster: QueueCluster) -> dict[str, list[str]]:
 def test_its_leader_says_once_that_nobody_uses_it(cluster: QueueCluster) -> None:
     cluster.ask("b").publish(3)
     cluster.hosts.advance(EXPIRES_MS - 100, step_ms=100)
-    assert told(cluster) == {}
+    assert reported(cluster) == {}
     cluster.hosts.advance(2 * EXPIRES_MS, step_ms=100)
-    assert told(cluster) == {"a": ["q"]}
+    assert reported(cluster) == {"a": ["q"]}
 
 
 def test_consumers_and_gets_are_uses_and_counts_are_not(cluster: QueueCluster) -> None:
     consumer = cluster.ask("b").attach(credit=1, no_ack=False, prefetch=1)
     cluster.hosts.advance(2 * EXPIRES_MS, step_ms=200)
-    assert told(cluster) == {}
+    assert reported(cluster) == {}
     cluster.ask("b").detach(consumer)
     cluster.hosts.advance(EXPIRES_MS - 1_000, step_ms=200)
     cluster.ask("c").get(1, no_ack=True)
     cluster.hosts.advance(EXPIRES_MS - 1_000, step_ms=200)
     cluster.nodes["c"].router.ask_counts(cluster.queue, lambda _counts: None, in_use=True)
-    assert told(cluster) == {}
+    assert reported(cluster) == {}
     cluster.hosts.advance(2_000, step_ms=200)
-    assert told(cluster) == {"a": ["q"]}
+    assert reported(cluster) == {"a": ["q"]}
 
 
 def test_the_next_leader_begins_anew(cluster: QueueCluster) -> None:
@@ -50,9 +50,9 @@ def test_the_next_leader_begins_anew(cluster: QueueCluster) -> None:
     cluster.nodes["a"].kill()
     cluster.hosts.advance(EXPIRES_MS - 1_000, step_ms=200)
     assert cluster.leader() in ("b", "c")
-    assert told(cluster) == {}
+    assert reported(cluster) == {}
     cluster.hosts.advance(EXPIRES_MS, step_ms=200)
-    assert list(told(cluster)) == [cluster.leader()]
+    assert list(reported(cluster)) == [cluster.leader()]
 
 
 def test_a_leader_that_was_cut_off_does_not_say_so(cluster: QueueCluster) -> None:
@@ -60,7 +60,7 @@ def test_a_leader_that_was_cut_off_does_not_say_so(cluster: QueueCluster) -> Non
     for name in "bc":
         cluster.hosts.network.cut("a", name)
     cluster.hosts.advance(EXPIRES_MS - 5_000, step_ms=200)
-    assert told(cluster) == {}
+    assert reported(cluster) == {}
 
 
 @pytest.fixture
@@ -86,17 +86,17 @@ def test_the_time_of_an_heir_begins_when_it_takes_its_place(born: QueueCluster) 
     born.hosts.advance(EXPIRES_MS - 5_000, step_ms=200)
     promote(born)
     born.hosts.advance(EXPIRES_MS - 1_000, step_ms=200)
-    assert told(born) == {}
+    assert reported(born) == {}
     born.hosts.advance(2_000, step_ms=200)
-    assert told(born) == {"a": ["q"]}
+    assert reported(born) == {"a": ["q"]}
 
 
 def test_an_heir_is_not_disused_however_long_it_waits(born: QueueCluster) -> None:
     born.hosts.advance(2 * EXPIRES_MS, step_ms=200)
-    assert told(born) == {}
+    assert reported(born) == {}
     promote(born)
     born.hosts.advance(EXPIRES_MS + 1_000, step_ms=200)
-    assert told(born) == {"a": ["q"]}
+    assert reported(born) == {"a": ["q"]}
 
 
 def test_a_queue_that_is_deleted_is_not_led_anew() -> None:

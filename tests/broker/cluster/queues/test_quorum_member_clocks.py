@@ -105,13 +105,13 @@ async def test_operators_see_whose_clock_is_wrong(
             fast = rows[ahead_ms.index(max(ahead_ms))]["node"]
             samples = scrape(node)
             assert round(of(samples, "fluffle_clock_ahead_seconds", node=fast)) == 3_600
-        assert {fields["node"] for fields in told(caplog, "clock_skewed")} == {fast}
+        assert {fields["node"] for fields in logged(caplog, "clock_skewed")} == {fast}
         now_ms = SystemClock().wall_ms()
         for node in three:
             assert abs(node.cluster.common_time.wall_ms() - now_ms) < 1_000
 
 
-def told(caplog: pytest.LogCaptureFixture, name: str) -> list[dict[str, object]]:
+def logged(caplog: pytest.LogCaptureFixture, name: str) -> list[dict[str, object]]:
     """The fields of all lines of that name."""
     return [
         record.fluffle_fields  # type: ignore[attr-defined]

@@ -126,7 +126,7 @@ async def test_a_higher_priority_is_served_first_wherever_it_is(scene: Scene) ->
     assert (high.bodies, low.bodies) == ([b"1", b"2"], [b"3"])
 
 
-async def test_a_deletion_is_told_to_consumers_of_all_nodes(scene: Scene) -> None:
+async def test_a_deletion_is_reported_to_consumers_of_all_nodes(scene: Scene) -> None:
     queue = await scene.declare("a")
     ended: list[tuple[Any, str]] = []
     for name in NODES:

@@ -111,7 +111,7 @@ def hosted_on(node: QueueNode, group: int) -> HostedGroup:
 @pytest.mark.parametrize(
     "config", [Configuration(), Configuration.initial("abc")], ids=["later", "founder"]
 )
-def test_who_was_told_nothing_knows_no_counts(config: Configuration) -> None:
+def test_without_reports_no_counts_are_known(config: Configuration) -> None:
     """Neither who came later, nor a founder whom nobody has led yet."""
     cluster = QueueCluster()
     node = cluster.nodes["b"]

@@ -73,7 +73,7 @@ class Scene:
         self.taker.measure(delivery_batch)
 
 
-def test_a_prefetch_is_the_limit_and_is_told_once() -> None:
+def test_a_prefetch_is_the_limit_and_is_reported_once() -> None:
     scene = Scene(prefetch=7)
     assert scene.limit() == 7
     for _ in range(7):
@@ -83,14 +83,14 @@ def test_a_prefetch_is_the_limit_and_is_told_once() -> None:
 
 def test_without_one_there_is_always_some_more_on_the_way() -> None:
     scene = Scene()
-    told = 0
+    reported = 0
     for _ in range(1000):
         before = scene.taker.limit
         in_hands = scene.consumer.in_flight
-        told += scene.limit() != before
+        reported += scene.limit() != before
         assert WINDOW_FIRST // 2 <= scene.taker.limit - in_hands <= 2 * WINDOW_MAX
         scene.deliver(50)
-    assert told < 100
+    assert reported < 100
 
 
 @pytest.mark.parametrize("size_bytes", [10_000, 100_000, 1_000_000])

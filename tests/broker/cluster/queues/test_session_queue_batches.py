@@ -138,7 +138,7 @@ class Asked:
         """Results of all operations before the next one: True if accepted."""
         self.kept: list[tuple[bytes, int, Counts]] = []
         self.had: set[object] = set()
-        self.told: dict[int, bool] = {}
+        self.reported: dict[int, bool] = {}
 
     def made(self, place: int, *, is_keyed: bool) -> Sent:
         lifetime = {"never": None, "alike": 9_000}.get(self.how, (place + 1) * 1_000)
@@ -199,15 +199,15 @@ class Asked:
 
     def look(self) -> None:
         """Check that all that was reported is true and on record."""
-        told, self.leading.told = self.leading.told, []
-        for _session, message in told:
+        reported, self.leading.reported = self.leading.reported, []
+        for _session, message in reported:
             if isinstance(message, ExpectedReply):
                 continue
             assert isinstance(message, DoneReply | RejectedReply)
             for number in range(message.first, message.first + message.count):
                 assert number < self.leading.image.state.sessions[self.session].next
                 assert self.outcomes[number - 1] == isinstance(message, DoneReply)
-                self.told[number] = True
+                self.reported[number] = True
 
 
 @seeds(50)
@@ -225,13 +225,12 @@ def asks_again(seed: int) -> None:
         asked.look()
     asked.settle_down()
     asked.look()
-    assert {*asked.told} == {*range(1, asked.next)}
+    assert {*asked.reported} == {*range(1, asked.next)}
     assert asked.leading.lying() == asked.kept
 
 
 def asks_home_again(seed: int) -> None:
-    """Repeat requests as in `asks_again`, to a home node whose queue has limited room and may be
-    paused.
+    """Repeat requests as in `asks_again`, to a home node whose queue has little room and pauses.
 
     What is to be safe is on disk before it is said.
     """
@@ -245,21 +244,21 @@ def asks_home_again(seed: int) -> None:
         Sent(content_of(f"{place}", None), 1_000 * (place if how == "each" else 9), persistent)
         for place in range(1, 50)
     ]
-    following, told = 1, set[int]()
+    following, reported = 1, set[int]()
 
     def look() -> None:
-        stored, said = {*world.stored()}, world.told[:]
-        world.told.clear()
+        stored, said = {*world.stored()}, world.reported[:]
+        world.reported.clear()
         for to, message in said:
             if isinstance(message, ExpectedReply):
                 assert (to, message) == (session, ExpectedReply(following))
                 continue
             assert isinstance(message, DoneReply | RejectedReply)
             for number in range(message.first, message.first + message.count):
-                assert number not in told, "it was told before"
+                assert number not in reported, "it was told before"
                 assert isinstance(message, DoneReply) == (number <= room)
                 assert not persistent or number > room or sents[number - 1].content in stored
-                told.add(number)
+                reported.add(number)
 
     while following <= len(sents):
         first = max(1, following - chance.randint(0, 6))
@@ -272,7 +271,8 @@ def asks_home_again(seed: int) -> None:
                 session, first, [ALIVE] * len(run), [each.content for each in run],
                 persistent=persistent, expiration_ms=lifetimes, posted=None, counts=NEW,
             )  # fmt: skip
-        assert first <= following or not run or world.told[-1].message == ExpectedReply(following)
+        expected = ExpectedReply(following)
+        assert first <= following or not run or world.reported[-1].message == expected
         if first <= following:
             following = max(following, first + len(run))
         if chance.random() < 0.2:
@@ -287,7 +287,7 @@ def asks_home_again(seed: int) -> None:
     while world.commit():
         pass
     look()
-    assert told == {*range(1, following)}
+    assert reported == {*range(1, following)}
     assert world.lying() == [(each.content, each.expires_at_ms, NEW) for each in sents[:room]]
 
 
@@ -352,7 +352,7 @@ def telling(
     return lambda: receipt.known(start, stop, is_accepted=is_accepted)
 
 
-class Told:
+class Reported:
     """Some messages of a publisher, and what he hears of them."""
 
     def __init__(self, contents: list[bytes]) -> None:
@@ -369,7 +369,7 @@ class Told:
 def passes_on(seed: int) -> None:
     """Replace a queue by a successor when some messages have outcomes and others have none."""
     chance, given, edge = Random(seed), PublishReceipts(), SessionClient(GROUP, BOOT)
-    successor, publishers, expected = Heir(chance), list[Told](), list[Any]()
+    successor, publishers, expected = Heir(chance), list[Reported](), list[Any]()
     names: Iterator[bytes] = iter([b"%d" % number for number in range(1_000)])
     for _ in range(chance.randint(1, 5)):
         contents = [next(names) for _ in range(chance.randint(1, 15))]
@@ -378,14 +378,14 @@ def passes_on(seed: int) -> None:
         said = {"never": None, "alike": own[0], "each": own}[how]
         numbers = [int(content) for content in contents] if chance.random() < 0.5 else None
         posted = DeadLetterIds(GROUP, 1, 1, [], numbers) if numbers is not None else None
-        told = Told(contents)
-        publishers.append(told)
+        reported = Reported(contents)
+        publishers.append(reported)
         given.ask(
             SessionRequests(edge), [Origin("", each.decode()) for each in contents],
             contents, sum(map(len, contents)),
             persistent=persistent, expiration_ms=cast(Any, said), posted=posted,
             counts=BROUGHT if posted is not None else NEW,
-        ).then(told.known)  # fmt: skip
+        ).then(reported.known)  # fmt: skip
         for place, content in enumerate(contents):
             lifetime = {"never": None, "alike": own[0], "each": own[place]}[how]
             number = numbers[place] if numbers is not None else None
@@ -394,16 +394,16 @@ def passes_on(seed: int) -> None:
         number, count = chance.randrange(1, edge.pending.next), chance.randint(1, 9)
         for _operation, first, known in edge.pending.of_kinds(number, count, (Publish,)):
             given.known(first, known, is_accepted=True)
-    has_outcome = {content for told in publishers for content in told.outcomes}
+    has_outcome = {content for reported in publishers for content in reported.outcomes}
     given.pass_on(edge.pending, cast(Any, successor))
     assert successor.got == [each for each in expected if each[0] not in has_outcome]
     chance.shuffle(successor.later)
     for tell in successor.later:
         tell()
     assert len(given) == 0
-    for told in publishers:
-        assert told.outcomes.keys() == {*told.contents}
-        for content, is_accepted in told.outcomes.items():
+    for reported in publishers:
+        assert reported.outcomes.keys() == {*reported.contents}
+        for content, is_accepted in reported.outcomes.items():
             assert is_accepted == successor.outcomes.get(content, True)
 
 
@@ -442,7 +442,7 @@ def test_what_is_held_back_of_an_edge_is_for_the_edge_to_pass_on() -> None:
     world.rest()
     successor = Heir(Random(1))
     standstill.pass_on(cast(Any, successor))
-    assert (successor.got, world.told) == ([], {})
+    assert (successor.got, world.reported) == ([], {})
 
 
 def test_a_home_says_how_large_messages_are(monkeypatch: pytest.MonkeyPatch) -> None:

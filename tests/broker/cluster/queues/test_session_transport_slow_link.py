@@ -137,14 +137,14 @@ class TwoNodes:
         leading.queues[definition.id] = homed
         leading.begin_sessions(definition.id, homed.sessions)
 
-        def told(events: list[Event]) -> None:
+        def reported(events: list[Event]) -> None:
             for event in events:
                 if isinstance(event, PublishConfirmed):
                     self.confirmed[number] += event.count
                 elif isinstance(event, MessagesDelivered):
                     self.delivered[number] += len(event.deliver.contents)
 
-        return self.hubs["a"].open(definition, told)
+        return self.hubs["a"].open(definition, reported)
 
     def step(self) -> None:
         """A turn of each, and what the links take meanwhile."""
@@ -180,9 +180,11 @@ def test_each_queue_gets_its_share_of_a_link_that_is_full() -> None:
 
 
 @pytest.mark.parametrize(
-    ("speaks", "told"), [(COUNTS_SINCE, Counts(3, 1)), (COUNTS_SINCE - 1, NEW)]
+    ("speaks", "reported"), [(COUNTS_SINCE, Counts(3, 1)), (COUNTS_SINCE - 1, NEW)]
 )
-def test_who_speaks_an_earlier_version_is_told_of_no_counts(speaks: int, told: Counts) -> None:
+def test_who_speaks_an_earlier_version_is_notified_of_no_counts(
+    speaks: int, reported: Counts
+) -> None:
     nodes = TwoNodes(speaks)
     asking = SessionRequests(nodes.lines[0].session)
     asking.publish([Origin("", "k")], [b"body"], counts=Counts(3, 1))
@@ -191,7 +193,7 @@ def test_who_speaks_an_earlier_version_is_told_of_no_counts(speaks: int, told: C
     frames = [decode(payload) for payload in nodes.links["a"].waiting]
     assert [
         each.counts for frame in frames for each in frame.messages if isinstance(each, Publish)
-    ] == [told]
+    ] == [reported]
     nodes.step()
     nodes.step()
     assert nodes.queues[0].ready_count == 1

@@ -34,7 +34,9 @@ def test_flags_and_variables_count_more_than_the_file(tmp_path: Path) -> None:
     assert config.users == {"w": "p"}
 
 
-def test_what_is_ignored_is_told_and_what_is_refused_is_told_at_once(tmp_path: Path) -> None:
+def test_what_is_ignored_is_reported_and_what_is_refused_is_reported_at_once(
+    tmp_path: Path,
+) -> None:
     (remark,) = from_conf(tmp_path, "heartbeat = 1\nstomp.default_vhost = /").remarks
     assert (remark.source, remark.reason) == (
         f"{tmp_path}/rabbitmq.conf:2: stomp.default_vhost",

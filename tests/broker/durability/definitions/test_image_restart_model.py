@@ -195,10 +195,10 @@ class RestartMachine(RuleBasedStateMachine):
     @rule()
     def end_commit(self) -> None:
         ticket = self.durability.commits.ticket
-        was_told = durable_part(self.catalogue)
+        was_reported = durable_part(self.catalogue)
         self.writer.step()
         if self.durability.commits.ticket > ticket:  # the next one has begun
-            self.expected[ticket] = was_told
+            self.expected[ticket] = was_reported
 
     @rule()
     def crash(self) -> None:

@@ -81,7 +81,7 @@ def test_a_deleted_queue_leaves_nothing_either() -> None:
     assert life.journals.sweep(()) == 0
 
 
-def test_names_that_mean_nothing_are_told() -> None:
+def test_names_that_mean_nothing_are_reported() -> None:
     durability = Durability(open_store(), Turn(Scheduler().call_soon))
     with pytest.raises(Corrupt, match="the names of journals"):
         ClusterJournals([(b"short", b"")], durability.journals, durability.commits)

@@ -221,7 +221,7 @@ class Keeper:
         return SessionCounts(connected=1, away=2, taken_over=4, shared_subscriptions=5)
 
 
-def test_sessions_and_what_their_clients_cannot_be_told_are_counted_where_there_are_any(
+def test_sessions_and_what_their_clients_cannot_get_are_counted_where_there_are_any(
     node: Node,
 ) -> None:
     assert "fluffle_sessions" not in names(node.scrape())
@@ -325,7 +325,7 @@ def test_commits_are_counted_with_their_size(node: Node) -> None:
     assert node.value("fluffle_store_bytes") > 2_000
 
 
-def test_who_is_blocked_is_told(node: Node) -> None:
+def test_who_is_blocked_is_notified(node: Node) -> None:
     publisher, consumer = node.edge.connect(), node.edge.connect()
     node.edge.services.alarms.set("memory", low=True)
     publisher.publish(b"x")
@@ -343,7 +343,7 @@ def test_who_is_blocked_is_told(node: Node) -> None:
     assert consumer.connection.state == "running"
 
 
-def test_openmetrics_is_told_to_who_asks_for_it(node: Node) -> None:
+def test_openmetrics_is_reported_to_who_asks_for_it(node: Node) -> None:
     assert node.text("application/openmetrics-text; version=1.0.0").endswith("\n# EOF\n")
 
 

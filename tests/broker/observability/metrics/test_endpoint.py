@@ -80,7 +80,7 @@ def test_who_serves_no_metrics_does_not_load_what_they_need() -> None:
 REQUEST = Request.parse("GET /health/ready HTTP/1.1")
 
 
-def told(readiness: Readiness) -> tuple[int, Any]:
+def reported(readiness: Readiness) -> tuple[int, Any]:
     page = readiness.page(REQUEST)
     (body,) = page.pieces
     return page.status, json.loads(body)
@@ -91,15 +91,15 @@ def test_a_node_is_ready_once_it_takes_clients(protocol: str) -> None:
     addresses: dict[str, object] = {"metrics": ("127.0.0.1", 15692)}
     readiness = Readiness(addresses, NoCluster(), lambda: False)
     reasons = ["it is starting, and takes no clients yet"]
-    assert told(readiness) == (503, {"status": "not ready", "reasons": reasons})
+    assert reported(readiness) == (503, {"status": "not ready", "reasons": reasons})
     addresses[protocol] = ("127.0.0.1", 5672)
-    assert told(readiness) == (200, {"status": "ready", "reasons": []})
+    assert reported(readiness) == (200, {"status": "ready", "reasons": []})
 
 
 def test_a_node_in_maintenance_is_not_ready() -> None:
     readiness = Readiness({"amqp": ("127.0.0.1", 5672)}, NoCluster(), lambda: True)
     reasons = ["it is in maintenance"]
-    assert told(readiness) == (503, {"status": "not ready", "reasons": reasons})
+    assert reported(readiness) == (503, {"status": "not ready", "reasons": reasons})
 
 
 def test_who_answers_lives() -> None:

@@ -68,12 +68,12 @@ def test_families_can_be_asked_for_together(edge: Edge) -> None:
     }
 
 
-def test_consumers_are_told_once_in_two_families(edge: Edge) -> None:
+def test_consumers_are_reported_once_in_two_families(edge: Edge) -> None:
     edge.connect().declare("q")
-    told = [
+    reported = [
         name for name, _, _ in samples(edge, "family=queue_consumer_count&family=queue_metrics")
     ]
-    assert told.count("rabbitmq_detailed_queue_consumers") == 1
+    assert reported.count("rabbitmq_detailed_queue_consumers") == 1
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_queues_can_be_looked_for(edge: Edge, query: str, names: set[str]) -> No
     assert {queue for _, queue in found} == names
 
 
-def test_what_has_neither_is_told_all_the_same(edge: Edge) -> None:
+def test_what_has_neither_is_reported_all_the_same(edge: Edge) -> None:
     """RabbitMQ does so, too."""
     edge.connect()
     assert len(rows(edge, "family=connection_metrics&vhost=other&queue=x", "channel")) == 1
@@ -141,12 +141,12 @@ def test_a_channel_tells_what_its_transaction_holds(edge: Edge) -> None:
         client.call(make(Basic.Get, queue="q"), Basic.GetOk)
     client.ack(2, multiple=True)
     client.publish(b"4", queue="q")
-    told = {
+    reported = {
         name: value for (name, _), value in rows(edge, "family=channel_metrics", "channel").items()
     }
-    assert told["channel_messages_uncommitted"] == 1
-    assert told["channel_acks_uncommitted"] == 2
-    assert told["channel_messages_unacked"] == 1
+    assert reported["channel_messages_uncommitted"] == 1
+    assert reported["channel_acks_uncommitted"] == 2
+    assert reported["channel_messages_unacked"] == 1
 
 
 def test_exchanges_and_virtual_hosts_have_a_prefix_of_their_own(edge: Edge) -> None:
@@ -166,9 +166,9 @@ def test_exchanges_and_virtual_hosts_have_a_prefix_of_their_own(edge: Edge) -> N
     assert rows(edge, "family=vhost_status", "vhost") == {(cluster + "vhost_status", "/"): 1}
 
 
-def test_a_node_is_told_whatever_is_looked_for(edge: Edge) -> None:
+def test_a_node_is_reported_whatever_is_looked_for(edge: Edge) -> None:
     edge.connect()
-    told = {
+    reported = {
         name: value for name, _, value in samples(edge, "family=connection_churn_metrics&queue=x")
     }
-    assert told["rabbitmq_detailed_connections_opened_total"] == 1
+    assert reported["rabbitmq_detailed_connections_opened_total"] == 1

@@ -14,7 +14,7 @@ from tests.support.edge import Client, Edge
 from tests.support.manual_clock import ManualClock
 from tests.support.no_cluster import NoCluster
 
-Told = dict[tuple[str, frozenset[tuple[str, str]]], float]
+Reported = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
 class Node:
@@ -27,7 +27,7 @@ class Node:
             edge.services, Config(), ManualClock(), NoCluster(), edge.statistics
         )
 
-    def told(self, view: TableView) -> Told:
+    def reported(self, view: TableView) -> Reported:
         """Counters of objects that are not 0."""
         text = b"".join(text_page(self.collector.steps(view), "").pieces).decode()
         return {
@@ -38,10 +38,10 @@ class Node:
         }
 
     def row(self, name: str, **labels: str) -> float:
-        return self.told(PER_OBJECT).get((name, frozenset(labels.items())), 0)
+        return self.reported(PER_OBJECT).get((name, frozenset(labels.items())), 0)
 
     def total(self, name: str) -> float:
-        return self.told(AGGREGATED).get((name, frozenset()), 0)
+        return self.reported(AGGREGATED).get((name, frozenset()), 0)
 
     @property
     def channel(self) -> str:
@@ -53,7 +53,7 @@ def node() -> Node:
     return Node()
 
 
-def test_publishes_are_told_by_channel_exchange_and_queue(node: Node) -> None:
+def test_publishes_are_reported_by_channel_exchange_and_queue(node: Node) -> None:
     client = node.client
     client.declare()
     client.confirm_select()
@@ -98,7 +98,7 @@ def take_all_ways(client: Client) -> None:
         ("messages_redelivered", 0),
     ],
 )
-def test_deliveries_are_told_by_channel_and_queue(node: Node, name: str, count: int) -> None:
+def test_deliveries_are_reported_by_channel_and_queue(node: Node, name: str, count: int) -> None:
     node.client.declare()
     node.client.declare("empty")
     take_all_ways(node.client)
@@ -118,10 +118,10 @@ def test_what_is_gone_has_no_row_and_still_counts(node: Node) -> None:
     other.transport.lose()
     for name in ("queue_messages_published_total", "channel_messages_published_total"):
         assert node.total(name) == 2
-        assert all(told != name for told, _ in node.told(PER_OBJECT))
+        assert all(reported != name for reported, _ in node.reported(PER_OBJECT))
 
 
-def test_bytes_are_told_by_connection(node: Node) -> None:
+def test_bytes_are_reported_by_connection(node: Node) -> None:
     where = {"channel": node.client.connection.name}
     node.client.declare()
     before = node.row("connection_incoming_bytes_total", **where)

@@ -33,7 +33,7 @@ def table_of(families: dict[str, Metric]) -> list[str]:
     ]
 
 
-async def test_the_page_lists_all_that_is_told(scene: Scene) -> None:
+async def test_the_page_lists_all_that_is_reported(scene: Scene) -> None:
     await scene.declare("a")
     node = scene.nodes["a"]
     edge = Edge()

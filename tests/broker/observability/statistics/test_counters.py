@@ -247,8 +247,8 @@ def test_consumers_have_room_until_they_hold_what_they_may() -> None:
     client.declare()
 
     def with_room() -> int | None:
-        told: int | None = edge.statistics.of_queue("/", "q").get("consumers_with_room")
-        return told
+        reported: int | None = edge.statistics.of_queue("/", "q").get("consumers_with_room")
+        return reported
 
     assert with_room() is None
     client.consume(tag="a", prefetch=1)
@@ -277,25 +277,25 @@ def test_what_each_channel_has_done_with_a_queue_and_an_exchange() -> None:
     other.consume()
     client.call(make(Basic.Get, queue="unused"), Basic.GetEmpty)
 
-    def told(rows: Iterable[ByChannel]) -> dict[object, dict[str, int]]:
+    def reported(rows: Iterable[ByChannel]) -> dict[object, dict[str, int]]:
         return {
             connection: counts({"message_stats": stats}) for connection, _channel, stats in rows
         }
 
     one, another = client.connection, other.connection
-    assert told(statistics.publishes("/", "")) == {
+    assert reported(statistics.publishes("/", "")) == {
         one: {"publish": 2},
         another: {"publish": 1},
     }
-    assert told(statistics.deliveries("/", "q")) == {another: {"deliver": 3, "deliver_get": 3}}
-    assert told(statistics.deliveries("/", "unused")) == {one: {"get_empty": 1}}
+    assert reported(statistics.deliveries("/", "q")) == {another: {"deliver": 3, "deliver_get": 3}}
+    assert reported(statistics.deliveries("/", "unused")) == {one: {"get_empty": 1}}
     for nothing in (
         statistics.publishes("/", "amq.topic"),
         statistics.publishes("nowhere", ""),
         statistics.deliveries("/", "nowhere"),
         statistics.deliveries("nowhere", "q"),
     ):
-        assert told(nothing) == {}
+        assert reported(nothing) == {}
 
 
 def test_a_consumer_without_acknowledgements() -> None:

@@ -63,7 +63,7 @@ def test_names_come_in_groups() -> None:
     assert row_of(ObjectCounts(OF_CHANNEL), LOOKS, None) == {}
 
 
-def test_the_past_is_told_last_first_with_averages() -> None:
+def test_the_past_is_reported_last_first_with_averages() -> None:
     details = row_of(acked(), LOOKS, SampleWindow(60, 5))["ack_details"]
     samples = [(each["sample"], each["timestamp"]) for each in details["samples"]]
     assert samples[:5] == [
@@ -128,7 +128,7 @@ def test_rows_that_are_added_stay_as_they_are() -> None:
     assert (one, other) == ({"details": {"rate": 1.0}}, {"details": {"rate": 2.0}})
 
 
-def test_of_times_the_latest_is_told() -> None:
+def test_of_times_the_latest_is_reported() -> None:
     times = [time_of(at_ms) for at_ms in (1_700_000_000_001, 1_700_000_000_333, 999)]
     assert times[1] == "2023-11-14T22:13:20.333+00:00"
     assert added({"used_at": time} for time in times) == {"used_at": times[1]}

@@ -180,7 +180,7 @@ def test_a_turn_drops_one_batch_of_messages(harness: Harness) -> None:
     assert left == [4, 3, 2, 1, 1]
 
 
-def test_who_gives_up_what_was_acknowledged_is_told_what_that_means(harness: Harness) -> None:
+def test_giving_up_what_was_acknowledged_reports_what_that_means(harness: Harness) -> None:
     desk, queue = VerbHarness(edge=harness.edge), engine_of(harness.edge.vhost, "q")
     lane_of(queue).damage = queue.damage = Damage("somewhere", "it has rotted", is_of_settled=True)
     assert desk.refusal("queues.repair", **Q) == (

@@ -152,7 +152,7 @@ class Harness:
         receipt.known(start, stop, is_accepted=is_accepted)
         self.edge.run()
 
-    def told(self) -> list[tuple[str, Any, Any]]:
+    def reported(self) -> list[tuple[str, Any, Any]]:
         """Confirms that have come."""
         return [
             (arrival.method.name[6:], arrival.method["delivery_tag"], arrival.method["multiple"])
@@ -244,7 +244,7 @@ def test_a_deletion_asks_first_and_waits_twice(harness: Harness) -> None:
     assert not harness.queue.asked
 
 
-def test_a_consumer_is_told_before_it_is_delivered(harness: Harness) -> None:
+def test_a_consumer_is_notified_before_it_is_delivered(harness: Harness) -> None:
     harness.send(make(Basic.Consume, queue="q", consumer_tag="c"))
     harness.client.expect_nothing()
     assert [consumer.tag for consumer in harness.queue.consumers] == ["c"]
@@ -292,9 +292,9 @@ def test_messages_are_confirmed_when_their_queue_has_answered(harness: Harness) 
     first, second = harness.publish(b"1", b"2"), harness.publish(b"3")
     harness.client.expect_nothing()
     harness.know(second, 0, 1)
-    assert harness.told() == [("Ack", 3, False)]
+    assert harness.reported() == [("Ack", 3, False)]
     harness.know(first, 0, 2)
-    assert harness.told() == [("Ack", 2, True)]
+    assert harness.reported() == [("Ack", 2, True)]
 
 
 def test_what_several_queues_answer_in_one_turn_is_one_confirm(harness: Harness) -> None:
@@ -303,24 +303,24 @@ def test_what_several_queues_answer_in_one_turn_is_one_confirm(harness: Harness)
     for receipt in receipts:
         receipt.known(0, 1, is_accepted=True)
     harness.edge.run()
-    assert harness.told() == [("Ack", 3, True)]
+    assert harness.reported() == [("Ack", 3, True)]
 
 
 def test_refused_messages_are_nacked(harness: Harness) -> None:
     harness.client.confirm_select()
     harness.know(harness.publish(b"1", b"2"), 0, 2, is_accepted=False)
-    assert harness.told() == [("Nack", 2, True)]
+    assert harness.reported() == [("Nack", 2, True)]
 
 
 def test_messages_of_a_run_may_fare_differently(harness: Harness) -> None:
     harness.client.confirm_select()
     receipt = harness.publish(*[b"m"] * 5)
     harness.know(receipt, 1, 3, is_accepted=False)
-    assert harness.told() == [("Nack", 2, False), ("Nack", 3, False)]
+    assert harness.reported() == [("Nack", 2, False), ("Nack", 3, False)]
     harness.know(receipt, 0, 1)
-    assert harness.told() == [("Ack", 1, False)]
+    assert harness.reported() == [("Ack", 1, False)]
     harness.know(receipt, 3, 5)
-    assert harness.told() == [("Ack", 5, True)]
+    assert harness.reported() == [("Ack", 5, True)]
 
 
 def test_a_message_is_confirmed_once_all_its_queues_have_it(harness: Harness) -> None:
@@ -333,7 +333,7 @@ def test_a_message_is_confirmed_once_all_its_queues_have_it(harness: Harness) ->
     receipt = harness.publish(b"m", exchange="amq.fanout", properties=Properties(delivery_mode=2))
     harness.client.expect_nothing()
     harness.know(receipt, 0, 1)
-    assert harness.told() == [("Ack", 1, False)]
+    assert harness.reported() == [("Ack", 1, False)]
     assert harness.client.ready_count("disk") == 1
 
 
@@ -344,7 +344,7 @@ def test_one_queue_that_refuses_is_enough(harness: Harness) -> None:
     harness.client.confirm_select()
     receipt = harness.publish(b"m", exchange="amq.fanout", properties=Properties(delivery_mode=2))
     harness.know(receipt, 0, 1, is_accepted=False)
-    assert harness.told() == [("Nack", 1, False)]
+    assert harness.reported() == [("Nack", 1, False)]
 
 
 def test_messages_of_one_read_to_many_queues_are_confirmed_apart(harness: Harness) -> None:
@@ -354,17 +354,17 @@ def test_messages_of_one_read_to_many_queues_are_confirmed_apart(harness: Harnes
     keys = ["q", "r", "here", "q", "r", "r"]
     for _ in range(2):  # the second time all routes are known
         harness.client.send(*(publish_frames(b"m", key) for key in keys))
-    told = harness.told()
-    assert ("Ack", 3, False) in told
-    assert ("Ack", 9, False) in told
+    reported = harness.reported()
+    assert ("Ack", 3, False) in reported
+    assert ("Ack", 9, False) in reported
     while other.receipts:
         receipt = other.receipts.popleft()
         harness.know(receipt, 0, receipt.count)
-    assert {tag for _, tag, _ in harness.told()} == {2, 5, 6, 8, 11, 12}
+    assert {tag for _, tag, _ in harness.reported()} == {2, 5, 6, 8, 11, 12}
     while harness.queue.receipts:
         receipt = harness.queue.receipts.popleft()
         harness.know(receipt, 0, receipt.count)
-    assert harness.told()[-1] == ("Ack", 10, True)
+    assert harness.reported()[-1] == ("Ack", 10, True)
 
 
 def test_an_answer_for_a_channel_that_is_gone_is_swallowed(harness: Harness) -> None:

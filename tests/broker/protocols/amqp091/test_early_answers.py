@@ -95,13 +95,13 @@ def test_a_commit_is_partial_that_the_first_queue_refused_before_the_last_was_as
 
 
 def test_a_receipt_tells_each_outcome_once_whenever_it_is_asked() -> None:
-    receipt, told = PublishReceipt(6), list[tuple[int, int, bool]]()
+    receipt, reported = PublishReceipt(6), list[tuple[int, int, bool]]()
     receipt.known(0, 2, is_accepted=True)
     receipt.known(4, 5, is_accepted=False)
-    receipt.then(lambda start, stop, *, is_accepted: told.append((start, stop, is_accepted)))
-    assert told == [(0, 2, True), (4, 5, False)]
+    receipt.then(lambda start, stop, *, is_accepted: reported.append((start, stop, is_accepted)))
+    assert reported == [(0, 2, True), (4, 5, False)]
     receipt.known(2, 4, is_accepted=True)
-    assert told == [(0, 2, True), (4, 5, False), (2, 4, True)]
+    assert reported == [(0, 2, True), (4, 5, False), (2, 4, True)]
 
 
 @FAMILIES["putting"].each()

@@ -28,7 +28,7 @@ def test_exchanges_that_are_there_from_the_start_count() -> None:
     client.expect_channel_closed(406, text)
 
 
-def test_who_uses_a_tag_again_is_told_so_before_consumers_count() -> None:
+def test_who_uses_a_tag_again_is_notified_before_consumers_count() -> None:
     client = Edge(Limits(consumers_max=1)).connect()
     client.declare("q")
     consume = make(Basic.Consume, queue="q", consumer_tag="a")

@@ -81,7 +81,7 @@ def prepared(mode: str) -> Client:
 
 def heard(client: Client) -> list[object]:
     """Methods received on each channel, and the confirmed numbers."""
-    told: dict[int, list[str]] = {channel: [] for channel in CHANNELS}
+    reported: dict[int, list[str]] = {channel: [] for channel in CHANNELS}
     confirmed: dict[int, set[int]] = {channel: set() for channel in CHANNELS}
     for arrival in client.arrivals():
         if arrival.method.name == "Basic.Ack":
@@ -90,10 +90,10 @@ def heard(client: Client) -> list[object]:
             lowest = 1 if arrival.method["multiple"] else tag
             confirmed[arrival.channel].update(range(lowest, tag + 1))
         else:
-            told[arrival.channel].append(f"{arrival} {arrival.header!r} {arrival.body!r}")
+            reported[arrival.channel].append(f"{arrival} {arrival.header!r} {arrival.body!r}")
             if arrival.method.name == "Channel.Close":
                 confirmed[arrival.channel].clear()  # how many went before is a matter of time
-    return [told, confirmed]
+    return [reported, confirmed]
 
 
 def outcome(mode: str, reads: list[bytes]) -> list[object]:

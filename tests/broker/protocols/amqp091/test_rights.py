@@ -157,7 +157,7 @@ def test_a_login_survives_a_change_of_its_user_and_has_what_is_new() -> None:
     assert client.ready_count() == 1
 
 
-def test_nothing_is_counted_or_told_once_a_connection_is_gone() -> None:
+def test_nothing_is_counted_or_reported_once_a_connection_is_gone() -> None:
     edge = Edge()
     clients = [connect(edge), edge.connect(), knock(edge)]
     clients[2].expect(Connection.OpenOk, channel=0)

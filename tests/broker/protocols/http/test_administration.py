@@ -23,33 +23,33 @@ def bad(reason: str) -> tuple[int, Any]:
 
 
 async def test_the_overview_says_what_there_is(api: Api) -> None:
-    told = await api.get("overview")
-    assert told["object_totals"] == {
+    answer = await api.get("overview")
+    assert answer["object_totals"] == {
         "channels": 0,
         "connections": 0,
         "consumers": 0,
         "exchanges": 7,
         "queues": 0,
     }
-    assert told["node"] == api.node.parts.config.node_name
-    assert {row["protocol"] for row in told["listeners"]} == {"amqp", "http"}
-    assert [row["description"] for row in told["contexts"]] == ["RabbitMQ Management"]
-    assert told["sample_retention_policies"] == {"global": [600, 3600, 28800, 86400]}
-    assert told["rabbitmq_version"] == api.node.parts.config.product_version
+    assert answer["node"] == api.node.parts.config.node_name
+    assert {row["protocol"] for row in answer["listeners"]} == {"amqp", "http"}
+    assert [row["description"] for row in answer["contexts"]] == ["RabbitMQ Management"]
+    assert answer["sample_retention_policies"] == {"global": [600, 3600, 28800, 86400]}
+    assert answer["rabbitmq_version"] == api.node.parts.config.product_version
 
 
 async def test_the_past_has_an_end(api: Api) -> None:
     asked = "overview?lengths_age=60&lengths_incr=5&msg_rates_age=60&msg_rates_incr=5"
-    told = await api.get(asked)
-    assert told["cluster_name"]
-    assert len(told["churn_rates"]["queue_declared_details"]["samples"]) == 13
-    status, told = await api.ask("GET", "overview?lengths_age=60000&lengths_incr=5")
-    assert (status, told["error"]) == (400, "bad_request")
-    told = await api.get("overview?lengths_age=61&lengths_incr=7")
-    assert len(told["queue_totals"]["messages_details"]["samples"]) == 9
+    answer = await api.get(asked)
+    assert answer["cluster_name"]
+    assert len(answer["churn_rates"]["queue_declared_details"]["samples"]) == 13
+    status, answer = await api.ask("GET", "overview?lengths_age=60000&lengths_incr=5")
+    assert (status, answer["error"]) == (400, "bad_request")
+    answer = await api.get("overview?lengths_age=61&lengths_incr=7")
+    assert len(answer["queue_totals"]["messages_details"]["samples"]) == 9
 
 
-async def test_anybody_is_told_the_version(api: Api) -> None:
+async def test_anybody_gets_the_version(api: Api) -> None:
     version = api.node.parts.config.product_version
     assert await api.ask("GET", "version", user=None) == (200, version)
     assert await api.ask("GET", "auth", user=None) == (200, {"oauth_enabled": False})
@@ -111,9 +111,9 @@ async def test_definitions_say_what_a_virtual_host_is(api: Api) -> None:
     said = {"description": "d", "tags": "x", "default_queue_type": "quorum"}
     await api.ask("PUT", "vhosts/told", json=said)
     await api.ask("PUT", "vhost-limits/told/max-queues", json={"value": 10})
-    told = await api.get("definitions/told")
-    assert (told["description"], told["default_queue_type"]) == ("d", "quorum")
-    assert told["limits"] == {"max-queues": 10}
+    answer = await api.get("definitions/told")
+    assert (answer["description"], answer["default_queue_type"]) == ("d", "quorum")
+    assert answer["limits"] == {"max-queues": 10}
     blank = await api.get("definitions/%2F")
     assert (blank["description"], blank["default_queue_type"], blank["limits"]) == (
         "",
@@ -177,8 +177,8 @@ async def test_a_virtual_host_that_is_protected_stays(api: Api) -> None:
     ],
 )
 async def test_a_virtual_host_of_which_nonsense_is_said(api: Api, body: Any) -> None:
-    status, told = await api.ask("PUT", "vhosts/c", json=body)
-    assert (status, told["error"]) == (400, "bad_request")
+    status, answer = await api.ask("PUT", "vhosts/c", json=body)
+    assert (status, answer["error"]) == (400, "bad_request")
     assert await api.ask("GET", "vhosts/c") == NOT_FOUND
 
 
@@ -188,8 +188,8 @@ async def test_a_user_comes_and_goes(api: Api) -> None:
     assert await api.ask("PUT", "users/u", json=both) == bad(
         "both_password_and_password_hash_are_provided"
     )
-    told = {"password": "x", "tags": "management", "limits": {"max-channels": 3}}
-    assert await api.ask("PUT", "users/u", json=told) == (201, None)
+    answer = {"password": "x", "tags": "management", "limits": {"max-channels": 3}}
+    assert await api.ask("PUT", "users/u", json=answer) == (201, None)
     row = await api.get("users/u")
     stored = row.pop("password_hash")
     assert row == {
@@ -228,8 +228,8 @@ async def test_who_is_put_with_the_password_that_he_has_is_the_same(api: Api) ->
 async def test_a_user_comes_with_permissions(api: Api) -> None:
     await api.ask("PUT", "vhosts/granted", json={})
     both = {"/": EVERYTHING, "granted": {**EVERYTHING, "write": "^w"}}
-    told = {"password": "x", "tags": "", "permissions": both}
-    assert await api.ask("PUT", "users/u", json=told) == (201, None)
+    answer = {"password": "x", "tags": "", "permissions": both}
+    assert await api.ask("PUT", "users/u", json=answer) == (201, None)
     assert await api.get("permissions/%2F/u") == {"user": "u", "vhost": "/", **EVERYTHING}
     assert (await api.get("permissions/granted/u"))["write"] == "^w"
     nothing_more: tuple[Any, ...] = ({}, [], None)
@@ -237,11 +237,11 @@ async def test_a_user_comes_with_permissions(api: Api) -> None:
         again = {"password": "x", "tags": "", "permissions": said}
         assert await api.ask("PUT", "users/u", json=again) == (204, None)
     assert len(await api.get("users/u/permissions")) == 2
-    listed = {**told, "permissions": [{"vhost": "/", **EVERYTHING}]}
+    listed = {**answer, "permissions": [{"vhost": "/", **EVERYTHING}]}
     status, refused = await api.ask("PUT", "users/w", json=listed)
     assert status == 400
     assert "one entry for each virtual host" in refused["reason"]
-    unknown = {**told, "permissions": {"nope": EVERYTHING}}
+    unknown = {**answer, "permissions": {"nope": EVERYTHING}}
     assert await api.ask("PUT", "users/u", json=unknown) == (
         400,
         {"error": "bad_request", "reason": ["no_such_vhost", "nope"]},
@@ -278,8 +278,8 @@ async def test_an_administrator_may_be_made_without_tags(
 async def test_a_hash_that_no_password_has_is_kept(
     api: Api, stored: str, algorithm: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    told = {"password_hash": f" {stored}\n", "hashing_algorithm": algorithm, "tags": "management"}
-    assert await api.ask("PUT", "users/u", json=told) == (201, None)
+    answer = {"password_hash": f" {stored}\n", "hashing_algorithm": algorithm, "tags": "management"}
+    assert await api.ask("PUT", "users/u", json=answer) == (201, None)
     row = await api.get("users/u")
     assert (row["password_hash"], row["hashing_algorithm"]) == (stored, algorithm)
     assert (await api.ask("GET", "whoami", user=("u", "hello")))[0] == 401
@@ -330,8 +330,8 @@ async def test_many_users_go_at_once(api: Api) -> None:
     ],
 )
 async def test_a_user_of_whom_nonsense_is_said(api: Api, body: Any) -> None:
-    status, told = await api.ask("PUT", "users/nobody", json=body)
-    assert (status, told["error"]) == (400, "bad_request")
+    status, answer = await api.ask("PUT", "users/nobody", json=body)
+    assert (status, answer["error"]) == (400, "bad_request")
     assert await api.ask("GET", "users/nobody") == NOT_FOUND
 
 
@@ -386,16 +386,16 @@ async def test_permissions_for_topics(api: Api) -> None:
 async def test_policies(api: Api, word: str) -> None:
     path, definition = f"{word}/%2F/p", {"max-length": 1}
     assert await api.ask("GET", path) == NOT_FOUND
-    told: dict[str, Any] = {"pattern": "^zz", "definition": definition}
-    assert await api.ask("PUT", path, json=told) == (201, None)
-    more = told | {"priority": 1, "apply-to": "queues"}
+    answer: dict[str, Any] = {"pattern": "^zz", "definition": definition}
+    assert await api.ask("PUT", path, json=answer) == (201, None)
+    more = answer | {"priority": 1, "apply-to": "queues"}
     assert await api.ask("PUT", path, json=more) == (204, None)
     row = {"vhost": "/", "name": "p", **more}
     assert await api.get(path) == row
     assert await api.get(word) == [row]
     assert await api.get(f"{word}/%2F") == [row]
     nowhere = {"error": "not_found", "reason": "vhost_not_found"}
-    assert await api.ask("PUT", f"{word}/nope/p", json=told) == (404, nowhere)
+    assert await api.ask("PUT", f"{word}/nope/p", json=answer) == (404, nowhere)
     assert await api.ask("PUT", path, json={}) == bad(
         "[{key_missing,pattern},{key_missing,definition}]"
     )
@@ -406,7 +406,7 @@ async def test_policies(api: Api, word: str) -> None:
         {"priority": "x"},
     )
     for wrong in wrongs:
-        assert (await api.ask("PUT", path, json=told | wrong))[0] == 400
+        assert (await api.ask("PUT", path, json=answer | wrong))[0] == 400
     assert await api.ask("DELETE", path) == (204, None)
     assert await api.ask("DELETE", path) == NOT_FOUND
 
@@ -449,9 +449,9 @@ def form(boundary: str, **fields: str) -> dict[str, Any]:
 
 async def test_why_a_policy_was_not_taken_is_said_in_a_line(api: Api) -> None:
     policy = {"vhost": "/", "name": "p", "pattern": "", "definition": {"nope": 1}, "priority": 0}
-    status, told = await api.ask("POST", "definitions", json={"policies": [policy]})
+    status, answer = await api.ask("POST", "definitions", json={"policies": [policy]})
     assert status == 400
-    assert told["reason"].endswith(
+    assert answer["reason"].endswith(
         ': Validation failed; [{"nope",1}] are not recognised policy settings'
     )
 
@@ -463,9 +463,9 @@ async def test_what_came_before_an_entry_that_cannot_be_stays(api: Api) -> None:
         "permissions": [rights],
         "exchanges": [{"name": "behind", "vhost": "/", "type": "direct"}],
     }
-    status, told = await api.ask("POST", "definitions", json=content)
+    status, answer = await api.ask("POST", "definitions", json=content)
     assert status == 400
-    assert told["reason"].endswith(": there is no user 'ghost'")
+    assert answer["reason"].endswith(": there is no user 'ghost'")
     assert (await api.get("vhosts/before"))["name"] == "before"
     assert await api.ask("GET", "exchanges/%2F/behind") == NOT_FOUND
     assert await api.ask("DELETE", "vhosts/before") == (204, None)
@@ -488,8 +488,8 @@ async def test_definitions_come_as_a_file_of_a_form(api: Api) -> None:
 
 async def test_definitions_go_out_and_in(api: Api) -> None:
     queue = {"name": "q", "durable": True, "auto_delete": False, "arguments": {}}
-    told = {"vhosts": [{"name": "w"}], "queues": [{"vhost": "w", **queue}]}
-    assert await api.ask("POST", "definitions", json=told) == (204, None)
+    answer = {"vhosts": [{"name": "w"}], "queues": [{"vhost": "w", **queue}]}
+    assert await api.ask("POST", "definitions", json=answer) == (204, None)
     whole = await api.get("definitions")
     assert "guest" in [user["name"] for user in whole["users"]]
     assert [(each["vhost"], each["name"]) for each in whole["queues"]] == [("w", "q")]
@@ -517,8 +517,8 @@ async def test_definitions_go_out_and_in(api: Api) -> None:
     ],
 )
 async def test_definitions_that_cannot_be_taken(api: Api, content: Any) -> None:
-    status, told = await api.ask("POST", "definitions", json=content)
-    assert (status, told["error"]) == (400, "bad_request")
+    status, answer = await api.ask("POST", "definitions", json=content)
+    assert (status, answer["error"]) == (400, "bad_request")
     assert await api.ask("GET", "definitions/nope") == bad("vhost_not_found")
     assert await api.ask("POST", "definitions/nope", json={}) == (
         404,
@@ -552,8 +552,8 @@ async def test_entries_that_are_left_out_are_checked_some_at_a_time() -> None:
 async def test_which_entry_cannot_be_is_said_and_none_is_made(api: Api) -> None:
     queues: list[dict[str, Any]] = [{"vhost": "/", "name": str(number)} for number in range(250)]
     content = {"vhosts": [{"name": "before"}], "queues": [*queues, {"name": 5, "vhost": "/"}]}
-    status, told = await api.ask("POST", "definitions", json=content)
-    assert (status, told["reason"]) == (400, "queues, entry 251: 'name' cannot be 5")
+    status, answer = await api.ask("POST", "definitions", json=content)
+    assert (status, answer["reason"]) == (400, "queues, entry 251: 'name' cannot be 5")
     assert await api.ask("GET", "vhosts/before") == NOT_FOUND
 
 

@@ -55,7 +55,7 @@ async def declared(apis: tuple[Api, Api, Api], path: str, queue_type: str) -> No
     body = {"durable": True, "arguments": {"x-queue-type": queue_type}}
     assert await apis[0].ask("PUT", path, json=body) == (201, None)
     for api in apis[1:]:
-        status, _told = await api.ask("PUT", path, json=body)
+        status, _reported = await api.ask("PUT", path, json=body)
         assert status in (201, 204)  # it may not have heard of the queue before
 
 
@@ -66,8 +66,8 @@ async def test_a_queue_that_is_led_elsewhere(apis: tuple[Api, Api, Api], queue_t
     await declared(apis, path, queue_type)
     message = {**MESSAGE, "routing_key": queue_type}
     for api in apis:
-        told = await api.ask("POST", "exchanges/%2F/amq.default/publish", json=message)
-        assert told == (200, {"routed": True})
+        answer = await api.ask("POST", "exchanges/%2F/amq.default/publish", json=message)
+        assert answer == (200, {"routed": True})
     assert (await third.get(path))["messages"] == 3
     (listed,) = await other.get("queues")
     assert (listed["messages"], listed["node"]) == (3, (await at.get(path))["node"])
@@ -180,11 +180,11 @@ async def test_the_cluster_as_a_whole(apis: tuple[Api, Api, Api]) -> None:
     assert (await other.get(f"nodes/{names[0]}/memory"))["memory"]["total"]["rss"] > 1_000_000
     connection = await aio_pika.connect(f"amqp://127.0.0.1:{at.amqp_port}/")
     await connection.channel()
-    told = await third.get("overview")
-    assert told["node"] == names[2]
-    assert {row["node"] for row in told["listeners"]} == set(names)
-    assert {row["node"] for row in told["contexts"]} == set(names)
-    totals = told["object_totals"]
+    answer = await third.get("overview")
+    assert answer["node"] == names[2]
+    assert {row["node"] for row in answer["listeners"]} == set(names)
+    assert {row["node"] for row in answer["contexts"]} == set(names)
+    totals = answer["object_totals"]
     assert (totals["connections"], totals["channels"], totals["consumers"]) == (1, 1, 0)
     await connection.close()
     size = {"status": "ok", "cluster_size": 3, "target_cluster_size": 3}
@@ -203,9 +203,9 @@ async def test_a_node_that_never_ran_is_still_awaited_by_the_queues_that_grow(
         "PUT", "queues/%2F/growing", json={"durable": True, "arguments": {"x-queue-type": "quorum"}}
     )
     pattern = {"strategy": "all", "queue_pattern": "^growing$"}
-    status, told = await at.ask("POST", f"{on}/grow", json=pattern)
+    status, answer = await at.ask("POST", f"{on}/grow", json=pattern)
     assert status == 202
-    (queue,) = told["under_way"]
+    (queue,) = answer["under_way"]
     assert (queue["vhost"], queue["name"]) == ("/", "growing")
     assert "that node does not run, and gets one once it does" in queue["reason"]
     assert await at.ask("DELETE", f"{on}/shrink") == (202, None)
@@ -233,8 +233,8 @@ async def test_all_queues_grow_at_once_and_those_that_do_not_are_named(
     meant = [{"vhost": vhost, "name": "twin"} for vhost in ("/", "zoo")]
     await rows(at.node.parts, "queues.shrink", node="b", queues=meant)
     async with soon():
-        status, told = await growing
+        status, answer = await growing
     assert status == 202
-    assert [(each["vhost"], each["name"]) for each in told["superseded"]] == [
+    assert [(each["vhost"], each["name"]) for each in answer["superseded"]] == [
         ("/", "twin"), ("zoo", "twin"),
     ]  # fmt: skip

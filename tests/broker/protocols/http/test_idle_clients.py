@@ -41,22 +41,22 @@ class Answering(asyncio.Protocol):
     """Protocol that is watched."""
 
     def __init__(self) -> None:
-        self.told: list[str] = []
+        self.reported: list[str] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.told.append("made")
+        self.reported.append("made")
 
     def data_received(self, data: bytes) -> None:
-        self.told.append(data.decode())
+        self.reported.append(data.decode())
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.told.append("lost")
+        self.reported.append("lost")
 
     def pause_writing(self) -> None:
-        self.told.append("pause")
+        self.reported.append("pause")
 
     def resume_writing(self) -> None:
-        self.told.append("resume")
+        self.reported.append("resume")
 
 
 class Scene:
@@ -100,7 +100,7 @@ def test_a_head_may_come_in_pieces() -> None:
     assert scene.timers == []
     scene.pass_time()
     assert pipe.is_open
-    assert "".join(answering.told) == f"made{head}"
+    assert "".join(answering.reported) == f"made{head}"
 
 
 def test_who_does_not_read_is_hung_up_on() -> None:
@@ -124,7 +124,7 @@ def test_who_has_read_may_go_on() -> None:
     watched.resume_writing()
     scene.pass_time()
     assert pipe.is_open
-    assert answering.told[-2:] == ["pause", "resume"]
+    assert answering.reported[-2:] == ["pause", "resume"]
 
 
 def test_the_oldest_without_a_login_makes_room() -> None:

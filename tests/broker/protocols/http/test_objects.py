@@ -98,7 +98,7 @@ def counts_error(row: Row) -> Row:
     }
 
 
-async def test_what_has_happened_is_told_with_queues_and_exchanges(api: Api) -> None:
+async def test_what_has_happened_is_reported_with_queues_and_exchanges(api: Api) -> None:
     past = "lengths_age=60&lengths_incr=5&msg_rates_age=60&msg_rates_incr=5"
     rows = {row["name"]: row for row in await api.get(f"queues?{past}")}
     stats = rows["orders"]["message_stats"]
@@ -117,10 +117,10 @@ async def test_what_has_happened_is_told_with_queues_and_exchanges(api: Api) -> 
 
 @pytest.mark.parametrize("path", ["queues", "queues/%2F/orders", "exchanges", "exchanges/%2F/news"])
 async def test_a_past_that_is_too_long_is_refused(api: Api, path: str) -> None:
-    told = await api.ask("GET", f"{path}?msg_rates_age=99999&msg_rates_incr=1")
+    answer = await api.ask("GET", f"{path}?msg_rates_age=99999&msg_rates_incr=1")
     reason = "Invalid range parameters: age 99999, incr 1"
     error = "bad_request" if "/" in path else "invalid_range_parameters"
-    assert told == (400, {"error": error, "reason": reason})
+    assert answer == (400, {"error": error, "reason": reason})
 
 
 async def test_what_is_not_wanted_of_a_queue_is_not_there(api: Api) -> None:
@@ -146,8 +146,8 @@ async def test_columns_of_one_object(api: Api) -> None:
         "object_totals": {"queues": (await api.get("overview"))["object_totals"]["queues"]}
     }
     for path in ("exchanges/%2F/amq.direct", "vhosts/%2F", "users/guest", "whoami"):
-        told = await api.get(path)
-        assert await api.get(f"{path}?columns=name,none") == {"name": told["name"]}, path
+        answer = await api.get(path)
+        assert await api.get(f"{path}?columns=name,none") == {"name": answer["name"]}, path
 
 
 async def test_a_queue_is_idle_once_nothing_has_happened_to_it_for_a_while() -> None:

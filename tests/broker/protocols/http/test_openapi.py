@@ -86,6 +86,6 @@ def test_a_list_can_be_asked_for_by_the_page() -> None:
 
 @pytest.mark.asyncio(loop_scope="module")
 async def test_it_is_served_to_anybody(api: Api) -> None:
-    status, told = await api.ask("GET", "fluffle/openapi.json", user=None)
+    status, answer = await api.ask("GET", "fluffle/openapi.json", user=None)
     assert status == 200
-    assert told == document(TABLE.endpoints, api.node.parts.config.version)
+    assert answer == document(TABLE.endpoints, api.node.parts.config.version)

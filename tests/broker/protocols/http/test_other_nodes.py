@@ -60,7 +60,7 @@ async def scene() -> AsyncIterator[Scene]:
         yield Scene(cluster, Api(cluster[0].node, session), publisher, consumer)
 
 
-async def test_what_clients_of_others_have_done_is_told(scene: Scene) -> None:
+async def test_what_clients_of_others_have_done_is_reported(scene: Scene) -> None:
     (queue,) = await scene.api.get("queues")
     stats = queue["message_stats"]
     assert (stats["publish"], stats["deliver"], stats["deliver_get"]) == (3, 3, 3)
@@ -84,7 +84,7 @@ async def test_what_clients_of_others_have_done_is_told(scene: Scene) -> None:
     assert {each["node"] for each in overview["listeners"]} == {"node0", "node1", "node2"}
 
 
-async def test_where_clients_are_is_told(scene: Scene) -> None:
+async def test_where_clients_are_is_reported(scene: Scene) -> None:
     connections = await scene.api.get("connections")
     assert sorted(row["node"] for row in connections) == ["node1", "node2"]
     assert all(row["recv_oct"] > 0 for row in connections)
@@ -97,7 +97,7 @@ async def test_where_clients_are_is_told(scene: Scene) -> None:
     assert consumer["channel_details"]["node"] == "node2"
 
 
-async def test_all_nodes_are_told_of(scene: Scene) -> None:
+async def test_all_nodes_are_reported(scene: Scene) -> None:
     nodes = await scene.api.get("nodes")
     assert [row["name"] for row in nodes] == ["node0", "node1", "node2"]
     assert all(row["running"] and row["mem_used"] > 0 for row in nodes)

@@ -99,13 +99,15 @@ def test_what_is_only_known_of_some_is_asked_of_those() -> None:
         asked.extend(row["name"] for row in rows)
         return [{**row, "rate": len(row["name"])} for row in rows]
 
-    def told(query: Mapping[str, str]) -> list[str]:
+    def options(query: Mapping[str, str]) -> list[str]:
         asked.clear()
         return names(asyncio.run(pagination.listed(ListingResponse(ROWS, complete), query)))
 
-    assert told({"page": "2", "page_size": "1", "sort": "name"}) == ["ab"]
+    assert options({"page": "2", "page_size": "1", "sort": "name"}) == ["ab"]
     assert asked == ["ab"]
-    assert told({"page": "1", "page_size": "1", "sort": "rate", "sort_reverse": "true"}) == ["ab"]
+    assert options({"page": "1", "page_size": "1", "sort": "rate", "sort_reverse": "true"}) == [
+        "ab"
+    ]
     assert sorted(asked) == ["A", "ab", "b"]
 
 

@@ -50,8 +50,8 @@ async def queue(api: Api, request: pytest.FixtureRequest) -> AsyncIterator[str]:
 
 
 async def verb(api: Api, verb_name: str, **arguments: Any) -> None:
-    status, told = await api.ask("POST", f"fluffle/verbs/{verb_name}", json=arguments)
-    assert status == 200, told
+    status, answer = await api.ask("POST", f"fluffle/verbs/{verb_name}", json=arguments)
+    assert status == 200, answer
 
 
 async def publish(api: Api, exchange: str = "amq.default", **changed: Any) -> tuple[int, Any]:
@@ -376,9 +376,9 @@ async def test_who_takes_many_messages_lets_others_have_their_turn() -> None:
 async def test_what_takes_too_long_is_named(api: Api) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(local_client, "ANSWER_TIMEOUT_S", 0)
-        told = await api.ask("PUT", "queues/%2F/slow", json={"durable": True})
+        answer = await api.ask("PUT", "queues/%2F/slow", json={"durable": True})
     reason = "the broker has not done 'Queue.Declare' in 0 s"
-    assert told == (503, {"error": "timeout", "reason": reason})
+    assert answer == (503, {"error": "timeout", "reason": reason})
     await api.ask("DELETE", "queues/%2F/slow")
 
 

@@ -67,11 +67,11 @@ async def users(api: Api) -> None:
 async def ask_as(api: Api, method: str, path: str, user: str, **more: Any) -> str | None:
     """Why not; None if it was not refused."""
     path = path.replace("@", api.node.parts.config.node_name)
-    status, told = await api.ask(method, path, user=(user, "x"), **more)
+    status, answer = await api.ask(method, path, user=(user, "x"), **more)
     if status != 401:
         return None
-    assert told["error"] == "not_authorised"
-    return str(told["reason"])
+    assert answer["error"] == "not_authorised"
+    return str(answer["reason"])
 
 
 @pytest.mark.usefixtures("users")
@@ -154,6 +154,6 @@ async def test_who_does_not_monitor_sees_where_he_may_go(api: Api) -> None:
     for user, seen in (("in-management", False), ("in-monitoring", True)):
         _status, rows = await api.ask("GET", "vhosts", user=(user, "x"))
         assert ("hidden" in [row["name"] for row in rows]) is seen
-        _status, told = await api.ask("GET", "overview", user=(user, "x"))
-        assert ("listeners" in told) is seen
-        assert told["object_totals"]["exchanges"] == (7 * len(rows))
+        _status, answer = await api.ask("GET", "overview", user=(user, "x"))
+        assert ("listeners" in answer) is seen
+        assert answer["object_totals"]["exchanges"] == (7 * len(rows))

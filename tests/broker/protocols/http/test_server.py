@@ -32,7 +32,7 @@ from tests.support.management import GUEST, Api, authorization, management
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-async def test_who_asks_is_told_who_he_is(api: Api) -> None:
+async def test_whoami_names_the_user(api: Api) -> None:
     assert await api.get("whoami") == {
         "name": "guest",
         "tags": ["administrator"],
@@ -107,27 +107,27 @@ async def test_what_is_not_there(api: Api) -> None:
 
 
 async def test_a_verb_of_the_control_socket(api: Api) -> None:
-    status, told = await api.ask("POST", "fluffle/verbs/vhosts.list", json={})
+    status, answer = await api.ask("POST", "fluffle/verbs/vhosts.list", json={})
     assert status == 200
-    assert [row["name"] for row in told["rows"]] == ["/"]
+    assert [row["name"] for row in answer["rows"]] == ["/"]
     assert await api.ask("POST", "fluffle/verbs/vhosts.add", json={"name": "v"}) == (
         200,
         {"result": {}},
     )
-    status, told = await api.ask("POST", "fluffle/verbs/vhosts.add", json={"name": "v"})
-    assert (status, told["error"]["name"]) == (400, "PRECONDITION_FAILED")
-    status, told = await api.ask("POST", "fluffle/verbs/vhosts.delete", json={"name": "v"})
-    assert (status, told) == (200, {"result": {}})
+    status, answer = await api.ask("POST", "fluffle/verbs/vhosts.add", json={"name": "v"})
+    assert (status, answer["error"]["name"]) == (400, "PRECONDITION_FAILED")
+    status, answer = await api.ask("POST", "fluffle/verbs/vhosts.delete", json={"name": "v"})
+    assert (status, answer) == (200, {"result": {}})
     for body in (b"{", b"[]", b"[" * 100_000, b"\xff"):
-        status, told = await api.ask("POST", "fluffle/verbs/ping", data=body)
-        assert (status, told["error"]) == (400, "bad_request")
+        status, answer = await api.ask("POST", "fluffle/verbs/ping", data=body)
+        assert (status, answer["error"]) == (400, "bad_request")
 
 
 async def test_a_change_that_another_site_asks_for_is_refused(api: Api) -> None:
     origin = {"origin": "http://evil.example"}
-    status, told = await api.ask("POST", "fluffle/verbs/ping", json={}, headers=origin)
-    assert (status, told["error"]) == (403, "not_authorized")
-    status, _told = await api.ask(
+    status, answer = await api.ask("POST", "fluffle/verbs/ping", json={}, headers=origin)
+    assert (status, answer["error"]) == (403, "not_authorized")
+    status, _reported = await api.ask(
         "POST", "fluffle/verbs/ping", json={}, headers={"origin": api.base}
     )
     assert status == 200
@@ -135,14 +135,16 @@ async def test_a_change_that_another_site_asks_for_is_refused(api: Api) -> None:
 
 @pytest.mark.parametrize("origin", ["null", "http://[", "//", ""])
 async def test_an_origin_that_is_none_is_another(api: Api, origin: str) -> None:
-    status, told = await api.ask("POST", "fluffle/verbs/ping", json={}, headers={"origin": origin})
-    assert (status, told["error"]) == (403, "not_authorized")
+    status, answer = await api.ask(
+        "POST", "fluffle/verbs/ping", json={}, headers={"origin": origin}
+    )
+    assert (status, answer["error"]) == (403, "not_authorized")
 
 
 async def test_what_is_wide_is_not_deep(api: Api) -> None:
     wide: list[list[int]] = [[] for _ in range(1000)]
     for body in ({"value": wide}, {"value": "[" * 1000}, {"value": {"a": wide}}):
-        status, _told = await api.ask("PUT", "global-parameters/wide", json=body)
+        status, _reported = await api.ask("PUT", "global-parameters/wide", json=body)
         assert status in (201, 204)
 
 
@@ -154,17 +156,17 @@ async def test_what_is_nested_too_deep_is_refused(api: Api, depth: int) -> None:
         ("global-parameters/deep", f'{{"value":{nested}}}'),
         ("policies/%2F/deep", f'{{"pattern":"","definition":{nested}}}'),
     ):
-        status, told = await api.ask("PUT", path, data=body)
-        assert (status, told) == (400, {"error": "bad_request", "reason": "not_json"})
+        status, answer = await api.ask("PUT", path, data=body)
+        assert (status, answer) == (400, {"error": "bad_request", "reason": "not_json"})
 
 
 async def test_a_body_that_is_too_long_is_refused(api: Api) -> None:
     message_path = "exchanges/%2F/amq.fanout/publish"
     limits = ("fluffle/verbs/ping", 1 << 20), (message_path, 2_500_000), ("definitions", 20_000_000)
     for path, most in limits:
-        status, told = await api.ask("POST", path, data=BytesIO(b" " * (most + 1)))
+        status, answer = await api.ask("POST", path, data=BytesIO(b" " * (most + 1)))
         reason = f"a body may have {most} bytes"
-        assert (status, told) == (413, {"error": "bad_request", "reason": reason})
+        assert (status, answer) == (413, {"error": "bad_request", "reason": reason})
     message = {"routing_key": "", "properties": {}, "payload_encoding": "string"}
     long = {**message, "payload": " " * (1 << 21)}
     for content in (long, {**long, "payload": '\\",' * (1 << 18)}):
@@ -233,10 +235,10 @@ async def test_who_asks_is_looked_up_again_once_the_body_has_come(
 
     await api.ask("PUT", "users/late", json={"password": "p", "tags": "administrator"})
     monkeypatch.setattr(server, "authenticated", seen)
-    status, told = await api.ask(
+    status, answer = await api.ask(
         "POST", "fluffle/verbs/vhosts.add", user=("late", "p"), data=slow()
     )
-    assert (status, told["error"]) == (401, error)
+    assert (status, answer["error"]) == (401, error)
     assert "late" not in api.node.parts.catalogue.vhosts
     await api.ask("DELETE", "users/late")
 
@@ -283,8 +285,8 @@ async def test_who_goes_before_his_body_has_come_is_not_logged(
 
 
 async def test_a_name_may_have_any_letter(api: Api) -> None:
-    status, told = await api.ask("POST", "fluffle/verbs/a%2Fb", data=json.dumps({}))
-    assert (status, told["error"]["text"]) == (400, "there is no verb 'a/b'")
+    status, answer = await api.ask("POST", "fluffle/verbs/a%2Fb", data=json.dumps({}))
+    assert (status, answer["error"]["text"]) == (400, "there is no verb 'a/b'")
 
 
 LONG_BYTES = 32 << 20
@@ -340,14 +342,14 @@ def said() -> str:
 
 
 async def test_that_something_has_failed_here_is_logged() -> None:
-    for error, is_told in (
+    for error, is_reported in (
         (RuntimeError("a bug"), True),
         (RuntimeError(server.GONE), False),
         (ConnectionResetError(), False),
     ):
-        told = (type(error), error, None)
-        record = logging.LogRecord("", logging.ERROR, "", 0, "Unhandled", (), told)
-        assert server.is_ours(record) is is_told
+        answer = (type(error), error, None)
+        record = logging.LogRecord("", logging.ERROR, "", 0, "Unhandled", (), answer)
+        assert server.is_ours(record) is is_reported
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ def test_who_sends_nothing_with_it_is_asked() -> None:
     assert len(client.packets()) == 2
 
 
-def test_a_small_packet_is_told_the_method_all_the_same() -> None:
+def test_a_small_packet_is_reported_the_method_all_the_same() -> None:
     client = MqttEdge().accept(MQTT_5)
     asked = properties(data=GUEST)
     asked.values[PropertyId.MAXIMUM_PACKET_SIZE] = 20

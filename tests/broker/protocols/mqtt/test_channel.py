@@ -34,7 +34,7 @@ def test_a_client_has_one_channel_that_nobody_lists() -> None:
     assert channel.number == WITHOUT_CHANNELS
 
 
-def test_a_client_whose_queue_is_deleted_is_told_and_ends() -> None:
+def test_a_client_whose_queue_is_deleted_is_notified_and_ends() -> None:
     mqtt = MqttEdge()
     client = mqtt.connect("c", expiry_s=60)
     client.subscribe("a", options=1)
@@ -212,7 +212,7 @@ def test_who_may_not_read_a_session_does_not_come_back_to_it(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["at once", "later"])
-def test_a_client_whose_queue_is_another_s_alone_is_told(kind: str) -> None:
+def test_a_client_whose_queue_is_another_s_alone_is_notified(kind: str) -> None:
     mqtt = MqttEdge(edge=Edge(make_metadata=ManualMetadata) if kind == "later" else None)
     edge, metadata = mqtt.edge, mqtt.edge.services.metadata
 

@@ -118,8 +118,8 @@ def test_a_clean_start_ends_the_session_before() -> None:
 def test_a_session_is_asked_for_no_longer_than_it_may_last() -> None:
     mqtt = MqttEdge(MqttConfig(session_expiry_s_max=30))
     client = mqtt.connect("c", expiry_s=60)
-    told = client.connack.properties.integer(PropertyId.SESSION_EXPIRY_INTERVAL, -1)
-    assert told == 30
+    reported = client.connack.properties.integer(PropertyId.SESSION_EXPIRY_INTERVAL, -1)
+    assert reported == 30
 
 
 def test_the_same_client_takes_its_session_over() -> None:

@@ -52,13 +52,13 @@ def test_a_client_is_let_in_and_answered(version: int) -> None:
     assert client.connection.state == "running"
 
 
-def test_a_client_of_version_5_is_told_the_limits() -> None:
+def test_a_client_of_version_5_gets_the_limits() -> None:
     mqtt = MqttEdge(MqttConfig(receive_max=7, topic_alias_max=3, keep_alive_s_max=60))
-    told = mqtt.connect("c").connack.properties.values
-    assert told[PropertyId.RECEIVE_MAXIMUM] == 7
-    assert told[PropertyId.TOPIC_ALIAS_MAXIMUM] == 3
-    assert told[PropertyId.SERVER_KEEP_ALIVE] == 60
-    assert PropertyId.MAXIMUM_QOS not in told
+    fields = mqtt.connect("c").connack.properties.values
+    assert fields[PropertyId.RECEIVE_MAXIMUM] == 7
+    assert fields[PropertyId.TOPIC_ALIAS_MAXIMUM] == 3
+    assert fields[PropertyId.SERVER_KEEP_ALIVE] == 60
+    assert PropertyId.MAXIMUM_QOS not in fields
 
 
 def test_a_client_without_a_name_is_given_one() -> None:
@@ -87,7 +87,7 @@ def test_what_is_no_connect_is_not_answered(data: bytes) -> None:
 @pytest.mark.parametrize(
     ("version", "answer"), [(MQTT_5, [Disconnect(ReasonCode.PROTOCOL_ERROR)]), (MQTT_3_1_1, [])]
 )
-def test_only_version_5_is_told_why_it_ends(version: int, answer: list[Disconnect]) -> None:
+def test_only_version_5_gets_the_reason_of_its_end(version: int, answer: list[Disconnect]) -> None:
     client = MqttEdge().connect("c", version)
     client.send(Connect(version, "c"))
     assert client.packets() == answer
@@ -130,7 +130,7 @@ def test_a_client_that_says_nothing_is_hung_up_on_in_time() -> None:
     assert client.transport.is_lost
 
 
-def test_who_is_closed_by_others_is_told_that() -> None:
+def test_a_client_that_others_close_gets_their_reason() -> None:
     mqtt = MqttEdge()
     client = mqtt.connect("c")
     client.connection.fail(ConnectionForced("closed via management"))
@@ -389,8 +389,8 @@ def test_a_connection_shows_what_rabbitmq_lists_of_it() -> None:
     mqtt = MqttEdge(MqttConfig(prefetch=7))
     will = Will(b"gone/c", b"bye")
     client = mqtt.accept(MQTT_5)
-    told = Properties(user=[("site", "cellar"), ("site", "attic")])
-    client.send(Connect(MQTT_5, "c", user="guest", password=b"guest", will=will, properties=told))
+    fields = Properties(user=[("site", "cellar"), ("site", "attic")])
+    client.send(Connect(MQTT_5, "c", user="guest", password=b"guest", will=will, properties=fields))
     client.expect(Connack)
     client.subscribe("a", options=1)
     client.publish("a", qos=1)

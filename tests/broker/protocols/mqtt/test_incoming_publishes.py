@@ -155,7 +155,7 @@ def forbid_writing(mqtt: MqttEdge) -> None:
     mqtt.edge.run()
 
 
-def test_who_may_not_publish_is_told_so_and_stays() -> None:
+def test_who_may_not_publish_is_notified_and_stays() -> None:
     mqtt = MqttEdge()
     client = mqtt.connect("c")
     forbid_writing(mqtt)
@@ -176,7 +176,7 @@ def test_who_may_not_publish_is_disconnected_where_that_is_wanted() -> None:
     assert client.packets() == [Disconnect(ReasonCode.NOT_AUTHORIZED)]
 
 
-def test_only_who_cannot_be_told_is_disconnected() -> None:
+def test_only_a_client_that_cannot_be_notified_is_disconnected() -> None:
     mqtt = MqttEdge(MqttConfig(disconnect_on_unauthorized=True))
     client, old = mqtt.connect("c"), mqtt.connect("d", MQTT_3_1_1)
     mqtt.edge.editor.put_permission("guest", "/", Permission("", "", ""))

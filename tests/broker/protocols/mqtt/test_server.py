@@ -50,7 +50,7 @@ def test_the_wish_of_a_client_that_has_no_session_to_keep_is_refused() -> None:
     assert len(mqtt.server.states) == 0
 
 
-def test_sessions_are_told_of_also_when_their_clients_are_away() -> None:
+def test_sessions_are_reported_also_when_their_clients_are_away() -> None:
     mqtt = MqttEdge()
     client = mqtt.connect("meter", clean_start=False, expiry_s=60)
     client.subscribe("home/#", options=1)

@@ -93,8 +93,8 @@ def test_what_has_changed_is_sent_every_interval() -> None:
     mqtt.edge.advance(9)
     assert client.packets() == []
     mqtt.edge.advance(1)
-    told = figures(client)
-    assert (told["clients/connected"], told["uptime"]) == ("2", "10 seconds")
+    reported = figures(client)
+    assert (reported["clients/connected"], reported["uptime"]) == ("2", "10 seconds")
     mqtt.edge.advance(10)
     assert figures(client) == {"uptime": "20 seconds"}
     client.unsubscribe("$SYS/broker/clients/#", "$SYS/broker/uptime")
@@ -102,7 +102,7 @@ def test_what_has_changed_is_sent_every_interval() -> None:
     assert client.packets() == []
 
 
-def test_what_is_told_later_is_not_retained_unless_that_is_asked_for() -> None:
+def test_what_is_reported_later_is_not_retained_unless_that_is_asked_for() -> None:
     mqtt = MqttEdge()
     plain, asking = mqtt.connect("plain"), mqtt.connect("asking")
     plain.subscribe("$SYS/broker/uptime", options=2, identifier=7)
@@ -276,7 +276,7 @@ def test_a_topic_permission_is_enough() -> None:
     assert set(figures(client)) >= {"clients/connected", "clients/total"}
 
 
-def test_who_is_a_monitor_no_longer_is_told_no_more() -> None:
+def test_who_is_a_monitor_no_longer_is_notified_no_more() -> None:
     mqtt = MqttEdge()
     client = mqtt.connect("c", expiry_s=60)
     client.subscribe("$SYS/broker/uptime", options=0)

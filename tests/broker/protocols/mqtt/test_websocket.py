@@ -49,30 +49,30 @@ class Inside(asyncio.Protocol):
 
     def __init__(self) -> None:
         self.received: list[bytes] = []
-        self.told: list[str] = []
+        self.reported: list[str] = []
         self.error: Exception | None = None
         self.on_data: Callable[[bytes], None] = lambda data: None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
-        self.told.append("made")
+        self.reported.append("made")
 
     def data_received(self, data: bytes) -> None:
         self.received.append(data)
         self.on_data(data)
 
     def eof_received(self) -> None:
-        self.told.append("eof")
+        self.reported.append("eof")
 
     def pause_writing(self) -> None:
-        self.told.append("paused")
+        self.reported.append("paused")
 
     def resume_writing(self) -> None:
-        self.told.append("resumed")
+        self.reported.append("resumed")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.told.append("lost")
+        self.reported.append("lost")
         self.error = exc
 
 
@@ -140,7 +140,7 @@ def closes(events: list[Event]) -> list[int]:
 
 def test_the_connection_inside_is_there_from_the_first_byte_on() -> None:
     peer = Peer()
-    assert peer.inside.told == ["made"]
+    assert peer.inside.reported == ["made"]
     assert peer.inside.transport.get_extra_info("peername") == ("h", 1)
     assert peer.inside.transport.get_extra_info("websocket") is True
     peer.inside.transport.write(b"too early")
@@ -194,7 +194,7 @@ def test_what_opens_nothing_is_answered_and_closed(old: bytes, new: bytes, statu
     assert peer.status() == status
     head, _, text = peer.written.partition(b"\r\n\r\n")
     assert f"Content-Length: {len(text)}".encode() in head
-    assert peer.inside.told == ["made", "lost"]
+    assert peer.inside.reported == ["made", "lost"]
     assert isinstance(peer.inside.error, WebSocketFailed)
     assert str(peer.inside.error) == text.decode().strip()
     if status == 426:
@@ -317,13 +317,13 @@ def test_pings_of_a_client_that_reads_nothing_pile_up_nothing() -> None:
     peer.inside.transport.set_write_buffer_limits(high=LIMIT)
     peer.transport.is_stuck = True
     peer.inside.transport.write(b"x" * 2 * LIMIT)
-    assert peer.inside.told[-1] == "paused"
+    assert peer.inside.reported[-1] == "paused"
     before = peer.inside.transport.get_write_buffer_size()
     for number in range(1000):
         peer.send(Ping(b"%d" % number))
     assert peer.inside.transport.get_write_buffer_size() == before
     peer.transport.drain()
-    assert peer.inside.told[-1] == "resumed"
+    assert peer.inside.reported[-1] == "resumed"
     assert peer.heard()[-1] == Pong(b"999")
 
 
@@ -349,7 +349,7 @@ def test_text_is_refused() -> None:
     peer.inside.transport.write(b"too late")
     assert peer.heard() == []
     peer.scheduler.advance(CLOSE_WAIT_S)
-    assert peer.inside.told == ["made", "lost"]
+    assert peer.inside.reported == ["made", "lost"]
     assert str(peer.inside.error) == "MQTT is in binary frames"
 
 
@@ -405,7 +405,7 @@ def test_the_close_of_a_client_is_answered() -> None:
     assert closes(peer.heard()) == [1001]
     peer.scheduler.run()
     assert peer.inside.received == [b"last"]
-    assert peer.inside.told == ["made", "eof", "lost"]
+    assert peer.inside.reported == ["made", "eof", "lost"]
     assert peer.inside.error is None
 
 
@@ -421,7 +421,7 @@ def test_what_is_written_before_the_end_arrives_and_the_close_of_the_client_is_a
     assert not peer.transport.is_lost
     peer.transport.receive(peer.client.send(close.response()))
     peer.scheduler.run()
-    assert peer.inside.told == ["made", "lost"]
+    assert peer.inside.reported == ["made", "lost"]
 
 
 def test_what_comes_while_the_close_is_awaited_is_dropped() -> None:
@@ -440,10 +440,10 @@ def test_a_client_may_close_while_the_connection_inside_does() -> None:
     peer.send(BytesMessage(b"disconnect"), CloseConnection(1000))
     peer.scheduler.run()
     assert peer.transport.is_lost
-    assert peer.inside.told == ["made", "lost"]
+    assert peer.inside.reported == ["made", "lost"]
 
 
-def test_a_client_that_was_told_why_and_reads_nothing_is_cut_off() -> None:
+def test_a_client_that_got_the_reason_and_reads_nothing_is_cut_off() -> None:
     peer = opened()
     peer.transport.is_stuck = True
     peer.inside.transport.write(b"x" * LIMIT)
@@ -465,10 +465,10 @@ def test_a_connection_inside_may_end_it_at_any_time() -> None:
     early = Peer()
     early.inside.transport.close()
     early.scheduler.run()
-    assert early.inside.told == ["made", "lost"]
+    assert early.inside.reported == ["made", "lost"]
 
 
-def test_a_lost_socket_is_told() -> None:
+def test_a_lost_socket_is_reported() -> None:
     peer = opened()
     error = ConnectionResetError()
     peer.transport.lose(error)
@@ -564,7 +564,7 @@ def assert_ends_well(peer: Peer) -> None:
     """Check that it is closed, with an answer or without, as soon as the client goes or is late."""
     peer.scheduler.advance(10_000)
     assert peer.transport.is_lost
-    assert peer.inside.told[-1] == "lost"
+    assert peer.inside.reported[-1] == "lost"
     assert peer.scheduler.timer_count == 0
 
 

@@ -19,7 +19,7 @@ class EntryHarness(LeaderHarness):
     """Keeps what leaves, and believes the test."""
 
     def __init__(self, spec: QueueSpec = PLAIN) -> None:
-        self.told: list[m.Effect] = []
+        self.reported: list[m.Effect] = []
         self.left: list[list[bytes]] = []
         """The contents of what was delivered or got, each time."""
         self.died: list[DeadMessages] = []
@@ -38,7 +38,7 @@ class EntryHarness(LeaderHarness):
             self.died.append(dead)
 
     def release(self, effects: list[m.Effect]) -> None:
-        self.told += effects
+        self.reported += effects
         for _session, message in effects:
             if isinstance(message, m.Deliver):
                 self.left.append(message.contents)
@@ -46,8 +46,8 @@ class EntryHarness(LeaderHarness):
                 self.left += [deliver.contents for deliver in message.delivers]
 
     def take(self) -> list[m.Effect]:
-        told, self.told = self.told, []
-        return told
+        reported, self.reported = self.reported, []
+        return reported
 
     def take_messages(self) -> list[m.FromLeader]:
         return [message for _session, message in self.take()]

@@ -87,7 +87,7 @@ class MemberImage:
             assert bounds == sorted(bounds)
             assert state.queue_time_ms == model.time_ms
             assert state.entries.content_bytes == sum(e.mean_bytes * e.live for e in entries)
-            assert seen(member.image) == told(model)
+            assert seen(member.image) == reported(model)
         check_log(self.members[0], model)
         assert len({image_digest(member.image) for member in self.members}) == 1
 
@@ -125,7 +125,7 @@ def check_log(member: Member, model: ReferenceModel) -> None:
         assert of_it == [number for number in members if number in live]
 
 
-def told(model: ReferenceModel) -> dict[str, Any]:
+def reported(model: ReferenceModel) -> dict[str, Any]:
     """State of the model in a comparable form."""
     places = {"requeued": model.at("requeued"), "delayed": model.at("delayed")}
     places["pending"] = model.at("pending")

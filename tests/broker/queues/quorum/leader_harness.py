@@ -410,7 +410,7 @@ class LeaderHarness:
             # That is heard later: until then its clients do nothing.
             is_heard = isinstance(message, m.TimeoutNotice)
             if edge is not None and (is_heard or not edge.is_cut):
-                self.TOLD[type(message)](self, edge, session, message)
+                self.REPORTED[type(message)](self, edge, session, message)
 
     def edge_of(self, session: int) -> SessionClients | None:
         known = self.image.state.sessions.get(session)
@@ -431,10 +431,10 @@ class LeaderHarness:
         over = []
         for number, operation in list(edge.pending.items()):
             stop = number + operation.count
-            told = range(max(number, first), min(stop, first + count))
-            if told and operation.contents and is_accepted:
-                self.confirmed.update(operation.contents[n - number] for n in told)
-            if told and told.stop == stop:
+            confirmed = range(max(number, first), min(stop, first + count))
+            if confirmed and operation.contents and is_accepted:
+                self.confirmed.update(operation.contents[n - number] for n in confirmed)
+            if confirmed and confirmed.stop == stop:
                 over.append(edge.pending.pop(number))
         return over
 
@@ -447,9 +447,9 @@ class LeaderHarness:
 
     def on_rejected(self, edge: SessionClients, session: int, message: m.RejectedReply) -> None:
         """Publishes, or a settlement that came too late to count."""
-        told = range(message.first, message.first + message.count)
+        confirmed = range(message.first, message.first + message.count)
         for number, operation in edge.pending.items():
-            inside = (n - number for n in told if n - number in range(operation.count))
+            inside = (n - number for n in confirmed if n - number in range(operation.count))
             refused = {operation.contents[place] for place in inside if operation.contents}
             may_be = any(each.overflow is Overflow.REJECT_PUBLISH for each in self.said)
             assert may_be or not refused
@@ -496,10 +496,12 @@ class LeaderHarness:
                 if edge.holds.get(sequence) == Hold(holder, ordinal):
                     del edge.holds[sequence]
 
-    def never_told(self, _edge: SessionClients, _session: int, message: m.ExpectedReply) -> None:
+    def never_reported(
+        self, _edge: SessionClients, _session: int, message: m.ExpectedReply
+    ) -> None:
         raise AssertionError(f"{message}: edges keep to what they hold, and ask in order")
 
-    TOLD: ClassVar[
+    REPORTED: ClassVar[
         dict[type[m.FromLeader], Callable[[LeaderHarness, SessionClients, int, Any], None]]
     ] = {
         m.DoneReply: on_done,
@@ -510,7 +512,7 @@ class LeaderHarness:
         m.ActiveConsumerNotice: on_activity,
         m.TimeoutNotice: on_timed_out,
         m.RevokeNotice: on_revoked,
-        m.ExpectedReply: never_told,
+        m.ExpectedReply: never_reported,
     }
 
     def receive(

@@ -98,8 +98,8 @@ def check_death(
         assert counts.acquired >= counts.failed
         limits = {each.delivery_limit for each in said}
         above = [each for each in limits if each is not None and each < counts.failed]
-        is_told = counts.failed <= brought.get(content, NEW).failed + 1
-        assert counts.failed - 1 in above or (above and (is_told or len(limits) > 1))
+        is_reported = counts.failed <= brought.get(content, NEW).failed + 1
+        assert counts.failed - 1 in above or (above and (is_reported or len(limits) > 1))
 
 
 def check_limits(state: QueueState, said: Sequence[QueueSettings]) -> None:

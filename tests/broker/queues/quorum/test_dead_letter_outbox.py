@@ -261,7 +261,7 @@ def stamped(harness: EntryHarness, queue: str = "target") -> DeadLetterIds:
     return posted
 
 
-def test_a_queue_is_told_once_of_what_it_has_that_is_kept_no_more() -> None:
+def test_a_queue_is_reported_once_of_what_it_has_that_is_kept_no_more() -> None:
     harness, _session = with_dead(3)
     term = harness.leaders
     assert stamped(harness) == DeadLetterIds(GROUP, term, 1, [], [1, 2, 3])
@@ -288,7 +288,7 @@ def remembered(harness: EntryHarness) -> dict[object, list[int]]:
     return harness.led.outbox._arrived
 
 
-def test_nothing_is_kept_for_a_queue_that_is_told_nothing() -> None:
+def test_nothing_is_kept_for_a_queue_that_is_reported_nothing() -> None:
     """A classic queue: on a lone node it would stay in memory when it is deleted, too."""
     harness, _session = with_dead(5)
     [dead] = harness.died

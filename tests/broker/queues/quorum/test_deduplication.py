@@ -357,8 +357,8 @@ def test_a_member_of_which_nothing_is_heard_keeps_nobody_waiting() -> None:
 def test_of_a_run_that_does_not_fit_no_more_is_remembered_than_is_taken() -> None:
     """Refused messages are sent again, and accepted once there is room."""
     target = Target(full(3))
-    told = target.post(5, 6, 7, 8, 9, 10)
-    assert told == [
+    reported = target.post(5, 6, 7, 8, 9, 10)
+    assert reported == [
         m.Effect(target.session, m.DoneReply(1, 4)),
         m.Effect(target.session, m.RejectedReply(5, 2)),
     ]

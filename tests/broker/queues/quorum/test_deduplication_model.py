@@ -92,14 +92,14 @@ class Arriving:
 
     def hear(self) -> None:
         """Sources learn what has arrived, once for each operation."""
-        for told in self.harness.take_messages():
-            assert isinstance(told, m.DoneReply | m.RejectedReply | m.AnswerReply), told
-            if isinstance(told, m.AnswerReply):
-                self.pending.pop(told.number, None)
+        for message in self.harness.take_messages():
+            assert isinstance(message, m.DoneReply | m.RejectedReply | m.AnswerReply), message
+            if isinstance(message, m.AnswerReply):
+                self.pending.pop(message.number, None)
                 continue
-            for number in range(told.first, told.first + told.count):
+            for number in range(message.first, message.first + message.count):
                 group, sequence = self.taken[number]
-                if isinstance(told, m.DoneReply):
+                if isinstance(message, m.DoneReply):
                     assert number not in self.stale, "who led before is believed"
                     source = self.source_of(group)
                     source.unsaid |= {sequence} - source.arrived

@@ -91,8 +91,8 @@ def plain(batch: FactBatch) -> tuple[object, ...]:
     new = batch.enqueued
     if new is None:
         return batch.stamp_ms, batch.revision, batch.facts
-    told = new.first, new.count, new.content_bytes, new.columns, b"".join(new.pieces)
-    return batch.stamp_ms, batch.revision, batch.facts, told
+    reported = new.first, new.count, new.content_bytes, new.columns, b"".join(new.pieces)
+    return batch.stamp_ms, batch.revision, batch.facts, reported
 
 
 @pytest.mark.parametrize(
@@ -260,10 +260,10 @@ def test_entries_that_nobody_wrote(entry: bytes, why: str) -> None:
 @given(st.randoms(use_true_random=False), st.data())
 def test_damage_is_refused_or_harmless(chance: Random, data: st.DataObject) -> None:
     """Whatever octets of an entry are others: it can be read, or it is `InvalidEntry`."""
-    told = MemberImage()
+    reported = MemberImage()
     for operation in (OPERATIONS[0], OPERATIONS[2], *chance.choices(OPERATIONS, k=12)):
-        told.do(operation, chance)
-    entry = bytearray(told.history.entry())
+        reported.do(operation, chance)
+    entry = bytearray(reported.history.entry())
     for _ in range(data.draw(st.integers(1, 3))):
         entry[data.draw(st.integers(0, len(entry) - 1))] = data.draw(st.integers(0, 255))
     size = data.draw(st.sampled_from([len(entry), data.draw(st.integers(0, len(entry)))]))

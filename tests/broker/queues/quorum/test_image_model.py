@@ -24,30 +24,30 @@ from tests.suite.seeds import machine_settings, seeds
 class ImageMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.told = MemberImage()
-        self.told.do(History.open_session, Random(1))
-        self.rising = rising(self.told.members[0].image.state)
+        self.reported = MemberImage()
+        self.reported.do(History.open_session, Random(1))
+        self.rising = rising(self.reported.members[0].image.state)
 
     @rule(operation=st.sampled_from(OPERATIONS), chance=st.randoms(use_true_random=False))
     def do(self, operation: Any, chance: Random) -> None:
-        self.told.do(operation, chance)
+        self.reported.do(operation, chance)
 
     @rule()
     def commit(self) -> None:
-        self.told.commit()
-        self.told.check()
+        self.reported.commit()
+        self.reported.check()
 
     @rule()
     def compact(self) -> None:
-        self.told.members[0].compact()
+        self.reported.members[0].compact()
 
     @rule()
     def add_member(self) -> None:
-        self.told.add_member()
+        self.reported.add_member()
 
     @invariant()
     def only_rises(self) -> None:
-        before, self.rising = self.rising, rising(self.told.members[0].image.state)
+        before, self.rising = self.rising, rising(self.reported.members[0].image.state)
         assert all(
             self.rising[name] >= value for name, value in before.items() if name in self.rising
         )
@@ -91,16 +91,16 @@ def test_many_long_histories(seed: int) -> None:
 
 def tell(chance: Random, *, count: int) -> None:
     """A history of so many entries, looked at after each; raises what is wrong."""
-    told = MemberImage()
+    reported = MemberImage()
     for _ in range(3):
-        told.do(History.open_session, chance)
-        told.do(History.attach, chance)
+        reported.do(History.open_session, chance)
+        reported.do(History.attach, chance)
     for _ in range(count):
         for _ in range(chance.randint(1, 12)):
-            told.do(chance.choice(OPERATIONS), chance)
-        told.commit()
-        told.check()
+            reported.do(chance.choice(OPERATIONS), chance)
+        reported.commit()
+        reported.check()
         if not chance.randint(0, 5):
-            told.members[0].compact()
+            reported.members[0].compact()
         if not chance.randint(0, 5):
-            told.add_member()
+            reported.add_member()

@@ -27,7 +27,9 @@ SEEDS_MAX = 12
 
 
 @FAMILIES["carried"].each()
-def test_what_messages_bring_along_is_told(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_messages_bring_along_is_reported(
+    mutant: Mutant, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make_small(monkeypatch)
     with mutant.in_place():
         assert any(disappoints(seed, BROUGHT) for seed in range(SEEDS_MAX * 6)), mutant.mistake

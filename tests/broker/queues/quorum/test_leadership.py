@@ -231,8 +231,8 @@ def test_what_was_done_is_answered_again_and_not_done_again() -> None:
     harness.led.attach(session, 1, Terms(1, "tag"))
     harness.led.publish(session, 2, *bodies(3))
     harness.settle_down()
-    *told, delivery = harness.take()
-    assert told == [
+    *replies, delivery = harness.take()
+    assert replies == [
         m.Effect(session, m.AnswerReply(1, 2)),
         m.Effect(session, m.DoneReply(2, 2)),
         m.Effect(session, m.DoneReply(4, 1)),
@@ -367,7 +367,7 @@ def test_a_consumer_without_room_waits_until_it_is_woken() -> None:
     assert isinstance(delivery, m.Deliver)
 
 
-def test_damage_in_the_log_is_told_and_nothing_is_handed_out() -> None:
+def test_damage_in_the_log_is_reported_and_nothing_is_handed_out() -> None:
     harness = EntryHarness()
     session = harness.session()
     harness.led.publish(session, 1, *bodies(3))
@@ -527,10 +527,10 @@ def test_what_is_asked_again_and_again_is_answered_once() -> None:
         harness.led.pump()
     harness.is_open = True
     harness.settle_down()
-    told = harness.take_messages()
-    done = [each for each in told if isinstance(each, m.DoneReply)]
+    replies = harness.take_messages()
+    done = [each for each in replies if isinstance(each, m.DoneReply)]
     assert sum(each.count for each in done) == 2 * 7, "as they were done, and once more"
-    assert [each for each in told if not isinstance(each, m.DoneReply)] == [m.ExpectedReply(8)]
+    assert [each for each in replies if not isinstance(each, m.DoneReply)] == [m.ExpectedReply(8)]
     harness.led.publish(session, 1, *bodies(1))
     harness.settle_down()
     assert harness.take() == [m.Effect(session, m.DoneReply(1, 1))], (

@@ -58,8 +58,8 @@ def test_what_is_held_for_too_long_goes_back_and_its_consumer_is_gone() -> None:
     at(harness, 100 + TIMEOUT_MS - 1)
     assert harness.timed_out == []
     at(harness, 100 + TIMEOUT_MS)
-    (told,) = harness.timed_out
-    assert (held_of(told), told.held_ms, told.timeout_ms) == (
+    (overdue,) = harness.timed_out
+    assert (held_of(overdue), overdue.held_ms, overdue.timeout_ms) == (
         [(0, range(1, 4))],
         1_000,
         1_000,
@@ -67,7 +67,7 @@ def test_what_is_held_for_too_long_goes_back_and_its_consumer_is_gone() -> None:
     (returned,) = facts(harness, Requeued)
     assert isinstance(returned, Requeued)
     assert (returned.how, returned.delivery_count) == (RequeueReason.TIMED_OUT, 0)
-    assert facts(harness, Detached) == [Detached(told.holder)]
+    assert facts(harness, Detached) == [Detached(overdue.holder)]
     assert harness.image.state.holders == {}
     harness.attach(edge)
     harness.settle_down()
@@ -109,7 +109,9 @@ def test_only_what_was_handed_out_long_enough_ago_goes_back() -> None:
     harness.end(edge, [2], Outcome.ACKED)
     harness.settle_down()
     at(harness, 100 + TIMEOUT_MS)
-    assert [held_of(told) for told in harness.timed_out] == [[(0, range(1, 2)), (0, range(3, 4))]]
+    assert [held_of(overdue) for overdue in harness.timed_out] == [
+        [(0, range(1, 2)), (0, range(3, 4))]
+    ]
     assert sorted(edge.holds) == [4, 5]
     harness.check()
     at(harness, 600 + TIMEOUT_MS)
@@ -124,7 +126,7 @@ def test_who_got_a_message_loses_it_too() -> None:
     harness.get(edge, no_ack=False)
     harness.settle_down()
     at(harness, TIMEOUT_MS)
-    assert [held_of(told) for told in harness.timed_out] == [[(0, range(1, 2))]]
+    assert [held_of(overdue) for overdue in harness.timed_out] == [[(0, range(1, 2))]]
     harness.get(edge, no_ack=False)
     harness.settle_down()
     assert sorted(edge.holds) == [1], "the channel may get more"
@@ -146,7 +148,7 @@ def test_a_consumer_is_not_delivered_what_goes_back_before_it_could_leave() -> N
     harness.turn()
     assert harness.seen == {}, "neither has left"
     harness.settle_down()
-    assert [held_of(told) for told in harness.timed_out] == [[(0, range(1, 2))]]
+    assert [held_of(overdue) for overdue in harness.timed_out] == [[(0, range(1, 2))]]
     assert (sorted(edge.holds), sorted(harness.seen)) == ([2], [2])
     harness.check()
 
@@ -180,7 +182,7 @@ def test_what_the_consumer_asks_for_comes_before_what_the_queue_has() -> None:
     at(harness, 299)
     assert harness.timed_out == []
     at(harness, 300)
-    assert [told.timeout_ms for told in harness.timed_out] == [300]
+    assert [overdue.timeout_ms for overdue in harness.timed_out] == [300]
 
 
 @pytest.mark.parametrize(
@@ -235,12 +237,12 @@ def test_before_all_members_read_it_nobody_writes_down_since_when() -> None:
     harness.check()
 
 
-def test_what_is_told_is_which_hand_outs_and_for_how_long() -> None:
+def test_what_is_reported_is_which_hand_outs_and_for_how_long() -> None:
     harness, edge = holding(1)
     harness.end(edge, [1], Outcome.NACK_REQUEUED)
     harness.settle_down()
     assert edge.holds[1].ordinal == 1
     at(harness, 170 + TIMEOUT_MS)
-    (told,) = harness.timed_out
-    assert held_of(told) == [(1, range(1, 2))]
-    assert (told.held_ms, told.timeout_ms) == (1_070, 1_000)
+    (overdue,) = harness.timed_out
+    assert held_of(overdue) == [(1, range(1, 2))]
+    assert (overdue.held_ms, overdue.timeout_ms) == (1_070, 1_000)

@@ -31,22 +31,22 @@ class Seat(FakeLeaderServices):
     def __init__(self) -> None:
         super().__init__(QueueSpec("q"), [], ManualClock(now_ms=1_000, wall_ms=1_000), GROUP)
         self.node: Node
-        self.told: list[m.Effect] = []
+        self.reported: list[m.Effect] = []
         self.bodies: list[list[bytes]] = []
         """Bodies of each delivery."""
         self.member = QueueReplica(self)
 
     def release(self, effects: list[m.Effect]) -> None:
-        self.told += effects
+        self.reported += effects
         self.bodies += [
             message.contents for _, message in effects if isinstance(message, m.Deliver)
         ]
 
     def propose(self, payload: bytes, on_outcome: Callable[[bool], None]) -> None:
-        def told(outcome: EntryOutcome) -> None:
+        def reported(outcome: EntryOutcome) -> None:
             on_outcome(isinstance(outcome, Position))
 
-        self.node.host.group(GROUP).propose(payload, told)
+        self.node.host.group(GROUP).propose(payload, reported)
 
     def read_entry(self, index: int) -> bytes:
         (entry,) = self.node.store.read(GROUP, index, index + 1, 1 << 30)
@@ -124,7 +124,7 @@ def work(cluster: Cluster) -> tuple[Seat, int, int]:
     contents = [b"body %d" % number for number in range(5)]
     led.publish(session, 2, [ORIGIN] * 5, contents)
     cluster.settle()
-    (answer,) = [message for _, message in leader.told if isinstance(message, m.AnswerReply)]
+    (answer,) = [message for _, message in leader.reported if isinstance(message, m.AnswerReply)]
     return leader, session, answer.answer
 
 
@@ -133,7 +133,7 @@ def test_all_members_come_to_the_same(cluster: Cluster) -> None:
     assert leader.bodies == [[b"body 0", b"body 1"]]
     assert len({image_digest(seat.member.image) for seat in cluster.all()}) == 1
     followers = [seat for seat in cluster.all() if seat is not leader]
-    assert [seat.told for seat in followers] == [[], []]
+    assert [seat.reported for seat in followers] == [[], []]
 
 
 def test_the_next_leader_goes_on_where_the_log_ends(cluster: Cluster) -> None:
@@ -148,7 +148,7 @@ def test_the_next_leader_goes_on_where_the_log_ends(cluster: Cluster) -> None:
     assert led.on_record.holds(session) == [(key, 0, range(1, 3))]
     led.settle(session, 7, key, [(0, range(1, 3))], outcome=Outcome.ACKED)
     cluster.settle()
-    done, delivery = leader.told
+    done, delivery = leader.reported
     assert done == m.Effect(session, m.DoneReply(7, 1))
     assert isinstance(delivery.message, m.Deliver)
     assert (leader.bodies, delivery.message.redelivered) == ([[b"body 2", b"body 3"]], False)
@@ -171,17 +171,17 @@ def test_a_leader_whose_entry_was_not_taken_leads_anew_from_its_image(cluster: C
     first, before = led_by(leader), leader.member.leader_epoch
     leader.node.store.has_room = leader.node.store.takes_entries = False
     first.publish(session, 7, [ORIGIN], [b"refused"])
-    leader.told.clear()
+    leader.reported.clear()
     cluster.settle()
     again = led_by(leader)
     assert first.is_over
     assert again is not first
     assert leader.member.leader_epoch == (before[0], before[1] + 1)
-    assert leader.told == []
+    assert leader.reported == []
     leader.node.store.has_room = leader.node.store.takes_entries = True
     again.publish(session, 7, [ORIGIN], [b"taken"])
     cluster.settle()
-    assert leader.told == [m.Effect(session, m.DoneReply(7, 1))]
+    assert leader.reported == [m.Effect(session, m.DoneReply(7, 1))]
 
 
 def test_a_leader_that_is_deposed_with_entries_under_way_does_not_begin_anew(
@@ -205,13 +205,13 @@ def test_a_deposed_leader_hands_out_nothing(cluster: Cluster) -> None:
     for other in cluster.hosts.running():
         if other is not leader.node:
             cluster.hosts.network.cut(leader.node.name, other.name)
-    leader.told.clear()
+    leader.reported.clear()
     led.settle(session, 7, key, [(0, range(1, 3))], outcome=Outcome.ACKED)
     cluster.hosts.settle()
     leader.turn()
     cluster.hosts.advance(3_000)
     cluster.hosts.settle()
-    assert leader.told == []
+    assert leader.reported == []
     assert leader.member.leadership is None
     assert led.is_over
 
@@ -224,7 +224,7 @@ def test_a_member_whose_image_does_not_fit_is_quarantined_until_it_is_made_anew(
     seat.member.image.state.next_sequence += 1
     led_by(leader).publish(session, 7, [ORIGIN], [b"more"])
     cluster.settle()
-    assert [group for group, _index in seat.node.told.damages] == [GROUP]
+    assert [group for group, _index in seat.node.reported.damages] == [GROUP]
     cluster.hosts.advance(3_000)
     assert not seat.node.host.group(GROUP).status.is_quarantined
     assert len({image_digest(seat.member.image) for seat in cluster.all()}) == 1
@@ -234,16 +234,16 @@ def test_a_leader_whose_image_does_not_fit_leads_no_more(cluster: Cluster) -> No
     before, session, _key = work(cluster)
     led = led_by(before)
     before.member.image.state.next_sequence += 1
-    before.told.clear()
+    before.reported.clear()
     led.publish(session, 7, [ORIGIN], [b"more"])
     cluster.settle()
     assert led.is_over
-    assert before.told == []
+    assert before.reported == []
     cluster.hosts.advance(3_000)
     cluster.settle()
     leader = cluster.leader()
     assert leader is not before
     led_by(leader).publish(session, 7, [ORIGIN], [b"more"])
     cluster.settle()
-    assert leader.told == [m.Effect(session, m.DoneReply(7, 1))]
+    assert leader.reported == [m.Effect(session, m.DoneReply(7, 1))]
     assert len({image_digest(seat.member.image) for seat in cluster.all()}) == 1

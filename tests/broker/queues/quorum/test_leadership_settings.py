@@ -44,10 +44,12 @@ def test_other_settings_hold_for_what_is_decided_behind_them() -> None:
     harness.led.change_settings(2, QueueSettings(max_length=1, overflow=Overflow.REJECT_PUBLISH))
     harness.led.publish(session, 4, *bodies(1))
     harness.settle_down()
-    told = [
-        told for told in harness.take_messages() if isinstance(told, m.DoneReply | m.RejectedReply)
+    message = [
+        message
+        for message in harness.take_messages()
+        if isinstance(message, m.DoneReply | m.RejectedReply)
     ]
-    assert told == [m.DoneReply(1, 3), m.RejectedReply(4, 1)]
+    assert message == [m.DoneReply(1, 3), m.RejectedReply(4, 1)]
     assert harness.image.state.waiting_count == 2
 
 

@@ -65,7 +65,7 @@ def test_pieces_stay_where_they_were_in_the_order() -> None:
     assert list(marked) == [(range(10, 12), 1), (range(13, 15), 1), (range(1, 4), 2)]
 
 
-def test_interleaved_runs_are_told_apart() -> None:
+def test_interleaved_runs_are_distinguished() -> None:
     marked: MarkedRuns[str] = MarkedRuns()
     marked.put(range(1, 10, 3), "a")
     marked.put(range(2, 10, 3), "b")

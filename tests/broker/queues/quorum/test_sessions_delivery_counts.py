@@ -50,7 +50,7 @@ class Next(EntryHarness):
         self.led.attach(self.key, self.next, Terms(1, "tag", no_ack=no_ack))
         self.next += 1
         self.settle_down()
-        [holder] = [each.answer for _, each in self.told if isinstance(each, m.AnswerReply)]
+        [holder] = [each.answer for _, each in self.reported if isinstance(each, m.AnswerReply)]
         return holder
 
     def delivered(self) -> list[tuple[int, bool, Counts]]:
@@ -127,7 +127,7 @@ def test_what_does_not_fit_leaves_nothing_to_what_does() -> None:
     assert harness.delivered() == [(1, False, NEW)]
 
 
-def test_who_knows_nothing_of_it_is_told_nothing() -> None:
+def test_who_knows_nothing_of_it_gets_nothing() -> None:
     harness = Next(reads=REMEMBERS)
     harness.put(2, BROUGHT)
     assert version_of(harness.log[-1]) == REMEMBERS

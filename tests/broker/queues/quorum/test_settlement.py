@@ -99,7 +99,9 @@ def test_the_next_leader_republishes_what_is_not_known_to_be() -> None:
 
 def outcomes(harness: EntryHarness) -> list[m.DoneReply | m.RejectedReply]:
     return [
-        told for told in harness.take_messages() if isinstance(told, m.DoneReply | m.RejectedReply)
+        reply
+        for reply in harness.take_messages()
+        if isinstance(reply, m.DoneReply | m.RejectedReply)
     ]
 
 
@@ -138,7 +140,7 @@ def test_a_queue_that_refuses_does_until_four_fifths_of_its_limit_wait() -> None
         harness.led.publish(session, number + 1, *bodies(1))
         number += 2
     harness.settle_down()
-    refused = [told.first for told in outcomes(harness) if isinstance(told, m.RejectedReply)]
+    refused = [reply.first for reply in outcomes(harness) if isinstance(reply, m.RejectedReply)]
     assert refused == [12, 14, 16], "with 10 and 9 that wait"
     assert harness.image.state.waiting_count == 9
 
@@ -155,7 +157,7 @@ def test_the_next_leader_takes_what_fits_again() -> None:
     session = harness.session()
     harness.led.publish(session, 15, *bodies(3))
     harness.settle_down()
-    assert [told.count for told in outcomes(harness)] == [2, 1]
+    assert [reply.count for reply in outcomes(harness)] == [2, 1]
 
 
 def test_what_is_handed_out_at_once_fits() -> None:
@@ -163,7 +165,7 @@ def test_what_is_handed_out_at_once_fits() -> None:
     harness, session, _key = with_consumer(prefetch=5, spec=spec)
     harness.led.publish(session, 2, *bodies(9))
     harness.settle_down()
-    assert sum(told.count for told in outcomes(harness) if isinstance(told, m.DoneReply)) == 8
+    assert sum(reply.count for reply in outcomes(harness) if isinstance(reply, m.DoneReply)) == 8
     assert (harness.image.state.held_count, harness.image.state.waiting_count) == (5, 3)
 
 

@@ -216,7 +216,7 @@ async def test_a_user_who_was_added_elsewhere_is_let_in(channel_at: ChannelAt) -
         await (await scene.once_heard(aio_pika.connect(url))).close()
 
 
-async def test_what_was_declared_elsewhere_is_told_to_operators(channel_at: ChannelAt) -> None:
+async def test_what_was_declared_elsewhere_is_reported_to_operators(channel_at: ChannelAt) -> None:
     async with lagging(channel_at) as scene:
         await scene.lag()
         await scene.here.declare_queue("orders", durable=True, arguments=QUORUM)
@@ -410,10 +410,10 @@ async def test_who_cannot_know_says_why_over_http(
     async with lagging(channel_at) as scene, ClientSession() as session:
         api = Api(scene.cluster[scene.late].node, session)
         await scene.cluster.partition({scene.late}, set(range(NODES)) - {scene.late})
-        status, told = await api.ask(method, path, json={})
+        status, answer = await api.ask(method, path, json={})
         assert status == HTTPStatus.SERVICE_UNAVAILABLE
-        assert told["error"] == "timeout"
-        assert reason in told["reason"]
+        assert answer["error"] == "timeout"
+        assert reason in answer["reason"]
 
 
 def test_the_cluster_says_why_before_nobody_waits_any_more() -> None:

@@ -174,14 +174,14 @@ async def test_the_next_connection_is_frozen(amqp: CrossThreadProxy) -> None:
     assert amqp.faults.in_effect == ["connection 1 from now is frozen"]
     connecting = asyncio.create_task(aio_pika.connect(amqp.url))
     async with await aio_pika.connect(await second(amqp, connecting)):
-        (told,) = amqp.faults.in_effect
-        assert told.startswith("connection '127.0.0.1:")
+        (reported,) = amqp.faults.in_effect
+        assert reported.startswith("connection '127.0.0.1:")
         assert not connecting.done()
     await amqp.faults.mend()
     await (await connecting).close()
 
 
-async def test_plans_for_connections_to_come_are_told_apart(amqp: CrossThreadProxy) -> None:
+async def test_plans_for_connections_to_come_are_distinguished(amqp: CrossThreadProxy) -> None:
     following = await amqp.clients.next_connection()
     await following.reset()
     await following.reset()

@@ -336,13 +336,13 @@ async def test_other_limits_hold_in_one_virtual_host(broker: Broker, vhost: Vhos
         mqtt_line(broker.mqtt_url, "a") as free,
         mqtt_line(vhost.mqtt_url, "a") as line,
     ):
-        told = line.connack.properties.values
+        fields = line.connack.properties.values
         names = (
             PropertyId.RECEIVE_MAXIMUM,
             PropertyId.MAXIMUM_PACKET_SIZE,
             PropertyId.SERVER_KEEP_ALIVE,
         )
-        assert [told.get(each) for each in names] == [1, 100, 10]
+        assert [fields.get(each) for each in names] == [1, 100, 10]
         for each in (free, line):
             each.send(message(bytes(200)))
         assert await free.next() == Acks(PacketType.PUBACK, [1])

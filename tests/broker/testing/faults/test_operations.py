@@ -23,20 +23,24 @@ LEFT_OPEN = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableException
 
 def test_who_publishes_is_blocked(amqp: BlockingVhost) -> None:
     with pika.BlockingConnection(pika.URLParameters(amqp.url)) as connection:
-        told: list[object] = []
-        connection.add_on_connection_blocked_callback(lambda _c, frame: told.append(frame.method))
-        connection.add_on_connection_unblocked_callback(lambda _c, frame: told.append(frame.method))
+        reported: list[object] = []
+        connection.add_on_connection_blocked_callback(
+            lambda _c, frame: reported.append(frame.method)
+        )
+        connection.add_on_connection_unblocked_callback(
+            lambda _c, frame: reported.append(frame.method)
+        )
         channel = connection.channel()
         channel.queue_declare("orders")
         amqp.faults.block("low on disk & memory")
         channel.basic_publish("", "orders", b"first")
-        while not told:
+        while not reported:
             connection.process_data_events(time_limit=DEADLINE_S)
-        assert isinstance(told[0], pika.spec.Connection.Blocked)
-        assert told[0].reason == "low on disk & memory"
+        assert isinstance(reported[0], pika.spec.Connection.Blocked)
+        assert reported[0].reason == "low on disk & memory"
         amqp.expect("orders", count=0)
         amqp.faults.unblock()
-        while len(told) < 2:
+        while len(reported) < 2:
             connection.process_data_events(time_limit=DEADLINE_S)
         amqp.expect("orders", count=1)
 

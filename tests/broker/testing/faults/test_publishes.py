@@ -59,7 +59,7 @@ async def test_other_virtual_hosts_are_confirmed(
         await publish(await connection.channel(), "nowhere")
 
 
-async def test_what_a_channel_was_not_told_dies_with_it(amqp: CrossThreadProxy) -> None:
+async def test_what_a_channel_did_not_get_dies_with_it(amqp: CrossThreadProxy) -> None:
     """The next channel of its number would take it for its own."""
     async with await aio_pika.connect(amqp.url) as connection:
         channel = await connection.channel()

@@ -49,7 +49,7 @@ class Hearing:
 
     def __init__(self) -> None:
         self.heard = b""
-        self.told: list[str] = []
+        self.reported: list[str] = []
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         self.transport = transport
@@ -59,10 +59,10 @@ class Hearing:
         self.transport.write(b"answer")
 
     def pause_writing(self) -> None:
-        self.told.append("pause")
+        self.reported.append("pause")
 
     def resume_writing(self) -> None:
-        self.told.append("resume")
+        self.reported.append("resume")
 
 
 class Harness:
@@ -116,13 +116,13 @@ async def test_what_goes_in_pieces_fills_the_line(harness: Harness) -> None:
     harness.line.pieces = lambda data: (data[:1], data[1:])
     for _ in range(4):
         harness.line.write(data)
-    assert harness.connection.told == []
+    assert harness.connection.reported == []
     harness.line.write(data)
-    assert harness.connection.told == ["pause"]
+    assert harness.connection.reported == ["pause"]
     harness.line.pause_writing()  # the socket's, which has not written it yet
     for _ in range(10):
         await asyncio.sleep(0)  # a piece goes out
     assert harness.transport.written == data * 5
-    assert harness.connection.told == ["pause"]
+    assert harness.connection.reported == ["pause"]
     harness.line.resume_writing()
-    assert harness.connection.told == ["pause", "resume"]
+    assert harness.connection.reported == ["pause", "resume"]

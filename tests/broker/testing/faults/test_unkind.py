@@ -211,7 +211,7 @@ def test_a_publisher_comes_to_know_what_became_of_each(seed: int) -> None:
     assert publisher.known == outcomes, f"seed {seed}"
 
 
-def test_some_are_told_as_one_and_some_out_of_order() -> None:
+def test_some_are_reported_as_one_and_some_out_of_order() -> None:
     shapes = set()
     for seed in range(20):
         confirms = PendingConfirms(1)

@@ -95,10 +95,10 @@ async def test_clients_of_a_node_are_reached_by_its_name(api: Api, vhost: dict[s
         ("nodes/0/disk/corrupt", {"body": "nowhere"}, 400, "nowhere"),
     ],
 )
-async def test_what_cannot_be_done_is_told(
+async def test_what_cannot_be_done_is_reported(
     api: Api, path: str, arguments: dict[str, Any], status: int, why: str
 ) -> None:
-    found, told = await api.fails(path, **arguments)
-    assert found == status, told
-    assert why in told
+    found, result = await api.fails(path, **arguments)
+    assert found == status, result
+    assert why in result
     assert await states(api) == ["running"] * 3

@@ -72,7 +72,7 @@ raise SystemExit(7)
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "told"),
+    ("words", "code", "printed"),
     [
         (("true",), 0, ""),
         (in_python("import os, signal; os.kill(os.getpid(), signal.SIGKILL)"), 137, ""),
@@ -82,15 +82,15 @@ raise SystemExit(7)
         (("--user", "alice", "true"), 2, "write NAME:PASSWORD"),
     ],
 )
-def test_exit_codes(words: Sequence[str], code: int, told: str) -> None:
+def test_exit_codes(words: Sequence[str], code: int, printed: str) -> None:
     done = run(*words)
     assert done.returncode == code, done.stderr
-    assert told in done.stderr
+    assert printed in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
 
 
-def test_what_happened_is_told_if_the_command_fails() -> None:
+def test_what_happened_is_reported_if_the_command_fails() -> None:
     program = """
 import os, pika, sys
 with pika.BlockingConnection(pika.URLParameters(os.environ["AMQP_URL"])) as connection:
@@ -102,8 +102,8 @@ raise SystemExit(int(sys.argv[1]))
     failed = run("--timeline", *in_python(program), "3")
     assert failed.returncode == 3
     assert failed.stderr.startswith("virtual host '/':\n")
-    for told in ("left in queue 'orders': 1 ready", "unroutable:"):
-        assert told in failed.stderr
+    for printed in ("left in queue 'orders': 1 ready", "unroutable:"):
+        assert printed in failed.stderr
     for options, code in ((["--timeline"], "0"), ([], "3")):
         assert run(*options, *in_python(program), code).stderr == ""
 
@@ -126,13 +126,13 @@ import signal
 print("ready", signal.getsignal(signal.SIGINT).__name__, flush=True)
 signal.pause()
 """
-    told = "^ready default_int_handler"
-    process = Process([*IN_BACKGROUND, *in_python(program)], told, environment_for_nodes())
+    printed = "^ready default_int_handler"
+    process = Process([*IN_BACKGROUND, *in_python(program)], printed, environment_for_nodes())
     assert process.stop(signal.SIGINT) == 128 + signal.SIGINT, process.log
     assert "KeyboardInterrupt" in process.log
 
 
-def test_without_a_command_it_serves_until_it_is_told_to_stop() -> None:
+def test_without_a_command_it_serves_until_it_is_asked_to_stop() -> None:
     process = Process([*SERVER, "--json"], "AMQP_URL", environment_for_nodes())
     urls = json.loads(process.log)
     assert urls.keys() == {"AMQP_URL", "MQTT_URL", "FLUFFLE_CONTROL_URL"}
@@ -195,11 +195,11 @@ raise SystemExit(len(urls))
 
 
 def test_help_tells_of_the_variables() -> None:
-    told = CliRunner().invoke(command, ["--help"]).output
-    assert all(word in told for word in ("AMQP_URL", "FLUFFLE_CONTROL_URL", "npm test"))
+    printed = CliRunner().invoke(command, ["--help"]).output
+    assert all(word in printed for word in ("AMQP_URL", "FLUFFLE_CONTROL_URL", "npm test"))
 
 
-def test_a_broker_that_has_failed_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broker_that_has_failed_is_reported_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     class Failing(Broker):
         async def __aenter__(self) -> Self:
             await super().__aenter__()

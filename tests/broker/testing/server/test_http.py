@@ -100,7 +100,9 @@ async def test_a_request_in_pieces_is_one() -> None:
         ("POST /secret/echo HTTP/1.1\r\nX: " + "x" * 10_000, 431),
     ],
 )
-async def test_what_is_no_request_is_told_so_and_hung_up_on(request_head: str, status: int) -> None:
+async def test_what_is_no_request_is_reported_so_and_hung_up_on(
+    request_head: str, status: int
+) -> None:
     async with serving() as port:
         answer = await said(port, request_head.encode("latin-1") + b"\r\n\r\n" + ECHO)
     assert answer.startswith(f"HTTP/1.1 {status} ".encode())
@@ -110,7 +112,7 @@ async def test_what_is_no_request_is_told_so_and_hung_up_on(request_head: str, s
 
 
 @pytest.mark.parametrize("path", ["/wrong/echo", f"/{TOKEN}/echo"])
-async def test_who_may_not_send_a_body_is_told_before_it(path: str) -> None:
+async def test_who_may_not_send_a_body_is_notified_before_it(path: str) -> None:
     head = f"POST {path} HTTP/1.1\r\nOrigin: http://localhost\r\nContent-Length: 9\r\n\r\n"
     async with asyncio.timeout(PATIENCE.slow_s / 2), serving() as port:
         answer = await said(port, head.encode())

@@ -240,12 +240,12 @@ EXPECT = "vhosts/%2F/expect"
         (PUBLISH, {"routing_key": "orders", "headers": {"x": "\ud800"}}, 400, "surrogates"),
     ],
 )
-async def test_what_cannot_be_done_is_told_and_changes_nothing(
+async def test_what_cannot_be_done_is_reported_and_changes_nothing(
     api: Api, path: str, arguments: Row, status: int, why: str
 ) -> None:
-    found, told = await api.fails(path, **arguments)
-    assert found == status, told
-    assert why in told
+    found, result = await api.fails(path, **arguments)
+    assert found == status, result
+    assert why in result
     assert await api.post("vhosts") == {"vhosts": ["/"]}
     assert (await api.post("vhosts/%2F/queues"))["queues"]["orders"]["messages"] == 0
 
@@ -262,16 +262,16 @@ async def test_what_cannot_be_done_is_told_and_changes_nothing(
     ],
 )
 async def test_a_body_that_is_no_object_is_refused(broker: Broker, body: bytes, why: str) -> None:
-    status, told = await OperationDispatcher(broker, OPERATIONS).answer("vhosts", body)
+    status, result = await OperationDispatcher(broker, OPERATIONS).answer("vhosts", body)
     assert status == 400
-    assert why in json.loads(told)["error"]
+    assert why in json.loads(result)["error"]
 
 
 async def test_deep_headers_are_refused(broker: Broker) -> None:
     headers = '{"a":' * 400 + "1" + "}" * 400
     body = f'{{"routing_key": "a", "headers": {headers}}}'.encode()
-    status, told = await OperationDispatcher(broker, OPERATIONS).answer(PUBLISH, body)
-    assert status == 400, told
+    status, result = await OperationDispatcher(broker, OPERATIONS).answer(PUBLISH, body)
+    assert status == 400, result
 
 
 async def test_a_bug_is_a_500_and_the_next_request_is_served(
@@ -333,8 +333,8 @@ def test_whatever_is_asked_for_is_no_bug() -> None:
         @given(requests())
         def asks(request: tuple[str, Row]) -> None:
             path, arguments = request
-            told = runner.run(serving.answer(path, json.dumps(arguments).encode()))
-            assert told.status in (200, 400, 404, 409), told
+            result = runner.run(serving.answer(path, json.dumps(arguments).encode()))
+            assert result.status in (200, 400, 404, 409), result
 
         asks()
         runner.run(broker.__aexit__(None, None, None))

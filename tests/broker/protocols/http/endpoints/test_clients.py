@@ -79,8 +79,10 @@ async def client(api: Api) -> AsyncIterator[Client]:
 
 async def test_a_connection(api: Api, client: Client) -> None:
     (row,) = await his(api, client, "connections")
-    told = {name: row[name] for name in ("user", "vhost", "state", "channels", "type", "protocol")}
-    assert told == {
+    answer = {
+        name: row[name] for name in ("user", "vhost", "state", "channels", "type", "protocol")
+    }
+    assert answer == {
         "user": "guest",
         "vhost": "/",
         "state": "running",
@@ -137,10 +139,10 @@ async def test_a_name_that_others_have_too(api: Api, client: Client) -> None:
         (own,) = (each for each in connections if client_fields(each)["user"] == "other")
         assert isinstance(own, Connection)
         own.name = client.name
-        status, told = await api.ask("GET", client.path, user=OTHER)
-        assert (status, told["user"]) == (200, "other")
-        status, told = await api.ask("GET", f"{client.path}/channels", user=OTHER)
-        assert [row["user"] for row in told] == ["other"]
+        status, answer = await api.ask("GET", client.path, user=OTHER)
+        assert (status, answer["user"]) == (200, "other")
+        status, answer = await api.ask("GET", f"{client.path}/channels", user=OTHER)
+        assert [row["user"] for row in answer] == ["other"]
         assert await api.ask("DELETE", client.path, user=OTHER) == (204, None)
         await client.queue.declare()  # is answered to who has not been closed
 
@@ -184,8 +186,8 @@ async def test_what_is_not_there(api: Api, method: str, path: str) -> None:
 
 
 async def test_a_past_that_is_too_long(api: Api) -> None:
-    status, told = await api.ask("GET", "connections?data_rates_age=100000&data_rates_incr=1")
-    assert (status, told["reason"]) == (400, "Invalid range parameters: age 100000, incr 1")
+    status, answer = await api.ask("GET", "connections?data_rates_age=100000&data_rates_incr=1")
+    assert (status, answer["reason"]) == (400, "Invalid range parameters: age 100000, incr 1")
 
 
 async def test_who_is_nobody(api: Api) -> None:

@@ -28,9 +28,9 @@ async def channel(api: Api) -> AsyncIterator[AbstractChannel]:
 
 
 async def post(api: Api, path: str, **body: object) -> object:
-    status, told = await api.ask("POST", f"fluffle/{path}", json=body)
-    assert status == 200, told
-    return told
+    status, answer = await api.ask("POST", f"fluffle/{path}", json=body)
+    assert status == 200, answer
+    return answer
 
 
 async def publish(channel: AbstractChannel, queue: str, *bodies: bytes) -> None:
@@ -39,26 +39,26 @@ async def publish(channel: AbstractChannel, queue: str, *bodies: bytes) -> None:
 
 
 async def counts(api: Api, name: str) -> object:
-    _status, told = await api.ask(
+    _status, answer = await api.ask(
         "POST", "fluffle/verbs/queues.show", json={"vhost": "/", "name": name}
     )
-    return told["result"]["messages_ready"], told["result"]["messages_unacknowledged"]
+    return answer["result"]["messages_ready"], answer["result"]["messages_unacknowledged"]
 
 
 async def test_why_a_message_goes_where_it_goes(api: Api, channel: AbstractChannel) -> None:
     exchange = await channel.declare_exchange("events", "topic")
     for name, key in (("audit", "#"), ("bills", "bill.*")):
         await (await channel.declare_queue(name)).bind(exchange, key)
-    told = await post(api, "explain/%2F", exchange="events", routing_key="order.new")
-    assert isinstance(told, dict)
-    assert (told["routed"], told["queues"]) == (True, ["audit"])
-    (visit,) = told["exchanges"]
+    answer = await post(api, "explain/%2F", exchange="events", routing_key="order.new")
+    assert isinstance(answer, dict)
+    assert (answer["routed"], answer["queues"]) == (True, ["audit"])
+    (visit,) = answer["exchanges"]
     assert [(each["destination"], each["matches"]) for each in visit["bindings"]] == [
         ("audit", True),
         ("bills", False),
     ]
     assert "'bill'" in visit["bindings"][1]["reason"]
-    assert told["text"].endswith("goes to: 'audit'")
+    assert answer["text"].endswith("goes to: 'audit'")
 
 
 async def test_what_cannot_be_explained(api: Api) -> None:
@@ -72,8 +72,8 @@ async def test_what_cannot_be_explained(api: Api) -> None:
         {"verb": "queues.purge"},
         {"self": 1},
     ):
-        status, told = await api.ask("POST", "fluffle/explain/%2F", json=body)
-        assert (status, told["error"]) == (400, "bad_request"), body
+        status, answer = await api.ask("POST", "fluffle/explain/%2F", json=body)
+        assert (status, answer["error"]) == (400, "bad_request"), body
     assert (await api.ask("POST", "fluffle/explain/%2F", json={"exchange": "none"}))[0] == 404
     assert (await api.ask("POST", "fluffle/explain/none", json={}))[0] in (401, 404)
 
@@ -82,29 +82,29 @@ async def test_who_peeks_changes_nothing(api: Api, channel: AbstractChannel) -> 
     await channel.declare_queue("seen")
     await publish(channel, "seen", b"one", b"two")
     for _ in range(2):
-        told = await post(api, "queues/%2F/seen/peek", count=5)
-        assert isinstance(told, list)
-        assert [(row["payload"], row["redelivered"]) for row in told] == [
+        answer = await post(api, "queues/%2F/seen/peek", count=5)
+        assert isinstance(answer, list)
+        assert [(row["payload"], row["redelivered"]) for row in answer] == [
             ("one", False),
             ("two", False),
         ]
     assert await counts(api, "seen") == (2, 0)
-    status, told = await api.ask("POST", "fluffle/queues/%2F/seen/peek", json={"count": 0})
-    assert (status, told["reason"]) == (400, "'count' must be from 1 to 10000")
+    status, answer = await api.ask("POST", "fluffle/queues/%2F/seen/peek", json={"count": 0})
+    assert (status, answer["reason"]) == (400, "'count' must be from 1 to 10000")
     most = {"count": 10_000, "body_bytes": 1 << 18}
-    status, told = await api.ask("POST", "fluffle/queues/%2F/seen/peek", json=most)
-    assert (status, told["reason"]) == (400, f"'count' times 'body_bytes' may be {1 << 26}")
+    status, answer = await api.ask("POST", "fluffle/queues/%2F/seen/peek", json=most)
+    assert (status, answer["reason"]) == (400, f"'count' times 'body_bytes' may be {1 << 26}")
 
 
 async def test_messages_are_moved(api: Api, channel: AbstractChannel) -> None:
     for name in ("here", "there"):
         await channel.declare_queue(name)
     await publish(channel, "here", b"1", b"2", b"3")
-    told = await post(api, "queues/%2F/here/move", to="there", limit=2)
-    assert isinstance(told, dict)
-    assert told["moved"] == 2
+    answer = await post(api, "queues/%2F/here/move", to="there", limit=2)
+    assert isinstance(answer, dict)
+    assert answer["moved"] == 2
     assert (await counts(api, "here"), await counts(api, "there")) == ((1, 0), (2, 0))
-    status, _told = await api.ask("POST", "fluffle/queues/%2F/here/move", json={"to": "here"})
+    status, _reported = await api.ask("POST", "fluffle/queues/%2F/here/move", json={"to": "here"})
     assert status == 400
 
 
@@ -180,24 +180,24 @@ async def test_who_may_not_read_sees_nothing(api: Api, channel: AbstractChannel)
         ("users.add", {"name": name, "password_hash": stored, "tags": ["management"]}),
         ("permissions.set", {"user": name, "vhost": "/", **rights}),
     ):
-        status, told = await api.ask("POST", f"fluffle/verbs/{verb}", json=given)
-        assert status == 200, told
+        status, answer = await api.ask("POST", f"fluffle/verbs/{verb}", json=given)
+        assert status == 200, answer
     await channel.declare_queue("open")
     body = json.dumps({}).encode()
     for path, expected in (
         ("queues/%2F/open/peek", 200), ("queues/%2F/secret/peek", 401),
         ("queues/%2F/open/move", 401), ("queues/%2F/open/redrive", 401), ("explain/%2F", 200),
     ):  # fmt: skip
-        status, told = await api.ask("POST", f"fluffle/{path}", user=READER, data=body)
-        assert status == expected, (path, told)
+        status, answer = await api.ask("POST", f"fluffle/{path}", user=READER, data=body)
+        assert status == expected, (path, answer)
     for name, expected in (("open", 200), ("secret", 401)):
         path = f"fluffle/queues/%2F/{name}/held"
         assert (await api.ask("GET", path, user=READER))[0] == expected
     await channel.declare_queue("open to one", exclusive=True)
     for act in ("peek", "move", "redrive"):
         path = f"fluffle/queues/%2F/open%20to%20one/{act}"
-        status, told = await api.ask("POST", path, user=READER, json={})
-        assert (status, told["reason"].split(" '")[0]) == (
+        status, answer = await api.ask("POST", path, user=READER, json={})
+        assert (status, answer["reason"].split(" '")[0]) == (
             400,
             "cannot obtain exclusive access to locked queue",
         )

@@ -107,16 +107,16 @@ async def test_aliveness_is_tried(api: Api) -> None:
     assert (queue["name"], queue["durable"], queue["messages"]) == ("aliveness-test", False, 0)
     assert (await api.ask("DELETE", "queues/alive/aliveness-test"))[0] == 204
     await api.ask("PUT", "vhost-limits/alive/max-queues", json={"value": 0})
-    status, told = await api.ask("GET", "aliveness-test/alive")
-    assert (status, told["error"]) == (400, "bad_request")
-    assert told["reason"].startswith("406 PRECONDITION_FAILED - cannot declare queue")
+    status, answer = await api.ask("GET", "aliveness-test/alive")
+    assert (status, answer["error"]) == (400, "bad_request")
+    assert answer["reason"].startswith("406 PRECONDITION_FAILED - cannot declare queue")
     assert (await api.ask("DELETE", "vhosts/alive"))[0] == 204
 
 
 async def test_aliveness_is_tried_with_the_rights_of_who_asks(api: Api) -> None:
     nothing = {"configure": "", "write": "", "read": ""}
-    told = {"password": "x", "tags": "management", "permissions": {"/": nothing}}
-    await api.ask("PUT", "users/prober", json=told)
+    answer = {"password": "x", "tags": "management", "permissions": {"/": nothing}}
+    await api.ask("PUT", "users/prober", json=answer)
     assert await api.ask("GET", "aliveness-test/%2F", user=("prober", "x")) == (
         401,
         {
@@ -131,9 +131,9 @@ async def test_aliveness_is_tried_with_the_rights_of_who_asks(api: Api) -> None:
 async def test_nothing_is_alive_where_a_message_cannot_be_kept(api: Api) -> None:
     policy = {"pattern": "^aliveness-test$", "definition": {"max-length": 0}}
     assert (await api.ask("PUT", "policies/%2F/none", json=policy))[0] == 201
-    status, told = await api.ask("GET", "aliveness-test/%2F")
-    assert (status, told["status"]) == (503, "failed")
-    assert told["reason"] == "what was published to 'aliveness-test' is not there"
+    status, answer = await api.ask("GET", "aliveness-test/%2F")
+    assert (status, answer["status"]) == (503, "failed")
+    assert answer["reason"] == "what was published to 'aliveness-test' is not there"
     assert (await api.ask("DELETE", "policies/%2F/none"))[0] == 204
     assert await api.ask("GET", "aliveness-test/%2F") == OK
 
@@ -148,16 +148,16 @@ async def test_a_node_with_an_alarm_is_alive(api: Api) -> None:
 
 
 async def test_what_nothing_listens_at(api: Api) -> None:
-    status, told = await check(api, "port-listener/1")
-    assert (status, told["status"], told["reason"], told["missing"]) == (
+    status, answer = await check(api, "port-listener/1")
+    assert (status, answer["status"], answer["reason"], answer["missing"]) == (
         503,
         "failed",
         "No active listener",
         1,
     )
-    assert api.amqp_port in told["ports"]
-    status, told = await check(api, "protocol-listener/mqtt")
-    assert (status, told["missing"], told["protocols"]) == (503, "mqtt", ["amqp", "http"])
+    assert api.amqp_port in answer["ports"]
+    status, answer = await check(api, "protocol-listener/mqtt")
+    assert (status, answer["missing"], answer["protocols"]) == (503, "mqtt", ["amqp", "http"])
 
 
 async def test_who_asks_by_a_pattern_lets_others_have_their_turn(
@@ -167,8 +167,8 @@ async def test_who_asks_by_a_pattern_lets_others_have_their_turn(
     monkeypatch.setattr(health, "leaderless", lambda _parts: rows)
     others = TurnCounter()
     async with others.counted():
-        status, told = await check(api, f"{NO_LEADER}/all-vhosts/pattern/^(q+)%2B[0-9]*7$")
-    assert (status, len(told["queues"])) == (503, 100)
+        status, answer = await check(api, f"{NO_LEADER}/all-vhosts/pattern/^(q+)%2B[0-9]*7$")
+    assert (status, len(answer["queues"])) == (503, 100)
     assert others.turns >= 250
 
 
@@ -184,17 +184,17 @@ async def test_what_cannot_be_checked(api: Api) -> None:
     assert await api.ask("GET", "healthchecks/node/nope") == NOT_FOUND
 
 
-async def test_what_is_low_is_told(api: Api) -> None:
+async def test_what_is_low_is_reported(api: Api) -> None:
     node, alarms = api.node.parts.config.node_name, api.node.parts.alarms
     alarms.set("memory", low=True)
     try:
-        told = [{"node": node, "resource": "memory"}]
+        answer = [{"node": node, "resource": "memory"}]
         assert await check(api, "alarms") == (
             503,
             {
                 "status": "failed",
                 "reason": "There are alarms in effect in the cluster",
-                "alarms": told,
+                "alarms": answer,
             },
         )
         assert await check(api, "local-alarms") == (
@@ -202,7 +202,7 @@ async def test_what_is_low_is_told(api: Api) -> None:
             {
                 "status": "failed",
                 "reason": "There are alarms in effect on the node",
-                "alarms": told,
+                "alarms": answer,
             },
         )
     finally:

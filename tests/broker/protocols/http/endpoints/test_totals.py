@@ -22,5 +22,5 @@ class Deferred:
 
 def test_a_virtual_host_that_is_gone_meanwhile_takes_nothing_from_the_others() -> None:
     rows = [{"vhost": vhost, "name": "q"} for vhost in ("/", "gone")]
-    told = asyncio.run(with_counts(cast(Call, Deferred()), "queues.statistics", rows))
-    assert told == [{**rows[0], "rate": 1}, rows[1]]
+    answer = asyncio.run(with_counts(cast(Call, Deferred()), "queues.statistics", rows))
+    assert answer == [{**rows[0], "rate": 1}, rows[1]]
