@@ -145,7 +145,7 @@ def set_trace(context: NodeContext, *, name: str, on: bool) -> Result:
     """Copy what clients of this node publish to it and are given from it, until it is stopped."""
     vhost = context.vhost(name)
     set_tracer(vhost, FIREHOSE, Firehose(vhost, context.config.node_name) if on else None)
-    event(logger, logging.INFO, "tracing" if on else "tracing_stopped", vhost=name)
+    event(logger, logging.INFO, "tracing_started" if on else "tracing_stopped", vhost=name)
     return {}
 
 

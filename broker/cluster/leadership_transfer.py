@@ -205,7 +205,7 @@ class DiskFullHandover:
                 asked += 1
         if asked:
             self.handed_over += asked
-            event(logger, logging.WARNING, "leadership_transferred", groups=asked, why=why)
+            event(logger, logging.WARNING, "leadership_transferred", groups=asked, reason=why)
 
     def _give_back(self) -> None:
         """While it catches up the other would only keep the group from working."""

@@ -327,7 +327,7 @@ class ReplicatedMetadata:
             if any(proposal.node != node for proposal in proposals):
                 raise InvalidEncoding("they are in the name of another")
         except InvalidEncoding as error:
-            event(logger, logging.ERROR, "proposals_refused", node=node, reason=error)
+            event(logger, logging.ERROR, "proposals_rejected", node=node, reason=error)
         else:
             if self._leads:
                 self._take(payload, proposals)
@@ -342,7 +342,7 @@ class ReplicatedMetadata:
             self._propose(payload)
             return
         node, reason = proposals[0].node, "a virtual host is protected from deletion"
-        event(logger, logging.WARNING, "proposals_refused", node=node, reason=reason)
+        event(logger, logging.WARNING, "proposals_rejected", node=node, reason=reason)
         if kept:
             self._propose(encode_proposals(kept))
 
@@ -541,13 +541,13 @@ class GroupOwnerDispatch:
 
     def damaged(self, group: GroupId, index: int, wrong: str) -> None:
         if group == METADATA_GROUP:
-            event(logger, logging.ERROR, "log_damaged", group=group, index=index, wrong=wrong)
+            event(logger, logging.ERROR, "log_damaged", group=group, index=index, reason=wrong)
         else:
             self._hosting.damaged(group, index, wrong)
 
     def given_up(self, group: GroupId, wrong: str) -> None:
         if group == METADATA_GROUP:
-            event(logger, logging.ERROR, "log_rejected", group=group, wrong=wrong)
+            event(logger, logging.ERROR, "log_rejected", group=group, reason=wrong)
         else:
             self._hosting.given_up(group, wrong)
 

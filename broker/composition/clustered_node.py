@@ -179,7 +179,7 @@ class ClusteredNode:
         await completion_of(partial(remove_ended, catalogue, cluster.applied_barrier, is_ended))
         queues = {queue.definition.id for queue in queues_here(catalogue)}
         if count := services.durability.journals_by_id.sweep(queues):
-            event(logger, logging.INFO, "journals_swept", count=count)
+            event(logger, logging.INFO, "journals_deleted", count=count)
         leftovers = EndedQueues(catalogue, cluster, asyncio.get_running_loop().call_later)
         self._at_end(leftovers.stop)
         leftovers.watch()

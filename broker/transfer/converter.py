@@ -75,7 +75,7 @@ class Converter:
             decide = partial(give_up, vhost, name, successor.id)
             self._metadata.ensure(decide)
             return
-        event(logger, logging.INFO, "queue_changes_type", vhost=vhost.name, queue=name)
+        event(logger, logging.INFO, "queue_conversion_started", vhost=vhost.name, queue=name)
         conversion = Conversion(
             vhost,
             queue,
@@ -91,10 +91,10 @@ class Converter:
         del self._running[conversion.key]
         vhost, queue = conversion.key
         if conversion.why is None:
-            event(logger, logging.INFO, "queue_changed_type", vhost=vhost, queue=queue)
+            event(logger, logging.INFO, "queue_converted", vhost=vhost, queue=queue)
             return
         event(
-            logger, logging.WARNING, "queue_keeps_type",
+            logger, logging.WARNING, "queue_conversion_failed",
             vhost=vhost, queue=queue, reason=conversion.why,
         )  # fmt: skip
         if len(self._reasons) >= REASONS_MAX:

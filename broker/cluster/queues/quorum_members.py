@@ -213,7 +213,7 @@ class QuorumMembers:
         is_mine = dict(definition.lives).get(node) == self.cluster.own_incarnation
         is_here = before and queue not in self._coming
         if is_here and is_mine and before < incarnation and len(definition.members) == 1:
-            self._go_on_alone(definition, incarnation)
+            self._force_single_member(definition, incarnation)
             return
         if before:
             self._leave(queue)
@@ -221,9 +221,10 @@ class QuorumMembers:
             self._lost.pop(queue, None)
             self._join(definition, incarnation)
 
-    def _go_on_alone(self, definition: QueueDefinition, incarnation: int) -> None:
+    def _force_single_member(self, definition: QueueDefinition, incarnation: int) -> None:
         """Force the member here to be the only one: an operator has given the others up."""
-        event(logger, logging.WARNING, "queue_goes_on_alone", **self.defined.named(definition.id))
+        fields = self.defined.named(definition.id)
+        event(logger, logging.WARNING, "queue_forced_single_member", **fields)
         self.force_single_member(definition.id, incarnation)
 
     def _incarnation_of(self, queue: QueueId) -> int:
@@ -343,17 +344,17 @@ class QuorumMembers:
 
     def damaged(self, group: GroupId, index: int, wrong: str) -> None:
         """Log damage of a group, which is repaired from its peers, if it has any."""
-        fields = self.defined.named(group) | {"index": index, "wrong": wrong}
+        fields = self.defined.named(group) | {"index": index, "reason": wrong}
         event(logger, logging.ERROR, "log_damaged", **fields)
 
     def given_up(self, group: GroupId, wrong: str) -> None:
         """Log a member that is given up; its log is a copy all the same, and others lead, if there
         are any."""
-        event(logger, logging.ERROR, "log_rejected", **self.defined.named(group), wrong=wrong)
+        event(logger, logging.ERROR, "log_rejected", **self.defined.named(group), reason=wrong)
 
     def entry_rejected(self, group: GroupId, index: int, wrong: str) -> None:
         """Log an entry whose live messages cannot be served from here."""
-        fields = self.defined.named(group) | {"index": index, "wrong": wrong}
+        fields = self.defined.named(group) | {"index": index, "reason": wrong}
         event(logger, logging.ERROR, "entry_rejected", **fields)
 
     def refused(self, node: NodeId, reason: str) -> None:

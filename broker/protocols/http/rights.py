@@ -52,7 +52,8 @@ async def authenticated(access: Access, authorization: str, peer: RequestPeer) -
     )
     user: User | LoginRefused = await answer_of(login)
     if isinstance(user, LoginRefused):
-        event(logger, logging.WARNING, "login_failed", reason=user, peer=peer.address, by="http")
+        fields = {"reason": user, "peer": peer.address, "by": "http"}
+        event(logger, logging.WARNING, "authentication_failed", **fields)
         raise login_failed()
     return user
 

@@ -40,7 +40,7 @@ def test_an_earlier_version_deletes_nothing_that_is_protected(
         cluster.nodes["c"].metadata.led(cluster.term)
     cluster.settle()
     assert (doomed.heard, declared.heard) == ([], ["done"])
-    assert "proposals_refused" in caplog.text
+    assert "proposals_rejected" in caplog.text
     cluster.advance(60)
     (text,) = doomed.heard
     assert text.startswith("INTERNAL_ERROR - the operation timed out")

@@ -547,8 +547,8 @@ def test_damage_of_definitions_is_said_here_and_that_of_a_queue_by_who_knows_its
         harness.owners.damaged(group, 3, "checksum")
         harness.owners.given_up(group, "misfit")
     assert [(each.levelno, getattr(each, FIELDS_ATTRIBUTE)) for each in caplog.records] == [
-        (logging.ERROR, {"group": METADATA_GROUP, "index": 3, "wrong": "checksum"}),
-        (logging.ERROR, {"group": METADATA_GROUP, "wrong": "misfit"}),
+        (logging.ERROR, {"group": METADATA_GROUP, "index": 3, "reason": "checksum"}),
+        (logging.ERROR, {"group": METADATA_GROUP, "reason": "misfit"}),
     ]
     assert harness.hosting.reported == [(QUEUE, 3, "checksum"), (QUEUE, "misfit")]
 

@@ -117,7 +117,9 @@ async def test_what_only_the_others_have_is_lost_and_their_clients_go_on(scene: 
     assert await scene.nodes["e"].ask("queues.delete", **Q) == {"messages": 0}
 
 
-async def test_it_outlives_a_restart_before_anything_was_done(scene: Scene) -> None:
+async def test_it_outlives_a_restart_before_anything_was_done(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
     """The definition is enough: the node acts on it when it learns of it."""
     nodes = scene.nodes
     await publish(await scene.channel("d"), b"1")
@@ -126,6 +128,7 @@ async def test_it_outlives_a_restart_before_anything_was_done(scene: Scene) -> N
     hosting = nodes["a"].cluster.quorum_members
     hosting.force_single_member = lambda _queue, _incarnation: None
     await nodes["a"].ask("queues.force_shrink", **Q)
+    assert "queue_forced_single_member" in caplog.messages
     assert scene.leader() == ""
     await nodes["a"].kill()
     await nodes["a"].start()

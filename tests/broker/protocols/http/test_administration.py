@@ -283,7 +283,7 @@ async def test_a_hash_that_no_password_has_is_kept(
     row = await api.get("users/u")
     assert (row["password_hash"], row["hashing_algorithm"]) == (stored, algorithm)
     assert (await api.ask("GET", "whoami", user=("u", "hello")))[0] == 401
-    (failed,) = (each for each in caplog.records if each.getMessage() == "login_failed")
+    (failed,) = (each for each in caplog.records if each.getMessage() == "authentication_failed")
     reason = str(vars(failed)[FIELDS_ATTRIBUTE]["reason"])
     assert reason.startswith("user 'u' has no usable hash: ")
     entry = {"name": "u", "tags": "", "password_hash": stored, "hashing_algorithm": algorithm}
