@@ -17,13 +17,13 @@ from time import process_time_ns
 
 from benchmarks.report import markdown_table
 from fluffle.broker.cluster.codec import decode, encode
-from fluffle.broker.cluster.ports import joined
 from fluffle.raft.config import Configuration
 from fluffle.raft.log import DATA, Entry
 from fluffle.raft.messages import AppendRequest, Message
 from fluffle.raft.multiraft import MultiRaft
 from fluffle.raft.output import Output, Role
 from fluffle.raft.tuning import Tuning
+from tests.support.payloads import joined
 
 ROUNDS = 5
 BATCHES = 2_000

@@ -21,7 +21,7 @@ from benchmarks.report import markdown_table
 from fluffle.broker.base.clock import SystemClock
 from fluffle.broker.cluster.common_time import CommonTime
 from fluffle.broker.cluster.group_background import HostLimits
-from fluffle.broker.cluster.ports import FrameKind, OnFrame, OnLink, Payload, TrafficClass, joined
+from fluffle.broker.cluster.ports import FrameKind, OnFrame, OnLink, Payload, TrafficClass
 from fluffle.broker.cluster.raft_host import RaftHost, RaftHostEnvironment
 from fluffle.raft.config import Configuration, NodeId
 from fluffle.raft.log import Entry, GroupId, SnapshotMeta
@@ -34,6 +34,7 @@ from fluffle.storage.disk import Disk, WriteTransaction
 from fluffle.storage.environment import open_environment
 from fluffle.storage.raft_log import RaftLog
 from fluffle.storage.store import Result, Store, commit
+from tests.support.payloads import joined
 from tests.support.raft_memory import DiskImage, MemoryRaftLog
 
 ROUNDS = 5

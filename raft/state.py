@@ -446,11 +446,6 @@ class DurableState:
         self._pending_writes: list[tuple[int, int, HardState]] = []
         """Token, last index vouched for, hard state with it; in order of submission."""
 
-    @property
-    def is_settled(self) -> bool:
-        """True if no write is under way."""
-        return not self._pending_writes
-
     def submit(self, token: int, last: int, hard_state: HardState) -> None:
         """Note that a write was submitted; with it the log is on disk up to `last`."""
         self._pending_writes.append((token, last, hard_state))

@@ -10,7 +10,7 @@ from typing import Any, cast
 from benchmarks.micro.hot import content, ns_per_message, publish_method, with_priority
 from benchmarks.micro.queue import ALL as ALL_LIMITS
 from fluffle.broker.access.access import Access
-from fluffle.broker.access.users import EVERYTHING, User
+from fluffle.broker.access.users import User
 from fluffle.broker.base.traffic import Traffic
 from fluffle.broker.config.config import Limits, QuorumConfig
 from fluffle.broker.core.connections import DeferredBytes, Owners
@@ -31,6 +31,7 @@ from fluffle.broker.runtime.turn import Turn
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.events import Publishes
 from fluffle.protocol.properties import outline, raw_properties
+from tests.support.definitions import EVERYTHING
 
 QUEUE = "measurements"
 BODY_BYTES = 16

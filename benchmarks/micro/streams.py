@@ -10,7 +10,6 @@ from collections.abc import Callable
 from benchmarks.micro.hot import content, ns_per_message
 from benchmarks.micro.replicated import ORIGIN, TURNS
 from fluffle.broker.base.message import Origin
-from fluffle.broker.cluster.ports import joined
 from fluffle.broker.cluster.queue_sessions import events as happened
 from fluffle.broker.cluster.queue_sessions.codec import decode, encode
 from fluffle.broker.cluster.queue_sessions.replies import apply_frame
@@ -28,6 +27,7 @@ from fluffle.broker.queues.quorum.leadership import Leadership
 from fluffle.broker.queues.quorum.messages import Effect
 from fluffle.broker.queues.quorum.state import QueueImage
 from tests.support.leader_services import FakeLeaderServices
+from tests.support.payloads import joined
 
 BATCH_MESSAGES = (1, 100)
 GROUP = 7

@@ -75,9 +75,6 @@ def permissions_of(rows: Mapping[str, Any]) -> dict[str, Permission]:
     return found
 
 
-EVERYTHING = Permission(".*", ".*", ".*")
-
-
 @dataclass(frozen=True, slots=True)
 class TopicPermission:
     """Right of a user to publish to a topic exchange, or bind to it, by routing key."""

@@ -22,11 +22,6 @@ METADATA_GROUP: GroupId = 1
 """The same in every cluster; no queue has it."""
 
 
-def joined(payload: Payload) -> bytes:
-    """Return a payload in one, as it is received."""
-    return payload if isinstance(payload, bytes) else b"".join(payload)
-
-
 class TrafficClass(IntEnum):
     """Frames keep their order within a class; those of a lower number go first."""
 

@@ -8,7 +8,7 @@ be many: others change the node in between.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from fluffle.broker.access.passwords import PasswordHash
 from fluffle.broker.access.users import User
@@ -25,22 +25,6 @@ from fluffle.broker.vhosts.vhost import VirtualHost
 
 Categories: TypeAlias = Mapping[str, Iterator[Entry]]
 """The entries by category, in the order of the file."""
-
-
-def export_all(catalogue: Catalogue, version: str) -> dict[str, Any]:
-    """Export all definitions; `version` is the one of RabbitMQ that we behave like."""
-    return whole(cluster_head(version), cluster_entries(catalogue))
-
-
-def export_vhost(catalogue: Catalogue, vhost: VirtualHost, version: str) -> dict[str, Any]:
-    """Export one virtual host, in the form whose entries do not name it: it can be imported as
-    another."""
-    return whole(vhost_head(vhost, version), entries_of_vhost(catalogue, vhost))
-
-
-def whole(head: Entry, categories: Categories) -> dict[str, Any]:
-    """Definitions in one object."""
-    return head | {category: list(entries) for category, entries in categories.items()}
 
 
 def cluster_head(version: str) -> Entry:

@@ -334,11 +334,6 @@ class Queue:
         return self._ready_list.count
 
     @property
-    def waiting_count(self) -> int:
-        """The same, and those that wait to be."""
-        return self._ready_list.count + self.delays.count
-
-    @property
     def consumer_count(self) -> int:
         return len(self._turns)
 

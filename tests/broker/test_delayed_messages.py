@@ -23,11 +23,11 @@ from fluffle.broker.access.limits import VhostLimits
 from fluffle.broker.base.errors import AccessRefused
 from fluffle.broker.config.config import Config, ListenAddress
 from fluffle.broker.definitions.changes import set_vhost
-from fluffle.broker.definitions.exporter import export_all
 from tests.broker.cluster.queues.test_quorum_queues import Inbox
 from tests.broker.composition.test_single_node import Scene
 from tests.support.cluster_nodes import ClusterNode
 from tests.support.deadlines import soon
+from tests.support.exports import export_all
 from tests.support.ports import LOOPBACK
 
 DELAYED = "x-delayed-message"

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from fluffle.broker.definitions.exporter import export_all
 from fluffle.broker.definitions.file_format import CATEGORIES, read
 from tests.broker.definitions.test_importer import empty, import_all
 from tests.compat.embedded import serving
@@ -17,6 +16,7 @@ from tests.compat.questions import asks
 from tests.compat.replay import Answers
 from tests.compat.scenario import Transcript
 from tests.support.client import Client
+from tests.support.exports import export_all
 
 OF_ITS_OWN = {"default_queue_type"}
 """Fields that RabbitMQ adds to a virtual host and that say nothing."""

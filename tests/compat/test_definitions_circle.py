@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from fluffle.broker.definitions.exporter import export_all
 from fluffle.broker.definitions.file_format import CATEGORIES, read
 from tests.broker.definitions.test_importer import empty, import_all
 from tests.compat.comparison import difference_of
@@ -12,6 +11,7 @@ from tests.compat.oracle import RabbitMQ
 from tests.compat.questions import asks
 from tests.compat.replay import Answers
 from tests.compat.scenario import Transcript
+from tests.support.exports import export_all
 
 VHOST, USER = "full circle", "circle"
 COMMON: dict[str, Any] = {"vhost": VHOST, "durable": True, "auto_delete": False, "arguments": {}}

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from fluffle.broker.access.passwords import SHA256, SHA512, hashed
-from fluffle.broker.access.users import EVERYTHING, User
-from fluffle.broker.definitions.exporter import export_all
+from fluffle.broker.access.users import User
 from fluffle.broker.definitions.file_format import read_file
 from tests.broker.definitions.test_importer import empty, import_all
 from tests.compat.oracle import RabbitMQ
@@ -15,7 +14,8 @@ from tests.compat.test_commands import fluffle_says
 from tests.compat.test_definitions_circle import DEFINITIONS, USER, VHOST, exported, ours
 from tests.support.client import Client
 from tests.support.daemon import Daemon
-from tests.support.definitions import Editor
+from tests.support.definitions import EVERYTHING, Editor
+from tests.support.exports import export_all
 
 pytestmark = [pytest.mark.compat, pytest.mark.oracle("broker/access", "broker/definitions")]
 

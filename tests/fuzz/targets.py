@@ -22,7 +22,7 @@ from fluffle.broker.cluster.codec import BadFrame
 from fluffle.broker.cluster.links.chunks import HEARTBEAT_CHUNK, ChunkDecoder, OutgoingFrame
 from fluffle.broker.cluster.links.handshake import LinkCredentials, LinkHandshake
 from fluffle.broker.cluster.links.identity import Boot, Boots, Identity, LinkRefused, PeerBoots
-from fluffle.broker.cluster.ports import FrameKind, joined
+from fluffle.broker.cluster.ports import FrameKind
 from fluffle.broker.cluster.queue_sessions.codec import decode as decode_frame
 from fluffle.broker.cluster.queue_sessions.codec import encode as encode_frame
 from fluffle.broker.definitions.catalogue import Catalogue
@@ -80,6 +80,7 @@ from tests.protocol.client_frames import MESSAGE_BYTES_MAX, UNFINISHED_BYTES_MAX
 from tests.protocol.sample_session import merged, sample_session, session_reader
 from tests.support.definition_digest import digest_of
 from tests.support.definitions import NoFacts
+from tests.support.payloads import joined
 from tests.support.queue_host import FakeTurn
 
 HELD_BYTES_MAX = UNFINISHED_BYTES_MAX + MESSAGE_BYTES_MAX

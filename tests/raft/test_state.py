@@ -51,10 +51,8 @@ def test_term_and_vote_are_durable_with_their_write() -> None:
     durable = DurableState(0, NONE)
     durable.submit(1, 0, HardState(3, None))
     assert durable.hard_state == NONE
-    assert not durable.is_settled
     durable.finish(1)
     assert durable.hard_state == HardState(3, None)
-    assert durable.is_settled
 
 
 STEPS = st.lists(

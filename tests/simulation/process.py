@@ -22,7 +22,6 @@ from fluffle.broker.cluster.ports import (
     OnLink,
     Payload,
     TrafficClass,
-    joined,
 )
 from fluffle.broker.cluster.raft_host import RaftHost, RaftHostEnvironment
 from fluffle.raft.config import Configuration, NodeId
@@ -36,6 +35,7 @@ from fluffle.raft.ranges import Ranges
 from fluffle.raft.state import GroupState
 from fluffle.raft.tuning import Tuning
 from tests.simulation.toy import Toy
+from tests.support.payloads import joined
 
 NEVER = 1 << 60
 SETTINGS = HostLimits(

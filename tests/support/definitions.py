@@ -9,7 +9,7 @@ from typing import Any
 from fluffle.broker.access import access as users
 from fluffle.broker.access.access import Access
 from fluffle.broker.access.passwords import hashed
-from fluffle.broker.access.users import ADMINISTRATOR, EVERYTHING, Permission, TopicPermission, User
+from fluffle.broker.access.users import ADMINISTRATOR, Permission, TopicPermission, User
 from fluffle.broker.definitions import changes as vhosts
 from fluffle.broker.definitions import parameters
 from fluffle.broker.definitions.catalogue import Catalogue
@@ -24,6 +24,9 @@ from fluffle.broker.routing.bindings import Binding
 from fluffle.broker.routing.exchange import ExchangeSpec
 from fluffle.broker.vhosts import queue_changes as queues
 from fluffle.broker.vhosts.vhost import VirtualHost
+
+EVERYTHING = Permission(".*", ".*", ".*")
+"""Every right to every name."""
 
 
 class NoFacts:

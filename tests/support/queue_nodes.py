@@ -101,12 +101,12 @@ class QueueNode(Node):
         timers.start()
         view = QueueNodeView(self)
         transport = SessionTransport(view, self.links, self, self, clock)
-        self.router = node_sessions.NodeSessions(transport, queue_failed=self._queue_failed)
+        self.node_sessions = node_sessions.NodeSessions(transport, queue_failed=self._queue_failed)
         services = QuorumServices(
             self._dead_letter, by_arguments, Traffic(), QuorumConfig(consumer_timeout_ms=None)
         )
         self.hosting = ObservedMembers(
-            self.router, view, clock, self,
+            self.node_sessions, view, clock, self,
             aging=QueueTiming(timers, self._queue_expired), services=services,
         )  # fmt: skip
         self.hosting.reported = self.applied
@@ -146,14 +146,14 @@ class QueueNode(Node):
     def _on_frame(self, node: NodeId, kind: FrameKind, payload: bytes) -> None:
         takers = {
             FrameKind.CONSENSUS: self.host.receive,
-            FrameKind.SESSION: self.router.transport.receive,
-            FrameKind.QUESTION: self.router.receive_question,
+            FrameKind.SESSION: self.node_sessions.transport.receive,
+            FrameKind.QUESTION: self.node_sessions.receive_question,
         }
         takers[kind](node, payload)
 
     def _on_link(self, node: NodeId, is_up: bool) -> None:
         self.host.link_changed(node, is_up)
-        self.router.transport.link_changed(node, is_up)
+        self.node_sessions.transport.link_changed(node, is_up)
 
     def call_soon(self, act: Callable[[], None]) -> None:
         self.call_later(0.0, act)
@@ -176,12 +176,12 @@ class QueueNode(Node):
     def _take_turn(self) -> None:
         self._is_turn_due = False
         self._is_host_coming = True
-        self.router.before_consensus()
+        self.node_sessions.before_consensus()
         self._is_host_coming = False
         if self._is_host_due:
             self._is_host_due = False
             self.host.turn()
-        self.router.after_consensus()
+        self.node_sessions.after_consensus()
 
     def step(self) -> bool:
         due = [
@@ -209,7 +209,7 @@ class QueueCluster:
         self.hosts = HostCluster(names, make_node=self._make_node)
         self.names = UniqueNames()
         self.clients: dict[NodeId, QueueClient] = {}
-        self.lines: dict[NodeId, LeaderRoute] = {}
+        self.routes: dict[NodeId, LeaderRoute] = {}
 
     def _make_node(self, cluster: HostCluster, name: NodeId) -> Node:
         node = self.nodes[name] = QueueNode(cluster, name)
@@ -253,12 +253,12 @@ class QueueCluster:
         def reported(events: list[Event]) -> None:
             self.clients[name].reported(events)
 
-        line = self.lines[name] = self.nodes[name].router.open(self.definition, reported)
-        self.clients[name] = QueueClient(name, line.session, self.model, self.names)
+        route = self.routes[name] = self.nodes[name].node_sessions.open(self.definition, reported)
+        self.clients[name] = QueueClient(name, route.session, self.model, self.names)
 
     def ask(self, name: NodeId) -> QueueClient:
         """Client of a node, whose requests are sent in the next turn."""
-        self.lines[name].touch()
+        self.routes[name].touch()
         return self.clients[name]
 
     def leader(self) -> str:
@@ -270,5 +270,5 @@ class QueueCluster:
 
 
 def serves(node: QueueNode, queue: int) -> bool:
-    served = node.router.leaders.queues.get(queue)
+    served = node.node_sessions.leaders.queues.get(queue)
     return served is not None and served.sessions is not None

@@ -21,7 +21,6 @@ from fluffle.broker.cluster.ports import (
     OnLink,
     Payload,
     TrafficClass,
-    joined,
 )
 from fluffle.broker.cluster.raft_host import RaftHost, RaftHostEnvironment
 from fluffle.raft.config import Configuration, NodeId
@@ -33,6 +32,7 @@ from fluffle.raft.output import ConfigChange, LivenessVerdict, Role
 from fluffle.raft.ranges import Ranges
 from fluffle.raft.tuning import Tuning
 from tests.simulation.toy import Toy
+from tests.support.payloads import joined
 from tests.support.raft_memory import DiskImage, MemoryRaftLog
 
 STEPS_MAX = 100_000

@@ -52,10 +52,6 @@ class StaticFiles:
         found = dict(replies(files(__package__) / FOLDER, "/"))
         self._replies: Mapping[str, Reply] = MappingProxyType({**found, "/": found[f"/{INDEX}"]})
 
-    @property
-    def paths(self) -> tuple[str, ...]:
-        return tuple(self._replies)
-
     def reply(self, method: str, path: str, known: str) -> Reply:
         """Reply to a request whose header `If-None-Match` is `known`.  Refusal."""
         reply = self._replies.get(path)

@@ -12,12 +12,12 @@ from fluffle.broker.access import access as module
 from fluffle.broker.access import verification
 from fluffle.broker.access.access import Access, AccessTables, LoginRefused, Rights
 from fluffle.broker.access.passwords import PasswordHash, hashed
-from fluffle.broker.access.users import EVERYTHING, Permission, Right, TopicPermission, User
+from fluffle.broker.access.users import Permission, Right, TopicPermission, User
 from fluffle.broker.access.verification import Answer, PasswordVerdict, Verifier
 from fluffle.broker.base.errors import AccessRefused
 from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.vhosts.vhost import VirtualHost
-from tests.support.definitions import editor_of
+from tests.support.definitions import EVERYTHING, editor_of
 from tests.support.passwords import slow_hash
 from tests.support.queue_host import FakeTurn
 

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from fluffle.broker.definitions.exporter import export_all, export_vhost
 from fluffle.broker.definitions.file_format import ORDER
 from tests.broker.admin.verb_harness import VerbHarness
+from tests.support.exports import export_all, export_vhost
 
 
 def filled() -> VerbHarness:

@@ -17,7 +17,7 @@ from fluffle.broker.cluster.codec import (
     TrafficClasses,
     decode,
 )
-from fluffle.broker.cluster.ports import TrafficClass, joined
+from fluffle.broker.cluster.ports import TrafficClass
 from fluffle.raft.log import CONFIG, DATA, NOOP, Entry
 from fluffle.raft.messages import (
     MESSAGES,
@@ -28,6 +28,7 @@ from fluffle.raft.messages import (
     SnapshotChunk,
     SnapshotOffer,
 )
+from tests.support.payloads import joined
 from tests.support.raft_hosts import MemoryLinks, Network
 
 NUMBERS = st.integers(0, 2**64 - 1)

@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fluffle.broker.cluster.codec import NUMBER_MAX, BadFrame, check, decode, encode
-from fluffle.broker.cluster.ports import joined
 from fluffle.raft.config import Configuration, Member
 from fluffle.raft.log import CONFIG, DATA, Entry
 from fluffle.raft.messages import (
@@ -19,6 +18,7 @@ from fluffle.raft.messages import (
     SnapshotOffer,
 )
 from fluffle.raft.ranges import Ranges
+from tests.support.payloads import joined
 from tests.support.raft_hosts import HostCluster
 
 GROUP = 7

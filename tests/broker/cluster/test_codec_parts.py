@@ -12,7 +12,7 @@ from fluffle.broker.cluster.codec import (
     TEXT_ERRORS,
     pack_apart,
 )
-from fluffle.broker.cluster.ports import joined
+from tests.support.payloads import joined
 
 SIZES = [APART_BYTES_MIN - 1, APART_BYTES_MIN, BIN_16_BYTES_MAX, BIN_16_BYTES_MAX + 1]
 PLAIN = st.one_of(

@@ -125,10 +125,10 @@ async def test_a_lost_majority_shows(scene: Scene, caplog: pytest.LogCaptureFixt
     caplog.set_level(logging.INFO)
     left, *others = sorted(three.nodes.keys() - {leader})
     node = three[left]
-    router, queues = node.cluster.node_sessions, node.node.catalogue.vhosts["/"].queues
+    node_sessions, queues = node.cluster.node_sessions, node.node.catalogue.vhosts["/"].queues
     await until(
         lambda: (
-            {router.routes.leader_of(each.definition.id).node for each in queues.values()}
+            {node_sessions.routes.leader_of(each.definition.id).node for each in queues.values()}
             == {leader}
         )
     )

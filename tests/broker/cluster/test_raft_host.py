@@ -12,7 +12,7 @@ from fluffle.broker.cluster.hosted_group import (
     UNKNOWN_OUTCOME,
     ProposalLost,
 )
-from fluffle.broker.cluster.ports import TrafficClass, joined
+from fluffle.broker.cluster.ports import TrafficClass
 from fluffle.broker.cluster.raft_host import STEPS_MAX
 from fluffle.raft.config import AddLearner, Configuration, Member, Promote, Remove
 from fluffle.raft.group import Position
@@ -22,6 +22,7 @@ from fluffle.raft.messages import LeaderQuery, Ping
 from fluffle.raft.ranges import Ranges
 from fluffle.raft.tuning import Tuning
 from tests.simulation.toy import put
+from tests.support.payloads import joined
 from tests.support.raft_hosts import HostCluster, ToyMachine
 
 GROUP = 7

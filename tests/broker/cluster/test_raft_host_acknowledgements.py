@@ -3,11 +3,11 @@
 import pytest
 
 from fluffle.broker.cluster.codec import encode
-from fluffle.broker.cluster.ports import joined
 from fluffle.raft.group import Position
 from fluffle.raft.messages import AppendAccepted, LeaderQuery
 from fluffle.raft.state import ProgressState
 from tests.simulation.toy import put
+from tests.support.payloads import joined
 from tests.support.raft_hosts import HostCluster
 
 GROUP = 7

@@ -14,7 +14,7 @@ from fluffle.broker.access.access import (
     PasswordChecksOverloaded,
 )
 from fluffle.broker.access.limits import UserLimits
-from fluffle.broker.access.users import EVERYTHING, User
+from fluffle.broker.access.users import User
 from fluffle.broker.access.verification import Answer, PasswordVerdict, Verifier
 from fluffle.broker.base.errors import BrokerError, NotAllowed, SyntaxFailure
 from fluffle.broker.base.traffic import TrafficLabels
@@ -41,6 +41,7 @@ from fluffle.broker.core.login import (
 from fluffle.broker.core.services import Services
 from fluffle.broker.process.encryption import PeerCertificate
 from fluffle.broker.queues.queue_api import Deferred
+from tests.support.definitions import EVERYTHING
 from tests.support.edge import Edge
 from tests.support.observers import NodeRecorder
 from tests.support.passwords import slow_hash

@@ -10,7 +10,6 @@ from fluffle.broker.access.limits import UserLimits, VhostLimits
 from fluffle.broker.access.passwords import PasswordHash
 from fluffle.broker.access.users import Permission, TopicPermission, User
 from fluffle.broker.definitions.catalogue import Catalogue
-from fluffle.broker.definitions.exporter import export_all, export_vhost
 from fluffle.broker.definitions.file_format import plain, read, table_of
 from fluffle.broker.metadata.change import Kind
 from fluffle.broker.queues.arguments import Declaration
@@ -21,6 +20,7 @@ from fluffle.broker.routing.topic_filter import FilterBinding, arguments_of, sub
 from fluffle.protocol.wire import to_table
 from tests.broker.definitions.test_importer import HASH, empty, import_all
 from tests.support.definitions import Editor
+from tests.support.exports import export_all, export_vhost
 
 VERSION = "4.3.5"
 ARGUMENTS = st.recursive(

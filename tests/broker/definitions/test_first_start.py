@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fluffle.broker.access.passwords import matches
-from fluffle.broker.access.users import EVERYTHING, Permission
+from fluffle.broker.access.users import Permission
 from fluffle.broker.composition.definitions import (
     first_start,
     ignored_after_first_start,
@@ -21,7 +21,7 @@ from fluffle.broker.definitions.changes import set_vhost
 from fluffle.broker.definitions.file_format import FORMAT, DefinitionsError
 from fluffle.broker.durability.definitions.image import FirstStart
 from tests.broker.definitions.test_importer import HASH, empty
-from tests.support.definitions import Editor
+from tests.support.definitions import EVERYTHING, Editor
 
 
 def loaded(catalogue: Catalogue, config: Config) -> list[str]:

@@ -13,7 +13,6 @@ from fluffle.broker.access.users import Permission, TopicPermission, User
 from fluffle.broker.base.errors import DeleteProtected
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.definitions.changes import doom
-from fluffle.broker.definitions.exporter import export_all
 from fluffle.broker.definitions.file_format import (
     ENTRIES_AT_ONCE,
     Definitions,
@@ -27,6 +26,7 @@ from fluffle.broker.queues.settings import settings_of
 from fluffle.broker.routing.bindings import DestinationKind
 from fluffle.broker.vhosts.vhost import VirtualHost
 from tests.support.definitions import Editor
+from tests.support.exports import export_all
 from tests.support.loop_turns import TurnCounter
 from tests.support.queue_host import FakeTurn
 

@@ -107,7 +107,7 @@ class MqttCluster(QueueCluster):
                 queue.enqueue([origin], [CONTENT], len(CONTENT), persistent=True)
 
     def _led_by(self, queue_node: QueueNode) -> list[QueueDefinition]:
-        vhost, led = queue_node.defining.vhost, queue_node.router.leaders.queues
+        vhost, led = queue_node.defining.vhost, queue_node.node_sessions.leaders.queues
         definitions = [each.definition for each in (vhost.queues.values() if vhost else ())]
         return [
             each
@@ -129,7 +129,7 @@ class MqttCluster(QueueCluster):
         """Return the queue that has messages left for a consumer: it is not idle yet."""
         for queue_node in self.queue_nodes():
             for definition in self._led_by(queue_node):
-                counts = queue_node.router.leaders.queues[definition.id].counts
+                counts = queue_node.node_sessions.leaders.queues[definition.id].counts
                 if counts.consumers and (left := counts.ready + counts.unacked):
                     return f"{left} messages are left in {definition.spec.name}"
         return None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 from fluffle.broker.access import access as users
 from fluffle.broker.access.passwords import hashed
-from fluffle.broker.access.users import EVERYTHING, User
+from fluffle.broker.access.users import User
 from fluffle.broker.alarms.alarms import Alarms, watermarks_of
 from fluffle.broker.cluster.client_takeover import ClientTakeover
 from fluffle.broker.cluster.ports import FrameKind, TrafficClass
@@ -39,6 +39,7 @@ from tests.simulation.process import Process
 from tests.simulation.queues.node_fakes import CancelledFlag, SimulatedSender
 from tests.simulation.queues.node_registration import VHOST, NodeRegistration
 from tests.simulation.queues.queue_node import QueueNode
+from tests.support.definitions import EVERYTHING
 from tests.support.edge import Edge
 from tests.support.fakes import Scheduler
 from tests.support.mqtt_edge import MqttClient, MqttEdge
@@ -145,7 +146,7 @@ class MqttNode(QueueNode):
             draw_bits=self.mqtt_cluster.clients.other_chance.getrandbits,
         )
         queues.environment = ClassicQueuesEnvironment(
-            self.router, self.call_later, self._durability.commits, self.applied_barrier,
+            self.node_sessions, self.call_later, self._durability.commits, self.applied_barrier,
             self.catalogue.vhosts, Deletions(self.metadata.reads, self.catalogue.vhosts),
         )  # fmt: skip
         return queues

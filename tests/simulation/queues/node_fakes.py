@@ -14,13 +14,13 @@ from fluffle.broker.cluster.ports import (
     OnLink,
     Payload,
     TrafficClass,
-    joined,
 )
 from fluffle.raft.config import NodeId
 from fluffle.raft.log import Entry, SnapshotMeta
 from fluffle.raft.ranges import Ranges
 from tests.simulation.facts import Violation
 from tests.simulation.process import Process
+from tests.support.payloads import joined
 
 
 class NodeClock:

@@ -41,7 +41,7 @@ class PeerNodes:
         self.membership = MetadataMembership(
             process.host, metadata, registry, sender, _raise, progress
         )
-        self.router: NodeSessions
+        self.node_sessions: NodeSessions
         self.day: CommonTime
         """Set before it starts."""
         registry.listeners.append(self._changed)
@@ -84,7 +84,7 @@ class PeerNodes:
         """Forget a node: a new one of that name starts anew."""
         self._process.host.feed(self._process.multi.forget_node, node)
         self.day.forget(node)
-        self.router.removed(node)
+        self.node_sessions.removed(node)
         self._hang_up(node)
 
 

@@ -425,12 +425,12 @@ class QueueCluster:
         return [
             queue_node
             for queue_node in self.queue_nodes()
-            if group in (queues := queue_node.router.leaders.queues)
+            if group in (queues := queue_node.node_sessions.leaders.queues)
             and queues[group].sessions is not None
         ]
 
     def _led_by(self, queue_node: QueueNode) -> list[QueueDefinition]:
-        queues = queue_node.router.leaders.queues
+        queues = queue_node.node_sessions.leaders.queues
         return [
             clients.queue.definition
             for group, clients in queue_node.clients.items()

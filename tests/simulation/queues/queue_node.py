@@ -124,14 +124,14 @@ class QueueNode:
         self.progress = self._made_progress()
         self.connections = NodeConnections(self)
         self.view = SimulatedClusterView(self, queue_cluster)
-        self.router = self._made_hub()
+        self.node_sessions = self._new_node_sessions()
         self.peer_nodes = self._made_peer_nodes()
         self.services = QuorumServices(
             self._hand_on, self.catalogue.policies.settings_of, Traffic(),
             replace(queue_cluster.quorum, consumer_timeout_ms=None),
         )  # fmt: skip
         self.hosting = QuorumMembers(
-            self.router, self.view, self.day, self,
+            self.node_sessions, self.view, self.day, self,
             aging=self._made_timing(), services=self.services, dead_bytes_min=1,
         )  # fmt: skip
         self.hosting.host = process.host
@@ -221,7 +221,7 @@ class QueueNode:
             hang_up=self._hang_up,
             progress=self.progress,
         )
-        peer_nodes.router, peer_nodes.day = self.router, self.day
+        peer_nodes.node_sessions, peer_nodes.day = self.node_sessions, self.day
         return peer_nodes
 
     def _hang_up(self, node: NodeId) -> None:
@@ -229,7 +229,7 @@ class QueueNode:
         assert isinstance(network, LinkedNetwork)
         network.hang_up(self.process.node, node)
 
-    def _made_hub(self) -> NodeSessions:
+    def _new_node_sessions(self) -> NodeSessions:
         links = TappedLinks(self._links, self._overhear)
         transport = SessionTransport(self.view, links, self, self, self.clock)
         return NodeSessions(transport, queue_failed=_queue_failed)
@@ -276,7 +276,7 @@ class QueueNode:
 
     def _time_and_limit_of(self, group: GroupId) -> tuple[int, int | None]:
         """Queue time of one that is led here, and for how long it may be there unused."""
-        served = self.router.leaders.queues[group]
+        served = self.node_sessions.leaders.queues[group]
         assert isinstance(served, QuorumQueueMember)
         leadership = served.replica.leadership
         assert leadership is not None
@@ -325,12 +325,12 @@ class QueueNode:
     def _give_up(self) -> None:
         """Give up silent nodes as `Sessions.tick` does after a minute."""
         now_ms = self.clock.now_ms()
-        for queue, sessions in self.router.leaders._sessions():
+        for queue, sessions in self.node_sessions.leaders._sessions():
             for node, known in sessions._nodes.items():
                 since_ms = known.silent_since_ms
                 if since_ms is not None and now_ms - since_ms > IMPATIENCE_S * 1_000:
                     sessions._withdraw(node, Outcome.SUSPECTED)
-                    self.router.leaders.touch(queue)
+                    self.node_sessions.leaders.touch(queue)
         self.call_later(IMPATIENCE_S, self._give_up)
 
     def touch_consensus(self) -> None:
@@ -396,8 +396,8 @@ class QueueNode:
             FrameKind.REVISION: self.applied_barrier.receive,
             FrameKind.READ_INDEX: self.metadata.reads.receive,
             FrameKind.ROOM: self.room.receive,
-            FrameKind.SESSION: self.router.transport.receive,
-            FrameKind.QUESTION: self.router.receive_question,
+            FrameKind.SESSION: self.node_sessions.transport.receive,
+            FrameKind.QUESTION: self.node_sessions.receive_question,
             FrameKind.MEMBERSHIP: self._receive_incarnation,
             FrameKind.PEER_VIEW: self.peer_views.receive,
             FrameKind.PROGRESS: self.progress.receive,
@@ -421,14 +421,14 @@ class QueueNode:
         self.progress.link_changed(node, is_up)
         self.metadata.link_changed(node, is_up)
         self.applied_barrier.link_changed(node, is_up)
-        self.router.transport.link_changed(node, is_up)
+        self.node_sessions.transport.link_changed(node, is_up)
         self.room.link_changed(node, is_up)
 
     def begin_turn(self) -> None:
-        self.router.before_consensus()
+        self.node_sessions.before_consensus()
 
     def end_turn(self) -> None:
-        self.router.after_consensus()
+        self.node_sessions.after_consensus()
 
     def _overhear(self, node: NodeId, payload: bytes) -> None:
         """A frame of a stream leaves."""
@@ -438,7 +438,7 @@ class QueueNode:
             is_missed = frame.term > 0
         else:
             is_missed = frame.number > 0
-            served = self.router.leaders.queues.get(frame.group)
+            served = self.node_sessions.leaders.queues.get(frame.group)
             if isinstance(served, QuorumQueueMember):
                 self._queue_cluster.checker(frame.group).said(served.replica, node, frame)
         if is_missed and self._links.waiting_bytes(node, TrafficClass.NORMAL) >= WAITING_BYTES_MAX:
@@ -457,7 +457,7 @@ class QueueNode:
             return self._local.make(definition, vhost)
         group = definition.id
         queue = self.queues.make(definition, vhost)
-        line = self.router.routes._by_queue[group]
+        line = self.node_sessions.routes._by_queue[group]
         clients = self._queue_cluster.checker(group).clients(self.process.node, queue, line)
         line.on_events = clients.reported
         clients.redeclared_queues = self._queue_cluster.redeclared_queues
@@ -498,7 +498,7 @@ class QueueNode:
 
     def ask_counts(self, group: GroupId) -> None:
         self.questions += 1
-        self.router.ask_counts(group, self._on_counts)
+        self.node_sessions.ask_counts(group, self._on_counts)
 
     def _on_counts(self, counts: LeaderCounts | None) -> None:
         self.questions -= 1

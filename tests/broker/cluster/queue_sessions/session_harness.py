@@ -12,7 +12,6 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from fluffle.broker.cluster.ports import joined
 from fluffle.broker.cluster.queue_sessions.codec import decode, encode
 from fluffle.broker.cluster.queue_sessions.events import Event
 from fluffle.broker.cluster.queue_sessions.session_client import SessionClient
@@ -27,6 +26,7 @@ from tests.broker.cluster.queue_sessions.queue_client import QueueClient, Unique
 from tests.broker.cluster.queue_sessions.reference_model import ReferenceModel, check_rest
 from tests.broker.queues.quorum.image_digest import image_digest
 from tests.support.leader_services import FakeLeaderServices
+from tests.support.payloads import joined
 
 GROUP = 7
 LEADERS = ("left", "right")

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from fluffle.broker.base.message import Origin
 from fluffle.broker.cluster.codec import APART_BYTES_MIN, BadFrame
-from fluffle.broker.cluster.ports import joined
 from fluffle.broker.cluster.queue_sessions import codec
 from fluffle.broker.cluster.queue_sessions.codec import FROM_CLIENT, FROM_LEADER, decode
 from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.queue_api import Outcome
 from fluffle.broker.queues.quorum import messages as m
+from tests.support.payloads import joined
 
 NUMBER = st.integers(0, 1 << 40)
 RUN = st.builds(

@@ -14,7 +14,6 @@ from random import Random
 from typing import NamedTuple, Protocol, cast
 
 from fluffle.broker.base.message import MessageAnnotations, Origin
-from fluffle.broker.cluster.ports import joined
 from fluffle.broker.cluster.queue_sessions.codec import decode, encode
 from fluffle.broker.cluster.queue_sessions.replies import apply_frame
 from fluffle.broker.cluster.queue_sessions.session_client import SessionClient
@@ -50,6 +49,7 @@ from tests.storage.support import ManualWriter
 from tests.support.fakes import Scheduler
 from tests.support.leader_services import FakeLeaderServices
 from tests.support.manual_clock import ManualClock
+from tests.support.payloads import joined
 from tests.support.queue_arguments import queue_arguments
 from tests.support.store import open_store
 
@@ -125,7 +125,7 @@ class Classic:
         self.own = m.Leader("far", m.SessionBoot(1, 7), 1)
         self.reported: list[Effect] = []
         """All that has left a home without streams."""
-        self.homed = ClassicQueueHost(
+        self.host = ClassicQueueHost(
             self.queue, self.own, vhost="/", commits=self.commits,
             on_unused=lambda _queue: None, on_output=lambda: None,
         )  # fmt: skip
@@ -146,7 +146,7 @@ class Classic:
 
     @property
     def sessions(self) -> SessionServer:
-        return self.homed.sessions
+        return self.host.sessions
 
     def turn(self) -> None:
         self.scheduler.run()
@@ -269,7 +269,7 @@ class Quorum(FakeLeaderServices):
 
 
 class BatchSender:
-    """The hub of the edge, and its port: frames that are on their way."""
+    """Sessions of a client node, and its route to the leader: frames on their way."""
 
     is_away = False
 
@@ -344,18 +344,21 @@ class Batches:
             "q", durable=True, queue_type=queue_type, arguments=queue_arguments(**said)
         )
         self.leading: Leader = self.begin()
-        self.line = BatchSender(self.leading)
+        self.sender = BatchSender(self.leading)
         definition = QueueDefinition(self.spec, id=GROUP)
         later = Scheduler().call_later
-        router, deletions = cast(SessionDirectory, self.line), Deletions(LOCAL_READ_BARRIER, {})
+        directory, deletions = (
+            cast(SessionDirectory, self.sender),
+            Deletions(LOCAL_READ_BARRIER, {}),
+        )
         self.session = SessionQueue(
-            definition, "/", router, later, QuorumErrorTexts(), deletions=deletions
+            definition, "/", directory, later, QuorumErrorTexts(), deletions=deletions
         )
         self.sent: list[Sent] = []
         self.reported: dict[int, bool] = {}
         """True if it was accepted, by place in `sent`."""
         self.may_refuse = "max_length" in said
-        self.line.link()
+        self.sender.link()
 
     def begin(self) -> Leader:
         is_quorum = self.queue_type is QueueType.QUORUM
@@ -363,8 +366,8 @@ class Batches:
 
     def elect(self) -> None:
         assert isinstance(self.leading, Quorum)
-        self.leading = self.line.leading = self.leading.next()
-        self.line.link()
+        self.leading = self.sender.leading = self.leading.next()
+        self.sender.link()
 
     def leading_commits(self) -> bool:
         """Commit whatever leads by then."""
@@ -401,10 +404,10 @@ class Batches:
 
     def rest(self) -> None:
         """Deliver everything that is under way."""
-        if not self.line.is_linked:
-            self.line.link()
+        if not self.sender.is_linked:
+            self.sender.link()
         for _ in range(10_000):
-            if not (self.line.take() or self.line.tell() or self.leading.commit()):
+            if not (self.sender.take() or self.sender.tell() or self.leading.commit()):
                 break
         else:
             raise AssertionError("it never comes to rest")

@@ -7,7 +7,6 @@ messages are durable when the test says so.
 from __future__ import annotations
 
 from fluffle.broker.base.message import Origin
-from fluffle.broker.cluster.ports import joined
 from fluffle.broker.cluster.queue_sessions.codec import decode, encode
 from fluffle.broker.cluster.queue_sessions.session_client import SessionClient
 from fluffle.broker.cluster.queues.classic_queues import ClassicQueueHost
@@ -38,6 +37,7 @@ from tests.broker.queues.quorum.sample_facts import ORIGIN
 from tests.storage.support import ManualWriter
 from tests.support.fakes import Scheduler
 from tests.support.no_timeout import NoTimeoutSink
+from tests.support.payloads import joined
 from tests.support.queue_host import FakeQueueHost
 from tests.support.store import open_store
 
@@ -178,7 +178,7 @@ class ClassicHostHarness:
         if self.spec.durable and self.term > 1:
             self.queue.recover()
         self.own = m.Leader(HOME, m.SessionBoot(self.term, 7), self.term)
-        self.homed = ClassicQueueHost(
+        self.classic_host = ClassicQueueHost(
             self.queue,
             self.own,
             vhost="/",
@@ -264,14 +264,14 @@ class ClassicHostHarness:
         for direction in ("to", "from"):
             self.wire(node, direction).reset()
         self.up.add(node)
-        self.homed.sessions.linked(node, self.boots[node])
+        self.classic_host.sessions.linked(node, self.boots[node])
         self.clients[node].session.connect(self.own)
         self.pump()
 
     def cut(self, node: str) -> None:
         """Cut the link to a node."""
         self.up.discard(node)
-        self.homed.sessions.unlinked(node, self.now_ms)
+        self.classic_host.sessions.unlinked(node, self.now_ms)
         self.clients[node].session.connect(None)
 
     def pump(self) -> None:
@@ -280,7 +280,7 @@ class ClassicHostHarness:
             while (sent := client.session.output()) is not None:
                 self.wire(node, "to").put(joined(encode(sent[1])))
         self.scheduler.run()
-        for node, frame in self.homed.sessions.output(lambda _node: True):
+        for node, frame in self.classic_host.sessions.output(lambda _node: True):
             self.wire(node, "from").put(joined(encode(frame)))
 
     def arrive(self, at: int = 0, link: int = 0) -> None:
@@ -292,7 +292,7 @@ class ClassicHostHarness:
         links = [each for each in wire.links if each]
         frame = decode(links[link % len(links)].popleft())
         if isinstance(frame, m.ClientFrame):
-            self.homed.sessions.receive(node, frame)
+            self.classic_host.sessions.receive(node, frame)
         else:
             self.clients[node].hear(frame)
         self.pump()
@@ -322,7 +322,7 @@ class ClassicHostHarness:
         self.link(node)
 
     def tick(self) -> None:
-        self.homed.sessions.tick(self.now_ms)
+        self.classic_host.sessions.tick(self.now_ms)
         self.pump()
 
     # At rest
@@ -347,7 +347,7 @@ class ClassicHostHarness:
 
     def check(self) -> None:
         """G13: nothing is pending, and hands are as the home has it."""
-        home = self.homed.home
+        home = self.classic_host.home
         lives = {(node, *boot) for node, boot in self.boots.items()}
         assert {session[:3] for session in home.sessions.ids()} <= lives
         sessions = [home.sessions.key_of(each) or 0 for each in home.sessions.ids()]

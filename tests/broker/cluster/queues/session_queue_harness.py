@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from fluffle.broker.cluster.ports import joined
 from fluffle.broker.cluster.queue_sessions.codec import decode, encode
 from fluffle.broker.cluster.queue_sessions.replies import apply_frame
 from fluffle.broker.cluster.queue_sessions.session_client import SessionClient as StreamEdge
@@ -30,6 +29,7 @@ from fluffle.protocol.methods import Basic, encode_method
 from fluffle.protocol.properties import decode_properties
 from tests.broker.cluster.queue_sessions.session_harness import GROUP, LeaderWithSessions
 from tests.support.edge import Arrival, Client, Edge
+from tests.support.payloads import joined
 
 CallSoon = Callable[[Callable[[], None]], None]
 
@@ -189,19 +189,19 @@ class QueueHarness:
         self, queue_type: QueueType = QueueType.QUORUM, *, node: Edge | None = None
     ) -> None:
         self.node = node or Edge()
-        self.router = ManualSessionDirectory(self.node.scheduler.call_soon)
+        self.directory = ManualSessionDirectory(self.node.scheduler.call_soon)
         spec = QueueSpec("q", durable=True, queue_type=queue_type)
         is_quorum = queue_type is QueueType.QUORUM
         self.queue = SessionQueue(
             QueueDefinition(spec, id=GROUP),
             "/",
-            self.router,
+            self.directory,
             self.node.scheduler.call_later,
             QuorumErrorTexts() if is_quorum else ClassicErrorTexts("far", is_durable=True),
             deletions=Deletions(LOCAL_READ_BARRIER, {}),
         )
         self.node.vhost.queues["q"] = self.queue
-        self.far = self.router.far
+        self.far = self.directory.far
         self.client = self.node.connect()
 
     def run(self) -> None:

@@ -40,16 +40,16 @@ class HomeCluster(QueueCluster):
             self.definition.spec, FakeQueueHost(self._pump), definition=self.definition
         )
         self.engine.model = self.model
-        homed = ClassicQueueHost(
+        classic_host = ClassicQueueHost(
             self.engine,
             Leader("a", SessionBoot(node.boot, NONCE), node.boot),
             vhost="/",
             commits=NoCommits(),
             on_unused=lambda _queue: None,
-            on_output=lambda: node.router.leaders.touch_output(self.queue),
+            on_output=lambda: node.node_sessions.leaders.touch_output(self.queue),
         )
-        node.router.leaders.queues[self.queue] = homed
-        node.router.leaders.begin_sessions(self.queue, homed.sessions)
+        node.node_sessions.leaders.queues[self.queue] = classic_host
+        node.node_sessions.leaders.begin_sessions(self.queue, classic_host.sessions)
 
     def _pump(self, queue: Queue) -> None:
         def pump() -> None:
@@ -109,7 +109,7 @@ def test_counts_are_those_of_the_home(cluster: HomeCluster) -> None:
     cluster.hosts.settle()
     reported: list[object] = []
     for node in cluster.nodes.values():
-        node.router.ask_counts(cluster.queue, reported.append)
+        node.node_sessions.ask_counts(cluster.queue, reported.append)
     cluster.hosts.settle()
     assert reported == [(2, 1, 1, 0)] * 3
 
@@ -121,9 +121,9 @@ def test_clients_are_notified_when_the_home_is_down(cluster: HomeCluster) -> Non
     cluster.kill()
     cluster.ask("c").publish(1)
     cluster.hosts.advance(AWAY_MS - 50)
-    assert not cluster.lines["b"].is_away
+    assert not cluster.routes["b"].is_away
     cluster.hosts.advance(100)
-    assert cluster.lines["b"].is_away
+    assert cluster.routes["b"].is_away
     b, c = (cluster.clients[name].heard[-1] for name in "bc")
     assert isinstance(b, happened.ConsumerCancelled)
     assert isinstance(c, happened.PublishRejected)
@@ -138,7 +138,7 @@ def test_a_home_that_comes_back_serves_those_who_come_then(cluster: HomeCluster)
     cluster.hosts.advance(AWAY_MS + 50)
     cluster.restart()
     cluster.hosts.advance(3_000, step_ms=50)
-    assert not cluster.lines["b"].is_away
+    assert not cluster.routes["b"].is_away
     heard = len(cluster.clients["c"].heard)
     cluster.ask("c").publish(1)
     cluster.hosts.settle()
@@ -172,7 +172,7 @@ def test_a_link_that_is_back_in_time_takes_nothing_from_anybody(cluster: HomeClu
     cluster.hosts.advance(3_000, step_ms=50)
     assert in_hands(cluster, "b") == 3
     assert cluster.engine.ready_count == 2
-    assert not cluster.lines["b"].is_away
+    assert not cluster.routes["b"].is_away
 
 
 def test_a_home_that_was_only_cut_off_takes_back_what_was_out(cluster: HomeCluster) -> None:
@@ -202,6 +202,6 @@ def test_it_does_so_though_nobody_asks_it_for_anything(cluster: HomeCluster) -> 
         cluster.hosts.network.connect("a", name)
     cluster.hosts.advance(2_000, step_ms=50)
     assert (cluster.engine.ready_count, cluster.engine.in_flight) == (5, 0)
-    b, c = (cluster.lines[name].session for name in "bc")
+    b, c = (cluster.routes[name].session for name in "bc")
     assert (b.is_remembered, b.counter) == (False, 2)
     assert c.opening == 0

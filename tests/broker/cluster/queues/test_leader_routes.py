@@ -47,9 +47,9 @@ class Desk:
             FakeClusterView("a", OWN), NoLinks(), self, self, ManualClock()
         )
         self.transport.boots = self.lives
-        self.lines = LeaderRoutes(self.transport, lambda _queue: KnownLeader(1, 1, "b"))
+        self.routes = LeaderRoutes(self.transport, lambda _queue: KnownLeader(1, 1, "b"))
         definition = QueueDefinition(QueueSpec("q"), id=1, members=(("b", 1), ("c", 1)))
-        self.line: LeaderRoute = self.lines.open(definition, lambda _events: None)
+        self.route: LeaderRoute = self.routes.open(definition, lambda _events: None)
 
     def touch_consensus(self) -> None:
         self.is_touched = True
@@ -62,24 +62,26 @@ class Desk:
         return Timer(act)
 
     def ack(self, sequence: int) -> None:
-        self.line.session.settle(Outcome.ACKED, [m.Token(HOLDER, 0, range(sequence, sequence + 1))])
-        self.line.touch()
+        self.route.session.settle(
+            Outcome.ACKED, [m.Token(HOLDER, 0, range(sequence, sequence + 1))]
+        )
+        self.route.touch()
 
     def open_at_home(self, home: NodeId) -> LeaderRoute:
         """Another queue, which that node alone leads."""
         definition = QueueDefinition(QueueSpec("at home"), id=2, home=home)
-        return self.lines.open(definition, lambda _events: None)
+        return self.routes.open(definition, lambda _events: None)
 
     def unlink(self, node: NodeId) -> None:
         del self.lives[node]
-        self.lines.unlinked(node)
+        self.routes.unlinked(node)
 
     def turn(self) -> list[range]:
         """Acknowledged runs sent in this turn, if one was asked for."""
         is_touched, self.is_touched = self.is_touched, False
         asked = self.transport.asked = []
         if is_touched:
-            self.lines.send()
+            self.routes.send()
         settled = [each for frame in asked for each in frame.messages if type(each) is m.Settle]
         return [token.run for each in settled for token in each.tokens]
 
@@ -116,7 +118,7 @@ def test_what_was_put_off_is_said_at_once_before_a_stop(desk: Desk) -> None:
     answers: list[str] = []
     desk.ack(2)
     assert desk.turn() == []
-    desk.lines.rest(lambda: answers.append("rest"))
+    desk.routes.rest(lambda: answers.append("rest"))
     assert desk.turn() == [range(2, 3)]
     assert not answers, "it has no outcome yet"
 
@@ -125,11 +127,11 @@ def test_what_was_put_off_is_said_at_once_before_a_stop(desk: Desk) -> None:
 def test_who_waits_for_rest_hears_of_every_end_of_what_is_pending(desk: Desk, end: str) -> None:
     """Also where no leader says a word."""
     answers: list[str] = []
-    desk.lines.rest(lambda: answers.append("rest"))
+    desk.routes.rest(lambda: answers.append("rest"))
     desk.turn()
     assert not answers
     if end == "closed":
-        desk.lines.close(1)
+        desk.routes.close(1)
     else:
         desk.unlink("b")
     desk.turn()
@@ -137,17 +139,17 @@ def test_who_waits_for_rest_hears_of_every_end_of_what_is_pending(desk: Desk, en
 
 
 def test_who_waits_for_rest_hears_of_a_home_in_a_later_life(desk: Desk) -> None:
-    line = desk.open_at_home("b")
-    line.session.settle(Outcome.ACKED, [m.Token(HOLDER, 0, range(1, 2))])
-    line.touch()
+    route = desk.open_at_home("b")
+    route.session.settle(Outcome.ACKED, [m.Token(HOLDER, 0, range(1, 2))])
+    route.touch()
     desk.turn()
-    desk.lines.close(1)
+    desk.routes.close(1)
     answers: list[str] = []
-    desk.lines.rest(lambda: answers.append("rest"))
+    desk.routes.rest(lambda: answers.append("rest"))
     desk.turn()
     assert not answers
     desk.lives["b"] = m.SessionBoot(2, 200)
-    desk.lines.linked("b")
+    desk.routes.linked("b")
     desk.turn()
     assert answers == ["rest"]
 
@@ -167,12 +169,12 @@ def acknowledging(cluster: QueueCluster, name: str) -> None:
 def test_nothing_is_pending_at_rest(cluster: QueueCluster, name: str) -> None:
     acknowledging(cluster, name)
     answers: list[int] = []
-    lines = cluster.nodes[name].router.routes
-    lines.rest(lambda: answers.append(len(cluster.model.gone)))
+    routes = cluster.nodes[name].node_sessions.routes
+    routes.rest(lambda: answers.append(len(cluster.model.gone)))
     assert not answers
     cluster.hosts.settle()
     assert answers == [3], "once it is so, without any time"
-    lines.rest(lambda: answers.append(0))
+    routes.rest(lambda: answers.append(0))
     assert answers == [3, 0], "at once if there is nothing"
 
 
@@ -182,7 +184,7 @@ def test_nobody_waits_for_a_leader_that_is_not_there(cluster: QueueCluster) -> N
     cluster.hosts.settle()
     cluster.ask("b").publish(1)
     answers: list[str] = []
-    cluster.nodes["b"].router.routes.rest(lambda: answers.append("rest"))
+    cluster.nodes["b"].node_sessions.routes.rest(lambda: answers.append("rest"))
     assert answers == ["rest"]
 
 
@@ -191,9 +193,9 @@ def test_a_leader_that_is_not_known_yet_is_waited_for(cluster: QueueCluster) -> 
     refused: list[object] = []
     cluster.nodes["a"].host.group(cluster.queue).transfer("c", refused.append)
     answers: list[int] = []
-    lines = cluster.nodes["a"].router.routes
-    cluster.lines["a"].session.connect(None)
-    lines.rest(lambda: answers.append(len(cluster.model.gone)))
+    routes = cluster.nodes["a"].node_sessions.routes
+    cluster.routes["a"].session.connect(None)
+    routes.rest(lambda: answers.append(len(cluster.model.gone)))
     assert not answers
     cluster.hosts.advance(1_000)
     assert (cluster.leader(), answers, refused) == ("c", [3], [])

@@ -41,7 +41,7 @@ def test_who_is_sent_to_a_node_that_leads_no_more_asks_others() -> None:
     cluster.ask("d").publish(1)
     cluster.hosts.advance(3_000)
     assert len(cluster.model.confirmed) == 2
-    assert cluster.lines["d"].session.opening < 10
+    assert cluster.routes["d"].session.opening < 10
 
 
 def test_a_consumer_without_a_member_near_it_hears_of_a_leader_that_took_over() -> None:
@@ -63,12 +63,12 @@ def test_a_consumer_hears_of_a_leader_that_is_no_member_yet_as_far_as_its_node_k
     cluster.declare(leader="a")
     cluster.hosts.settle()
     before = cluster.definition._replace(members=(("a", 1), ("b", 1)))
-    cluster.nodes["d"].router.redefined(before)
+    cluster.nodes["d"].node_sessions.redefined(before)
     consuming_at(cluster, "d")
     refused: list[object] = []
     cluster.nodes["a"].host.group(cluster.queue).transfer("c", refused.append)
     cluster.hosts.advance(1_000)
-    cluster.nodes["d"].router.redefined(cluster.definition)
+    cluster.nodes["d"].node_sessions.redefined(cluster.definition)
     assert (cluster.leader(), refused) == ("c", [])
     cluster.ask("a").publish(2)
     cluster.hosts.advance(1_000)
@@ -108,7 +108,7 @@ def test_who_waits_for_messages_finds_a_leader_that_it_has_not_heard_of(
 
 def test_a_consumer_hears_of_a_leader_that_begins_anew_in_its_term(cluster: QueueCluster) -> None:
     consuming_at(cluster, "c")
-    group = cluster.nodes["a"].router.leaders.queues[cluster.queue]
+    group = cluster.nodes["a"].node_sessions.leaders.queues[cluster.queue]
     assert isinstance(group, QuorumQueueMember)
     member = group.replica
     before = member.leader_epoch

@@ -110,41 +110,41 @@ class Reported:
 
 
 def led(node: Node) -> tuple[LocalLeaders, dict[QueueId, Reported]]:
-    leading, reported = (
+    leaders, reported = (
         LocalLeaders(node.transport(), _failed),
         {queue: Reported() for queue in QUEUES},
     )
-    leading.queues.update(cast("dict[QueueId, HostedQueue]", reported))
-    return leading, reported
+    leaders.queues.update(cast("dict[QueueId, HostedQueue]", reported))
+    return leaders, reported
 
 
 def test_queues_that_are_led_here_hear_of_a_link_some_in_each_turn() -> None:
-    leading, reported = led(node := Node())
-    leading.linked("b", OTHER)
-    leading.unlinked("b")
+    leaders, reported = led(node := Node())
+    leaders.linked("b", OTHER)
+    leaders.unlinked("b")
     for turns in range(1, len(QUEUES) // NOTIFIED_MAX + 2):
         assert node.touches
         node.touches = 0
-        leading.pump(do_nothing)
-        leading.send()  # nothing: `NoLinks` would fail
+        leaders.pump(do_nothing)
+        leaders.send()  # nothing: `NoLinks` would fail
         assert sum(map(bool, (each.heard for each in reported.values()))) == min(
             turns * NOTIFIED_MAX, len(QUEUES)
         )
     assert all(each.heard == [("b", OTHER), ("b", None)] for each in reported.values())
     node.touches = 0
-    leading.pump(do_nothing)
+    leaders.pump(do_nothing)
     assert not node.touches
 
 
 def test_a_queue_that_is_spoken_to_has_heard_of_the_link_before() -> None:
-    leading, reported = led(Node())
-    leading.linked("b", OTHER)
+    leaders, reported = led(Node())
+    leaders.linked("b", OTHER)
     last = QUEUES[-1]
     frame = ClientFrame(
         group=last, term=1, leadership=1, sender=OTHER, receiver=OWN, session=1, opening=1,
         received=0, known=1, messages=[],
     )  # fmt: skip
-    leading.receive("b", frame)
+    leaders.receive("b", frame)
     assert reported[last].taken == 1
     assert reported[last].heard == [("b", OTHER)]
     assert not any(reported[queue].heard for queue in QUEUES[:-1])
@@ -152,37 +152,37 @@ def test_a_queue_that_is_spoken_to_has_heard_of_the_link_before() -> None:
 
 def test_the_clock_is_looked_at_for_some_in_each_turn() -> None:
     """Clocks matter only for queues with silent client nodes."""
-    leading, reported = led(node := Node())
-    leading.unlinked("b")
+    leaders, reported = led(node := Node())
+    leaders.unlinked("b")
     while not all(each.heard for each in reported.values()):
-        leading.pump(do_nothing)
+        leaders.pump(do_nothing)
     looked = []
     while node.timers:
         node.timers.pop(0)()
         looked.append(sum(each.ticks for each in reported.values()))
     assert looked[-1] == len(QUEUES)
-    assert not leading._timed
+    assert not leaders._timed
     assert max(after - before for before, after in pairwise([0, *looked])) <= NOTIFIED_MAX
 
 
 def test_lines_hear_of_a_link_some_in_each_turn_and_those_at_once_that_want_something() -> None:
     node = Node(lives={"a": OWN, "b": OTHER})
-    lines = LeaderRoutes(node.transport(), lambda _queue: KnownLeader(1, 1, "b"))
+    routes = LeaderRoutes(node.transport(), lambda _queue: KnownLeader(1, 1, "b"))
     opened = []
     for queue in QUEUES:
         definition = QueueDefinition(QueueSpec(f"q{queue}"), id=queue, members=(("b", 1),))
-        line = lines.open(definition, lambda _events: None)
-        line.session.connect(Leader("b", OTHER, 1))
-        opened.append(line)
+        route = routes.open(definition, lambda _events: None)
+        route.session.connect(Leader("b", OTHER, 1))
+        opened.append(route)
     SessionRequests(opened[-1].session).purge()
     del node.lives["b"]
-    lines.unlinked("b")
+    routes.unlinked("b")
     assert node.hastened == [QUEUES[-1]]
     for turns in range(1, len(QUEUES) // LINES_MAX + 2):
         assert node.touches
         node.touches = 0
-        lines.send()
-        heard = sum(line.session.leader is None for line in opened)
+        routes.send()
+        heard = sum(route.session.leader is None for route in opened)
         assert heard == min(turns * LINES_MAX + 1, len(QUEUES))
 
 

@@ -61,9 +61,11 @@ async def is_led_as_wanted(scene: Scene, name: str = "q") -> str:
     leader = definition.leader
     await nodes[0].ask("queues.transfer", name=name, vhost="/", node=leader)
     await scene.is_led_by(leader, name)
-    hubs = [node.cluster.node_sessions for node in nodes]
-    await until(lambda: {each.routes.leader_of(definition.id).node for each in hubs} == {leader})
-    membership = [each.leaders for each in hubs if definition.id in each.leaders.queues]
+    node_sessions = [node.cluster.node_sessions for node in nodes]
+    await until(
+        lambda: {each.routes.leader_of(definition.id).node for each in node_sessions} == {leader}
+    )
+    membership = [each.leaders for each in node_sessions if definition.id in each.leaders.queues]
     await until(lambda: {each.known(definition.id).node for each in membership} == {leader})
     return leader
 

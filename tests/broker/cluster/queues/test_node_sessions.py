@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from fluffle.broker.cluster.ports import joined
 from fluffle.broker.cluster.queue_sessions.codec import encode
 from fluffle.broker.cluster.queues.leader_routes import REPORT_S
 from fluffle.broker.cluster.queues.session_transport import WAITING_BYTES_MAX
@@ -13,6 +12,7 @@ from fluffle.broker.queues.quorum import messages as m
 from fluffle.broker.queues.quorum.leadership import Leadership
 from fluffle.broker.queues.quorum.messages import SessionBoot
 from fluffle.protocol.deaths import DeathReason
+from tests.support.payloads import joined
 from tests.support.queue_nodes import NONCE, QueueCluster
 
 
@@ -85,7 +85,7 @@ def test_a_leader_soon_keeps_nothing_that_has_arrived(cluster: QueueCluster) -> 
     cluster.ask("b").publish(5, 1_000)
     cluster.ask("c").attach(credit=10, no_ack=False, prefetch=10)
     cluster.hosts.settle()
-    sessions = cluster.nodes["a"].router.leaders.queues[cluster.queue].sessions
+    sessions = cluster.nodes["a"].node_sessions.leaders.queues[cluster.queue].sessions
     assert sessions is not None
     outboxes = [stream.send_queue for stream in sessions._opened_sessions.values()]
     assert sum(outbox.size for outbox in outboxes) > 5 * 1_000
@@ -98,7 +98,7 @@ def test_a_message_takes_a_turn_of_its_leader_for_whatever_comes_in(
 ) -> None:
     """The turns: it is requested, it is on the disk, and on those of two others."""
     turns = []
-    sessions = cluster.nodes["a"].router
+    sessions = cluster.nodes["a"].node_sessions
     before_consensus = sessions.before_consensus
 
     def counted() -> None:
@@ -215,7 +215,7 @@ def test_consumers_make_room_where_no_disk_has_any(cluster: QueueCluster) -> Non
     cluster.hosts.settle()
     assert len(cluster.model.confirmed) == 5
     assert len(cluster.model.refused) == 1
-    assert cluster.nodes["a"].router.counts_here(cluster.queue) == (0, 0, 1, 0)
+    assert cluster.nodes["a"].node_sessions.counts_here(cluster.queue) == (0, 0, 1, 0)
     for node in cluster.nodes.values():
         node.store.has_room = node.store.may_grow = True
     cluster.hosts.advance(1_000)
@@ -267,7 +267,7 @@ def test_edges_that_want_nothing_talk_to_nobody(cluster: QueueCluster) -> None:
     cluster.hosts.advance(3_000)
     cluster.nodes["a"].start()
     cluster.hosts.advance(3_000)
-    assert [line.session.opening for line in cluster.lines.values()] == [0, 0, 0]
+    assert [route.session.opening for route in cluster.routes.values()] == [0, 0, 0]
 
 
 def test_counts_are_those_of_the_leader(cluster: QueueCluster) -> None:
@@ -276,7 +276,7 @@ def test_counts_are_those_of_the_leader(cluster: QueueCluster) -> None:
     cluster.hosts.settle()
     answers: list[object] = []
     for node in cluster.nodes.values():
-        node.router.ask_counts(cluster.queue, answers.append)
+        node.node_sessions.ask_counts(cluster.queue, answers.append)
     assert answers == [], "who leads is no quicker: whoever asks is not ready to be told yet"
     cluster.hosts.settle()
     assert answers == [(2, 1, 1, 0)] * 3
@@ -288,7 +288,7 @@ def test_a_leader_that_others_may_have_replaced_counts_nothing(cluster: QueueClu
     for name in "bc":
         cluster.hosts.network.cut("a", name)
     answers: list[object] = []
-    cluster.nodes["a"].router.ask_counts(cluster.queue, answers.append)
+    cluster.nodes["a"].node_sessions.ask_counts(cluster.queue, answers.append)
     cluster.hosts.settle()
     assert answers == [], "it leads, as far as it knows"
     cluster.hosts.advance(6_000, step_ms=50)
@@ -300,7 +300,7 @@ def test_a_leader_with_a_majority_counts(cluster: QueueCluster) -> None:
     cluster.hosts.settle()
     cluster.hosts.network.cut("a", "b")
     answers: list[object] = []
-    cluster.nodes["a"].router.ask_counts(cluster.queue, answers.append)
+    cluster.nodes["a"].node_sessions.ask_counts(cluster.queue, answers.append)
     cluster.hosts.settle()
     assert answers == [(3, 0, 0, 0)]
 
@@ -309,7 +309,7 @@ def test_nobody_can_be_asked_for_counts_in_a_minority(cluster: QueueCluster) -> 
     for name in "ab":
         cluster.nodes[name].kill()
     answers: list[object] = []
-    cluster.nodes["c"].router.ask_counts(cluster.queue, answers.append)
+    cluster.nodes["c"].node_sessions.ask_counts(cluster.queue, answers.append)
     cluster.hosts.advance(450, step_ms=50)
     assert answers == [], "they may only be out of reach for a moment"
     cluster.hosts.advance(100, step_ms=50)
@@ -322,7 +322,7 @@ def test_a_majority_that_can_be_reached_has_time_to_agree_on_a_leader(
     cluster.nodes["a"].kill()
     cluster.nodes["b"].is_running = False  # it says nothing, and its link is there
     answers: list[object] = []
-    cluster.nodes["c"].router.ask_counts(cluster.queue, answers.append)
+    cluster.nodes["c"].node_sessions.ask_counts(cluster.queue, answers.append)
     cluster.hosts.advance(4_900, step_ms=50)
     assert answers == []
     cluster.hosts.advance(300, step_ms=50)
@@ -334,7 +334,7 @@ def test_a_queue_that_is_gone_leaves_nothing(cluster: QueueCluster) -> None:
     cluster.hosts.settle()
     for node in cluster.nodes.values():
         node.hosting.forget(cluster.queue)
-        node.router.close(cluster.queue)
+        node.node_sessions.close(cluster.queue)
     cluster.hosts.settle()
     assert all(cluster.queue not in node.host for node in cluster.nodes.values())
     assert not any(node.image.groups for node in cluster.nodes.values())
@@ -366,11 +366,14 @@ def test_what_ends_in_the_turn_in_which_it_began_is_not_there() -> None:
     cluster.hosts.settle()
     assert all(cluster.queue not in node.host for node in cluster.nodes.values())
     assert not any(node.image.groups for node in cluster.nodes.values())
-    assert not any(node.router.leaders.queues for node in cluster.nodes.values())
+    assert not any(node.node_sessions.leaders.queues for node in cluster.nodes.values())
 
 
 def test_what_came_before_a_link_back_is_taken_when_there_is_one(cluster: QueueCluster) -> None:
-    leader, edge = cluster.nodes["a"].router.transport, cluster.nodes["c"].router.transport
+    leader, edge = (
+        cluster.nodes["a"].node_sessions.transport,
+        cluster.nodes["c"].node_sessions.transport,
+    )
     cluster.ask("c").publish(1)
     cluster.hosts.settle()
     leader.link_changed("c", is_up=False)
@@ -386,13 +389,13 @@ def test_what_came_before_a_link_back_is_taken_when_there_is_one(cluster: QueueC
 def test_an_edge_that_hears_old_news_only_begins_to_talk_anew(cluster: QueueCluster) -> None:
     cluster.ask("c").publish(1)
     cluster.hosts.settle()
-    line = cluster.lines["c"]
+    route = cluster.routes["c"]
     cluster.ask("c").publish(1)
     cluster.nodes["c"].step()
     cluster.hosts.network.frames.clear()
     old = m.LeaderFrame(
         cluster.queue,
-        *line.session.leader_epoch,
+        *route.session.leader_epoch,
         SessionBoot(1, NONCE),
         SessionBoot(1, NONCE),
         1,
@@ -400,7 +403,7 @@ def test_an_edge_that_hears_old_news_only_begins_to_talk_anew(cluster: QueueClus
         1,
         [],
     )
-    cluster.nodes["c"].router.transport.receive("a", joined(encode(old)))
+    cluster.nodes["c"].node_sessions.transport.receive("a", joined(encode(old)))
     cluster.hosts.advance(10_000, step_ms=100)
     assert len(cluster.model.confirmed) == 2
 
@@ -441,7 +444,7 @@ def test_what_dies_is_handed_on_where_the_queue_is_led() -> None:
         ("/", "q", DeathReason.DELIVERY_LIMIT),
     ]
     assert not cluster.nodes["b"].dead + cluster.nodes["c"].dead
-    served = cluster.nodes["a"].router.leaders.queues[cluster.queue]
+    served = cluster.nodes["a"].node_sessions.leaders.queues[cluster.queue]
     assert served.counts == (0, 0, 1, 0)
 
 

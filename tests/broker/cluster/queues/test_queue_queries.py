@@ -129,7 +129,7 @@ def test_what_is_seen_is_the_same_behind_a_link() -> None:
 
 def test_a_leader_shows_nothing_that_may_come_to_nothing(cluster: QueueCluster) -> None:
     """More is in its engine than is on record."""
-    served = cluster.nodes["a"].router.leaders.queues[cluster.queue]
+    served = cluster.nodes["a"].node_sessions.leaders.queues[cluster.queue]
     assert isinstance(served, QuorumQueueMember)
     assert served.replica.leadership is not None
     content = build_content(encode_properties(Properties()), b"1")

@@ -39,7 +39,7 @@ def test_consumers_and_gets_are_uses_and_counts_are_not(cluster: QueueCluster) -
     cluster.hosts.advance(EXPIRES_MS - 1_000, step_ms=200)
     cluster.ask("c").get(1, no_ack=True)
     cluster.hosts.advance(EXPIRES_MS - 1_000, step_ms=200)
-    cluster.nodes["c"].router.ask_counts(cluster.queue, lambda _counts: None, in_use=True)
+    cluster.nodes["c"].node_sessions.ask_counts(cluster.queue, lambda _counts: None, in_use=True)
     assert reported(cluster) == {}
     cluster.hosts.advance(2_000, step_ms=200)
     assert reported(cluster) == {"a": ["q"]}
@@ -77,7 +77,7 @@ def born() -> QueueCluster:
 def promote(cluster: QueueCluster) -> None:
     for node in cluster.nodes.values():
         node.hosting.defined.successors.discard(cluster.queue)
-        group = node.router.leaders.queues[cluster.queue]
+        group = node.node_sessions.leaders.queues[cluster.queue]
         assert isinstance(group, QuorumQueueMember)
         group.renew_settings()
 
@@ -104,7 +104,7 @@ def test_a_queue_that_is_deleted_is_not_led_anew() -> None:
     cluster.declare()
     cluster.hosts.settle()
     node = cluster.nodes["a"]
-    group = node.router.leaders.queues[cluster.queue]
+    group = node.node_sessions.leaders.queues[cluster.queue]
     assert isinstance(group, QuorumQueueMember)
     for other in "bc":
         cluster.hosts.network.cut("a", other)

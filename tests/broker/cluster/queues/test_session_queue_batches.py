@@ -93,11 +93,11 @@ def whatever(seed: int, steps: int = 60) -> None:
     doing: list[tuple[float, Callable[[], object]]] = [
         (6, lambda: publish(making.run)),
         (3, lambda: publish(making.dead)),
-        (8, world.line.take),
-        (8, world.line.tell),
+        (8, world.sender.take),
+        (8, world.sender.tell),
         (6, world.leading_commits),
-        (1, world.line.cut),
-        (2, world.line.link),
+        (1, world.sender.cut),
+        (2, world.sender.link),
         (2, lambda: chance.choice(disturb)()),  # noqa: PLW0108 - another each time
     ]
     weights = [weight for weight, _do in doing]

@@ -10,7 +10,7 @@ import pytest
 
 from fluffle.broker.base.message import Origin
 from fluffle.broker.cluster.links.handshake import COUNTS_SINCE
-from fluffle.broker.cluster.ports import FrameKind, OnFrame, OnLink, Payload, TrafficClass, joined
+from fluffle.broker.cluster.ports import FrameKind, OnFrame, OnLink, Payload, TrafficClass
 from fluffle.broker.cluster.queue_sessions.codec import decode
 from fluffle.broker.cluster.queue_sessions.events import Event, MessagesDelivered, PublishConfirmed
 from fluffle.broker.cluster.queue_sessions.session_client import AttachTerms, SessionRequests
@@ -27,6 +27,7 @@ from fluffle.broker.runtime.commits import CommitWaiter
 from tests.support.cluster_view import FakeClusterView
 from tests.support.fakes import Timer
 from tests.support.manual_clock import ManualClock
+from tests.support.payloads import joined
 from tests.support.queue_host import FakeQueueHost
 
 BODY = bytes(16 << 10)
@@ -102,15 +103,18 @@ class TwoNodes:
         self.speaks = speaks
         """Version of links that both speak."""
         self.links = {"a": SlowLinks(), "b": SlowLinks()}
-        self.hubs = {"a": self._hub("a", "b"), "b": self._hub("b", "a")}
+        self.node_sessions = {
+            "a": self._new_node_sessions("a", "b"),
+            "b": self._new_node_sessions("b", "a"),
+        }
         self.confirmed: Counter[int] = Counter()
         self.delivered: Counter[int] = Counter()
         self.queues: list[Queue] = []
         self.lines = [self._queue(number) for number in range(QUEUES)]
         for name, other in ("ab", "ba"):
-            self.hubs[name].transport.link_changed(other, True)
+            self.node_sessions[name].transport.link_changed(other, True)
 
-    def _hub(self, name: str, other: str) -> NodeSessions:
+    def _new_node_sessions(self, name: str, other: str) -> NodeSessions:
         view = ViewOfOther(self, name, BOOTS[other])
         return NodeSessions(SessionTransport(view, self.links[name], self, self, self.clock))
 
@@ -128,14 +132,14 @@ class TwoNodes:
         definition = QueueDefinition(QueueSpec(f"q{number}"), id=100 + number, home="b")
         queue = Queue(definition.spec, FakeQueueHost(), definition=definition)
         self.queues.append(queue)
-        leading = self.hubs["b"].leaders
+        leaders = self.node_sessions["b"].leaders
         leader = Leader("b", BOOTS["b"], 1)
-        homed = ClassicQueueHost(
+        classic_host = ClassicQueueHost(
             queue, leader, vhost="/", commits=NoCommits(), on_unused=lambda _queue: None,
-            on_output=lambda: leading.touch_output(definition.id),
+            on_output=lambda: leaders.touch_output(definition.id),
         )  # fmt: skip
-        leading.queues[definition.id] = homed
-        leading.begin_sessions(definition.id, homed.sessions)
+        leaders.queues[definition.id] = classic_host
+        leaders.begin_sessions(definition.id, classic_host.sessions)
 
         def reported(events: list[Event]) -> None:
             for event in events:
@@ -144,7 +148,7 @@ class TwoNodes:
                 elif isinstance(event, MessagesDelivered):
                     self.delivered[number] += len(event.deliver.contents)
 
-        return self.hubs["a"].open(definition, reported)
+        return self.node_sessions["a"].open(definition, reported)
 
     def step(self) -> None:
         """A turn of each, and what the links take meanwhile."""
@@ -155,9 +159,11 @@ class TwoNodes:
         for act in due:
             act()
         for name, other in ("ab", "ba"):
-            self.hubs[name].before_consensus()
-            self.hubs[name].after_consensus()
-            self.links[name].drain(STEP_BYTES, partial(self.hubs[other].transport.receive, name))
+            self.node_sessions[name].before_consensus()
+            self.node_sessions[name].after_consensus()
+            self.links[name].drain(
+                STEP_BYTES, partial(self.node_sessions[other].transport.receive, name)
+            )
 
 
 def test_each_queue_gets_its_share_of_a_link_that_is_full() -> None:
@@ -189,7 +195,7 @@ def test_who_speaks_an_earlier_version_is_notified_of_no_counts(
     asking = SessionRequests(nodes.lines[0].session)
     asking.publish([Origin("", "k")], [b"body"], counts=Counts(3, 1))
     nodes.lines[0].touch()
-    nodes.hubs["a"].before_consensus()
+    nodes.node_sessions["a"].before_consensus()
     frames = [decode(payload) for payload in nodes.links["a"].waiting]
     assert [
         each.counts for frame in frames for each in frame.messages if isinstance(each, Publish)

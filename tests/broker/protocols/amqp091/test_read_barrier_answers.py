@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from fluffle.broker.access.users import EVERYTHING
 from fluffle.broker.core import pending_requests
 from fluffle.protocol.methods import Basic, Channel, Connection, Method, Queue, encode_method, make
 from fluffle.protocol.spec import PROTOCOL_HEADER
 from tests.broker.cluster.queues.session_queue_harness import QueueHarness, get
+from tests.support.definitions import EVERYTHING
 from tests.support.edge import Edge, publish_frames, start_ok
 from tests.support.read_barrier import ManualReadBarrier
 

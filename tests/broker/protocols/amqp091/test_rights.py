@@ -7,13 +7,14 @@ import pytest
 from fluffle.broker.access import verification
 from fluffle.broker.access.limits import LimitedResource, UserLimits, VhostLimits
 from fluffle.broker.access.passwords import hashed
-from fluffle.broker.access.users import EVERYTHING, Permission, TopicPermission, User
+from fluffle.broker.access.users import Permission, TopicPermission, User
 from fluffle.broker.access.verification import Answer, PasswordVerdict, Verifier
 from fluffle.broker.config.config import Limits
 from fluffle.protocol.methods import Basic, Connection, Queue, encode_method, make
 from fluffle.protocol.methods import Channel as ChannelMethods
 from fluffle.protocol.properties import Properties
 from fluffle.protocol.spec import PROTOCOL_HEADER
+from tests.support.definitions import EVERYTHING
 from tests.support.edge import Client, Edge, publish_frames, start_ok
 from tests.support.passwords import slow_hash
 

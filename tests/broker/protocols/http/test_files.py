@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientSession
 
-from fluffle.broker.protocols.http.files import StaticFiles, is_known
+from fluffle.broker.protocols.http.files import StaticFiles, is_known, replies
 from fluffle.broker.protocols.http.responses import Refusal
 from tests.support.management import Api
 
@@ -30,7 +30,8 @@ def sources() -> list[Path]:
 
 def test_what_is_on_disk_is_served_and_the_index_twice() -> None:
     paths = {f"/{path.relative_to(FOLDER).as_posix()}" for path in sources()}
-    assert set(SERVED.paths) == paths | {"/"}
+    assert {path for path, _reply in replies(FOLDER, "/")} == paths
+    assert all(SERVED.reply("GET", path, "").body for path in (*paths, "/"))
 
 
 def test_what_a_file_refers_to_is_there() -> None:

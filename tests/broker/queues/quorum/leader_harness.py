@@ -548,7 +548,7 @@ class LeaderHarness:
         assert image_digest(self.image) == image_digest(self.follower)
         assert queue.ready_count == state.waiting_count
         assert queue.in_flight == state.held_count
-        assert queue.waiting_count == state.waiting_count + state.delayed.count
+        assert queue.ready_count + queue.delays.count == state.waiting_count + state.delayed.count
         assert state.delayed.count == 0 or min(at for _, (at, _) in state.delayed) > self.now_ms
         assert self.led._contents.delivery_counts.runs == state.delivery_counts.runs
         assert list(waiting_again(queue)) == [(n, c) for run, c in state.requeued for n in run]
