@@ -1,4 +1,4 @@
-"""PROXY protocol, versions 1 and 2: for whom a proxy in front of us connects.
+"""PROXY protocol, versions 1 and 2: the client that a proxy in front of us connects for.
 
 "The PROXY protocol, versions 1 & 2" (HAProxy).  The header comes before anything else, TLS
 included, and nothing behind it may be read along with it: `bytes_missing` says how much is safe

@@ -16,7 +16,7 @@ FRAME_OVERHEAD_BYTES = 8
 """Seven bytes before the payload (kind, channel, size) and the end octet behind it."""
 
 DIRECT_REPLY_TO = "amq.rabbitmq.reply-to"
-"""The queue that is none: an answer to it goes straight to who asked (RabbitMQ)."""
+"""The queue that is none: an answer to it goes straight to the requester (RabbitMQ)."""
 
 PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
 

@@ -191,5 +191,5 @@ def majority_of(count: int) -> int:
 
 
 def is_majority(agreeing: Set[Member], voters: Sequence[Member]) -> bool:
-    """True if those who agree are a majority of the voters; others among them do not count."""
+    """True if those that agree are a majority of the voters; others among them do not count."""
     return sum(voter in agreeing for voter in voters) >= majority_of(len(voters))

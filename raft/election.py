@@ -9,7 +9,7 @@ No timer runs while the leader's node is alive: see "Elections without timers" i
 `become_single_member` is for an operator who gives up all other members, most of which are lost for
 good.  No majority agrees to this, so the others may be alive, and lead.  What keeps them from
 counting: the member is another from now on, of a greater incarnation, and what they say is for the
-one that it was.  What keeps them from being believed by those who compare terms: its own is far
+one that it was.  What keeps them from being believed by members that compare terms: its own is far
 greater.
 """
 
@@ -42,7 +42,7 @@ def campaign_rank(node: NodeId, group: GroupId, nodes: list[NodeId]) -> int:
     """Return the place of a node in the order of candidates for this group: 0 first.  A node that
     is not in `nodes` comes last.
 
-    Each group puts the nodes into an order of its own, and who is missing changes nothing in it.
+    Each group puts the nodes into an order of its own, and a missing one changes nothing in it.
     """
     mine = campaign_weight(node, group)
     return sum(campaign_weight(other, group) > mine or node not in nodes for other in nodes)
@@ -107,7 +107,7 @@ def schedule(state: GroupState) -> None:
 def on_deadline(state: GroupState) -> None:
     """Campaign, or begin anew when the election has failed."""
     if state.role is Role.CANDIDATE:
-        # Before asking for another term, ask whether anybody would vote.
+        # Before asking for another term, ask whether any member would vote.
         state.become_follower(state.term, None)
         schedule(state)
     elif may_campaign(state):

@@ -8,7 +8,7 @@ A node is alive only if *it has heard us* lately, and we have heard that: pings 
 heard last, so a link that works in one direction does not count.  An echo takes two turns of either
 node, and those of a busy one are long; so it may be older than the ping that carries it.  Whoever
 hears nothing is sooner to find out, and the one that matters.  Time by which our
-own loop was late is not held against anybody.  A node that was suspected for its
+own loop was late is not held against a node.  A node that was suspected for its
 silence, and is heard over the same link soon after, was suspected by mistake: mistakes are counted,
 and make for more patience.  A greater boot is a new life of the node: it has forgotten
 whatever was not on its disk.

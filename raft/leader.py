@@ -48,7 +48,7 @@ class RefusalReason(Enum):
     NOT_READY = "no entry of this leader is committed yet"
     CHANGE_UNDER_WAY = "another change of membership is not committed yet"
     NOT_CAUGHT_UP = "the member lacks too much of the log"
-    NO_MAJORITY = "too few of those who would vote have answered"
+    NO_MAJORITY = "too few of those that would vote have answered"
     SENDING = "the snapshot is being sent"
     NOT_ALIVE = "the node is not reachable"
     BAD_CHANGE = "the change makes no sense"
@@ -71,7 +71,7 @@ def begin(state: GroupState) -> None:
     """Become leader, as a majority has voted for us.  The first entry commits all those before it.
     Raft §5.4.2.
 
-    Of a group that has just been founded there are none, and all founders know who leads.
+    Of a group that has just been founded there are none, and all founders know which member leads.
     """
     log = state.log
     is_first_term = state.campaign is not None and state.campaign.is_first_term
@@ -83,7 +83,7 @@ def begin(state: GroupState) -> None:
     leading = state.leading = LeaderState(0 if is_first_term else log.last_index + 1)
     leading.uncommitted_bytes = replication.bytes_between(log, log.commit, log.last_index)
     replication.sync_peers(state, leading)
-    check_quorum(state, leading)  # some who voted may be lost by now
+    check_quorum(state, leading)  # some that voted may be lost by now
     if not is_first_term:
         append(state, leading, NOOP, b"")
 

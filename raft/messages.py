@@ -5,7 +5,7 @@ receiver node are those of the link.  All fields are ints, bools and bytes, or a
 that a codec needs no more than `MESSAGES`: the number of a class on the wire is its place there,
 from 0, and its fields, like an entry's, are written in order.
 
-Messages may be lost, repeated, reordered and held back for as long as anybody likes; they are not
+Messages may be lost, repeated, reordered and held back for any time; they are not
 altered.  A message, or a list in it, is never changed after it was sent or received.
 """
 

@@ -113,7 +113,7 @@ class GroupScheduler:
     def add_node_news(self, news: NodeNews) -> None:
         """Add news about a node for all groups, first for those that have lost their leader.
 
-        Those that are asleep see who is alive when they begin.
+        Those that are asleep see which nodes are alive when they begin.
         """
         groups = [state for state in self._groups.values() if state not in self.asleep]
         self.news.add([state for state in groups if state.leader == news.node], news)
@@ -235,7 +235,7 @@ class MultiRaft:
         Members of the initial configuration all give the same one, and incarnation 1.  Who is added
         later gives an empty one, and the incarnation by which it was added.
 
-        `first`: the founder who is to lead the first term; all founders give the same, whenever
+        `first`: the founder that is to lead the first term; all founders give the same, whenever
         they hear of the group.  So no vote is needed: see `election.start_first_term`.
         """
         assert group not in self._groups, f"group {group} is here"
@@ -312,7 +312,8 @@ class MultiRaft:
         elif state is not None and message.receiver == known:
             step(state, node, message)
         elif state is not None and message.term < state.term:  # mutant: M48
-            # For whom this node was before: all may have become others while one still led.
+            # For the member that this node was before: all may have become others while one still
+            # led.
             on_old_term(state, node, message)
 
     def deny(self, absent: AbsentMember) -> None:

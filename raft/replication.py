@@ -1,6 +1,6 @@
 """Replication of a leader's log: what it sends, what followers answer, and what that commits.
 
-A leader sends to each follower what it lacks, counts who has what on disk, itself included, and
+A leader sends to each follower what it lacks, counts what each has on disk, itself included, and
 commits what a majority of the active voters has.  A follower takes entries, and acknowledges those
 that are durable.
 """

@@ -1,7 +1,7 @@
 """Mark of a file that sets it apart from every copy of it, whatever bytes are in both.
 
     birth time              where the file system has one (statx): no copy has that of its original
-    inode and generation    where it tells generations, as to those who export it
+    inode and generation    where it tells generations, as to exporters of it
 
 Both stay as they are when the machine starts anew, the disk is mounted elsewhere or gets another
 device number; so the device is no part of it.  Nor is the inode alone: there are file systems that

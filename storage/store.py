@@ -332,7 +332,7 @@ class Store:
     def collect(self) -> None:
         """Take the result of a commit, report whose batches are durable, and begin the next.
 
-        In this order, so that one commit has what all of them write next: those who hold theirs
+        In this order, so that one commit has what all of them write next: those that hold theirs
         back while a commit runs would else miss every second one.
         """
         if (result := self._writer.take()) is not None:

@@ -1,4 +1,4 @@
-"""Time, for those who ask for it: the only place of the broker that reads a clock."""
+"""Time, on request: the only place of the broker that reads a clock."""
 
 import time
 from collections.abc import Callable

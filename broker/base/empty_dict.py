@@ -1,5 +1,5 @@
-"""A dict for who has nothing to put into one yet: each of its own takes 64 bytes, and an idle queue
-would have dozens of them.
+"""A shared dict for objects that have nothing to put into one yet: each takes 64 bytes, and an idle
+queue would have dozens of them.
 
 It is shared by all, so an owner that has something makes a dict of its own first:
 
@@ -19,7 +19,7 @@ class EmptyDict(dict[Any, Any]):
     __slots__ = ()
 
     def _refuse(self, *_arguments: object, **_more: object) -> NoReturn:
-        raise AssertionError("this is everybody's: make a dict of your own")
+        raise AssertionError("this one is shared: make a dict of your own")
 
     __setitem__ = setdefault = update = __ior__ = _refuse
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 FEATURES: Mapping[str, str] = {
     "detailed_queues_endpoint": "queues/detailed beside a list of queues that is short",
     "direct_exchange_routing_v2": "Routing by direct exchanges without a scan",
-    "drop_unroutable_metric": "Counts messages that nobody gets",
+    "drop_unroutable_metric": "Counts messages that no queue gets",
     "empty_basic_get_metric": "Counts basic.get on empty queues",
     "implicit_default_bindings": "Bindings of the default exchange are not stored",
     "maintenance_mode_status": "Nodes can be drained",

@@ -111,7 +111,7 @@ def level_of(name: str) -> int:
 
 
 def set_level(level: int) -> None:
-    """Make lines from that level on, for whomever, even if others are logged for who wants more."""
+    """Make lines from that level on, for all handlers, even if one of them has asked for more."""
     root = logging.getLogger()
     root.setLevel(level)
     for handler in (*line_handlers(root), *line_handlers(logging.getLogger(LOGGED_BY))):

@@ -35,7 +35,7 @@ class ConnectionLimitReached(NotAllowed):
 def check_admission(services: Services, user: User, vhost_name: str) -> VirtualHost:
     """Return the virtual host that a user wants to open.
 
-    VhostNotFound, ConnectionLimitReached, and plain NotAllowed for who may not.
+    VhostNotFound, ConnectionLimitReached, and plain NotAllowed without the right.
     """
     usage = services.access.usage
     node_limit = services.limits.connections_max

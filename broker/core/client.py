@@ -111,7 +111,7 @@ class Client(Protocol):
 
 
 class ObservedSession(Protocol):
-    """Session of a client, as those see it who observe or list it."""
+    """Session of a client, as observers and listings see it."""
 
     @property
     def name(self) -> str:
@@ -256,7 +256,7 @@ class SessionChannel(Protocol):
 
 
 class ObservedChannel(SessionChannel, Protocol):
-    """Channel of a client, or of one request, as far as those see it who observe clients."""
+    """Channel of a client, or of one request, as far as observers of clients see it."""
 
     @property
     def confirms(self) -> Confirms | None:

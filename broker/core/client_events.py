@@ -57,7 +57,7 @@ class ClientEvents:
         """Headers of the closing events of the connections that are open."""
 
     def metadata(self, inner: Metadata, by: ChangedBy) -> Metadata:
-        """Definitions whose changes are announced, as of who asks for them."""
+        """Definitions whose changes are announced, with the client that asks for them."""
         return PublishingMetadata(
             inner, self.announcer, self._find, actor=by.actor, settler=by.settler
         )

@@ -88,7 +88,7 @@ def delete_late(
 ) -> None:
     """Delete an exclusive queue again that has come true after its connection had ended.
 
-    What is proposed may come true long after everybody who waited has gone.  The node of the
+    What is proposed may come true long after all that waited have gone.  The node of the
     connection applies it like all others, and is the one that knows.
     """
     owner = definition.owner
@@ -108,8 +108,8 @@ class DeferredBytes:
 class Connections:
     """A set of connections in the order they came.
 
-    Of those on which nobody has logged in there are `strangers_max` at most; beyond, the oldest
-    makes room.  Without that, who has no password could take all sockets of the node.
+    Of those without a login there are `strangers_max` at most; beyond, the oldest
+    makes room.  Without that, clients without a password could take all sockets of the node.
     """
 
     __slots__ = (

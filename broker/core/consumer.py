@@ -343,7 +343,7 @@ def log_timeout(
     lost: TimedOutDeliveries,
     consumer_tag: str | None = None,
 ) -> None:
-    """Log who held what, and for how long, and count it."""
+    """Log what the consumer held, and for how long, and count it."""
     session = channel.session
     session.deliveries_from(queue).timed_out += lost.messages
     event(

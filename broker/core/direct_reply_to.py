@@ -1,7 +1,7 @@
 """Direct reply-to: answers that go straight to the channel that asked, past any queue.
 
 A requester consumes from the pseudo-queue `amq.rabbitmq.reply-to`; its requests carry a name
-made for its channel; whoever publishes to the default exchange with that name as routing key
+made for its channel; a message to the default exchange with that name as routing key
 reaches it, on whatever node of the cluster that is.  Nothing is kept: an answer to a channel that
 is gone is dropped, and counts as routed (RabbitMQ since 4.2).  So is one to a connection that does
 not read, once there is much that it has not read.

@@ -64,7 +64,7 @@ class ReadTransport(Protocol):
 
 
 class BackloggedQueue(Protocol):
-    """A queue, as those see it who put too much into it."""
+    """A queue, as publishers that put too much into it see it."""
 
     blocked_publishers: list[BlockedPublisher]
 

@@ -1,7 +1,7 @@
 """Listener of a node: accepts clients, each address those of a protocol, and ends connections.
 
-A PROXY header or a TLS handshake comes first where that is configured, and each has its time.  Who
-does not get through costs one line in the log, and nobody waits for him.
+A PROXY header or a TLS handshake comes first where that is configured, and each has its time.  A
+client that does not get through costs one line in the log, and holds up no other.
 """
 
 from __future__ import annotations
@@ -174,7 +174,7 @@ def free_end(host: str, port: int) -> tuple[str, int]:
 
 
 class ConnectionAcceptor:
-    """Makes connections of those who come and get through."""
+    """Makes connections of clients that get through."""
 
     __slots__ = ("_acceptor", "_certificates", "_is_proxied", "_make")
 
@@ -195,7 +195,7 @@ class ConnectionAcceptor:
         self._acceptor.open(listening)
 
     def close(self) -> None:
-        """Accept no more, and turn away who is not in yet."""
+        """Accept no more, and turn away clients that are not in yet."""
         self._acceptor.close()
 
     async def _let_in(self, client: socket.socket, address: tuple[Any, ...]) -> None:

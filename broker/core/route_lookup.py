@@ -62,7 +62,7 @@ class PublishRoute(NamedTuple):
 
     targets: tuple[PublishTarget, ...]
     histories: tuple[MessageHistory, ...]
-    """Exchanges that keep the message, for those who bind later."""
+    """Exchanges that keep the message, for later bindings."""
     misses: bool
     """True if that rests on something not being there."""
 

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from fluffle.broker.queues.queue_api import QueueHandle
 
 REMEMBERED_WHEN_SHORT_MAX = 16
-"""When memory is short, who remembers more of a kind forgets all of it.  So many are no more than
-what a connection costs anyhow, and to find those of everybody again would take too long."""
+"""When memory is short, a session that remembers more of a kind forgets all of it.  So many are no
+more than what a connection costs anyhow, and to find those of all again would take too long."""
 
 
 class ConfirmReporter(Protocol):

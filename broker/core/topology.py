@@ -57,7 +57,7 @@ def without_line_breaks(name: str) -> str:
 
 
 def check_exchange_exists(session: Session, name: str) -> None:
-    """Find an exchange for who declares it passively.  NotFound, AccessRefused.
+    """Find an exchange for a passive declare.  NotFound, AccessRefused.
 
     RabbitMQ compares nothing but the name.
     """

@@ -268,7 +268,7 @@ class NotifyUserChange:
 
 
 Act: TypeAlias = Callable[[Catalogue, Any, Any], Iterable[Consequence]]
-"""(catalogue, the parts of the name, the value) -> whom it concerns."""
+"""(catalogue, the parts of the name, the value) -> its consequences."""
 
 
 class FactActions(NamedTuple):

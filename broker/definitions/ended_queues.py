@@ -119,11 +119,11 @@ class NodeSightings(Protocol):
     """Views that the other nodes have of each other."""
 
     def ask(self, nodes: Set[str], done: Callable[[Mapping[str, frozenset[str]]], None], /) -> None:
-        """Call `done` once, later, with whom those of `nodes` see that answer."""
+        """Call `done` once, later, with the nodes that each of `nodes` that answers sees."""
 
 
 class WatchedCluster(Protocol):
-    """Cluster, as far as it is known who of it is dead."""
+    """Cluster, as far as it is known which nodes of it are dead."""
 
     @property
     def name(self) -> str:

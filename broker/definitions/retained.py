@@ -2,7 +2,7 @@
 
     put --> waiting, one a topic --> a change of some --> metadata --> image on every node
               ^                         |
-              +--- a newer one takes its place, and who waited waits for that
+              +--- a newer one takes its place, and what waited waits for that
 
 A change goes with the next commit of the node; one is on its way at a time, and the next one grows
 meanwhile.  So what is retained is so in the order of publishing, and a topic that is published to

@@ -1,7 +1,7 @@
 """Arguments of queues and consumers: read, checked and compared.
 
 A `Declaration` is queue.declare as it came; `queue_spec` turns it into the `QueueSpec` that the
-rest of the broker reads, so whoever holds one need check nothing.  For a queue that exists RabbitMQ
+rest of the broker reads, so a holder of one need check nothing.  For a queue that exists RabbitMQ
 compares first and checks the values not at all: `check_equivalent` takes the declaration.
 
 The table `ARGUMENTS` has a row for each argument that RabbitMQ 4.3 knows, in the order in which

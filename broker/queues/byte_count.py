@@ -2,8 +2,8 @@
 
 What comes in together is taken for all its bytes, headers and frames included, until that may be
 too much or it leaves memory: then each message is measured, and from then on what is added and what
-is taken off.  Most limits are far from what waits, and most messages are gone before anybody has to
-know.  What was there before, or came back and is on disk only, is measured by and by, the newest
+is taken off.  Most limits are far from what waits, and most messages are gone before it has to be
+known.  What was there before, or came back and is on disk only, is measured by and by, the newest
 first: until then it counts nothing, so that the count may be less than what waits, never more.
 """
 

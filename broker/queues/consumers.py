@@ -1,7 +1,7 @@
-"""Consumers of one queue: who is served next, and who has held messages for too long.
+"""Consumers of one queue: which is served next, and which has held messages for too long.
 
 They are served by priority and then in turn.  A consumer that has no room is parked, so that a turn
-costs nothing for those that are full; whoever makes room for it (a settlement, a drained socket)
+costs nothing for those that are full; what makes room for it (a settlement, a drained socket)
 wakes it.
 
 The time of a delivery begins when it is handed out, and nothing is kept of it here but one entry,
@@ -29,7 +29,7 @@ from fluffle.broker.queues.queue_api import (
 )
 
 GAP_MS = 50
-"""Between two looks at all who hold something."""
+"""Between two looks at all holders."""
 
 SWEEP_MIN = 64
 """Deliveries of one holder beyond which the ended ones before the first open one are removed."""
@@ -141,7 +141,7 @@ class SingleActive:
         self.active: Consumer | None = None
         self._gives_way = gives_way
         self._line: list[tuple[int, int, Consumer]] = []
-        """All there are: priority, negated, and who came before whom."""
+        """All there are: priority, negated, and the order in which they came."""
         self._places: dict[Consumer, tuple[int, int]] = {}
         """The same two numbers."""
         self._arrived = 0
@@ -173,7 +173,7 @@ class SingleActive:
         if consumer is self.active:
             self._activate(self._line[0][-1] if self._line else None)
         if self.active is not None:
-            self.active.parked = False  # it may have given way to who is gone
+            self.active.parked = False  # it may have given way to one that is gone
         self._look()
 
     def wake(self, consumer: Consumer) -> None:

@@ -1,8 +1,9 @@
-"""Messages for a queue that takes none for now: held back, until it is known who is to have them.
+"""Messages for a queue that takes none for now: held back, until it is known which queue is to have
+them.
 
 No publisher hears anything before.  What comes from other nodes is kept there, too,
 until it has an outcome: if another queue takes the place of this one they publish it again.  Dead
-letters that must arrive keep their numbers: who sends them may try again where they are by then.
+letters that must arrive keep their numbers: their source may try again where they are by then.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ A key is known for so long, and as long as it is one of so many that came last, 
 is by then.  Names of arguments and headers are those of a plugin for RabbitMQ,
 https://github.com/noxdafox/rabbitmq-message-deduplication, which knows a key while the message is
 in the queue.  What has died and comes from another queue names no key: it was published once, and
-whoever sends it round in circles does not want it dropped.
+a circle of dead-letter exchanges is not to drop it.
 """
 
 from __future__ import annotations
@@ -285,8 +285,8 @@ class EnqueueFilter:
     def go_by(
         self, cache: DeduplicationCache | None, bound: LengthLimit | None, enqueue: Enqueue
     ) -> tuple[Guard, ...]:
-        """The settings of the queue may have changed: whom it is to ask, in turn.  What is known
-        already needs no room."""
+        """The settings of the queue may have changed: the guards that it is to ask, in turn.  What
+        is known already needs no room."""
         sieve = self._sieve
         if cache is None and self._enqueue is not None:
             cache = KEYED_CACHE

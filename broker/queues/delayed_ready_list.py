@@ -1,4 +1,4 @@
-"""Ready list of a delayed queue: who is due first is first, and no consumer is handed any message.
+"""Ready list of a delayed queue: what is due first is first, and no consumer is handed any message.
 
     put, due at t -----------------------------> due index --> expired, in the order of time
     found in the log, none of a stretch is due before t --> when t has come: read what is due when
@@ -194,7 +194,7 @@ class DelayedReadyList:
         self, journal: Journal, dues: DueTimes, due_count: Callable[[], int], due_max: int
     ) -> None:
         """`due_count`: how many are due that have not arrived, for they are kept elsewhere until
-        then.  Once there are `due_max` no others are due, and whoever keeps them pumps the queue
+        then.  Once there are `due_max` no others are due, and their keeper pumps the queue
         when there are fewer."""
         self._journal = journal
         self._dues = dues
@@ -339,10 +339,10 @@ class DelayedReadyList:
         return 0
 
     def take(self, count: int) -> NoReturn:
-        raise AssertionError(f"nobody takes {count} messages from a delayed queue")
+        raise AssertionError(f"no consumer takes {count} messages from a delayed queue")
 
     def ahead(self, count: int) -> NoReturn:
-        raise AssertionError(f"nobody asks for the next {count} messages of a delayed queue")
+        raise AssertionError(f"no consumer asks for the next {count} messages of a delayed queue")
 
     def give_back(self, run: RequeuedRun) -> NoReturn:
         raise AssertionError(f"{run.sequences} were handed out by a delayed queue")

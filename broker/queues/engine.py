@@ -1,4 +1,4 @@
-"""The queue: what is ready, who is served, what is in flight, what comes back.
+"""The queue: what is ready, which consumer is served, what is in flight, what comes back.
 
 Pure and deterministic: no clock, no chance, no IO.  Messages come in as batches, `pump` returns
 what must be delivered as runs, and no message is an object of its own while it waits: nothing costs
@@ -616,7 +616,7 @@ class Queue:
         ready_list = self._ready_list
         if ready_list.is_timed and self.pause is None and not self._settings.is_still:
             ready_list.now_ms, ready_list.new_from = self._time.now_ms(), NO_MESSAGE
-            while not self.expire():  # who asks must not hear that there is none if there is
+            while not self.expire():  # the answer must not be that there is none if there is
                 pass
         if self.pause is not None or not ready_list.count:
             return None

@@ -19,7 +19,7 @@ Expiries: TypeAlias = "array[int]"
 
 INSTANT_MS = 1
 """When a message expires that has no time to live: long ago.  Consumers that have room in the turn
-in which it comes get it all the same, as in RabbitMQ, and nobody else."""
+in which it comes get it all the same, as in RabbitMQ, and no others."""
 
 
 Lifetimes: TypeAlias = int | list[int] | None

@@ -60,8 +60,8 @@ class QueueDefinition(NamedTuple):
     members: tuple[tuple[str, int], ...] = ()
     """The nodes that it is on, each with its incarnation in the group, by name."""
     lives: tuple[tuple[str, int], ...] = ()
-    """The members again, each with the incarnation of its node in the cluster: who lost its disk,
-    and joined anew, is not the member that it was."""
+    """The members again, each with the incarnation of its node in the cluster: one that lost its
+    disk, and joined anew, is not the member that it was."""
     wanted: tuple[str, ...] = ()
     """The nodes that it is to be on, by name; members come and go until it is so."""
     leader: str = ""

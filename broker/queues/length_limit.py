@@ -1,7 +1,7 @@
 """Length limit of a queue, x-max-length and x-max-length-bytes: what is refused or dropped for it.
 
-Whichever is reached first counts, and only what waits: messages in consumers' hands are in nobody's
-way.  A classic queue counts bodies, a quorum queue properties and bodies, as RabbitMQ 4.3 does.
+Whichever is reached first counts, and only what waits: messages in consumers' hands do not
+count.  A classic queue counts bodies, a quorum queue properties and bodies, as RabbitMQ 4.3 does.
 
 A *hard* limit is never passed: what does not fit is refused.  A quorum queue has a *soft* one, as
 RabbitMQ shows it to a publisher that waits for each confirm: the message that passes it is taken,

@@ -632,7 +632,7 @@ class QueueHandle(QueueTarget, Protocol):
 
     @property
     def local_counts(self) -> QueueCounts | None:
-        """How it is, if this node leads it: who adds up what nodes say counts each once."""
+        """Counts of the queue, if this node leads it, so that a sum over nodes counts each once."""
 
     def get(self, holder: Holder) -> DeliveryBatch | Deferred[DeliveryBatch | None] | None:
         """Hand out the next message to `holder` (basic.get), if there is one."""
@@ -669,7 +669,7 @@ class QueueHandle(QueueTarget, Protocol):
 
 
 OnQueueExpired: TypeAlias = Callable[[str, QueueDefinition, Callable[[], bool]], None]
-"""Has a queue deleted that nobody has used for long enough: its virtual host, what it is, and
+"""Has a queue deleted that was unused for long enough: its virtual host, what it is, and
 whether that is still so."""
 
 

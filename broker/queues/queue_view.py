@@ -1,6 +1,6 @@
 """View of the ready messages of a queue: what they are, and how many bytes lie there.
 
-Nothing is taken, and nothing of the queue is another for it.  What is on disk is read for who looks
+Nothing is taken, and nothing of the queue is another for it.  What is on disk is read for the view
 and not kept.  How much is looked at in one turn has a limit.
 
 Nothing is counted for the sizes while messages come and go: a segment knows how long its contents

@@ -495,7 +495,7 @@ class ReadyList:
 
     @property
     def stocks(self) -> list[ReadyMessages]:
-        """All that lies here, for who looks at it now."""
+        """All that lies here, to be looked at now."""
         requeued, below, damage = self._requeued, self._redelivered_below, self.damage
         journal, spill = self._journal, self._spill
         return [

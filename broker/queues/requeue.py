@@ -5,7 +5,7 @@ They come before all that is ready: `RequeueByPosition` is RabbitMQ's order for 
 replicated state for the next leader (`quorum.state.on_requeued`, `quorum.log_journal.recover`: they
 change with it).  `quorum.leadership` chooses the second, `ReadyList` takes the first else.
 
-With delayed retry they wait first: in nobody's hands and not ready.  What came back together waits
+With delayed retry they wait first: neither held nor ready.  What came back together waits
 together, so that costs per run, not per message.
 """
 
@@ -53,7 +53,7 @@ class RequeuedRun:
         return self.sequences[self.head]
 
     def copied(self) -> RequeuedRun:
-        """The same messages, for who only looks."""
+        """The same messages, to look at only."""
         copy = RequeuedRun(
             self.origins,
             self.contents,
@@ -120,7 +120,7 @@ class RequeueOrder(Protocol):
         """Forget all."""
 
     def behind(self, count: int) -> RequeueOrder:
-        """The same without the first `count`, for who only looks: nothing is taken by it."""
+        """The same without the first `count`, to look at only: nothing is taken by it."""
 
 
 class RequeueByPosition:

@@ -360,7 +360,7 @@ class TakenMessages:
         return self._unread_count or len(self.contents)
 
     def handed_to(self, holder: Holder, start: int = 0, step: int = 1) -> DeliveryBatch:
-        """The messages that one of `step` holders gets, to whom they are dealt out in turn."""
+        """The messages that one of `step` holders gets, to which they are dealt out in turn."""
         origins, contents, sequences = self.origins, self.contents, self.sequences
         expiries = self.expiries
         if step > 1:

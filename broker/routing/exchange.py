@@ -174,7 +174,7 @@ class Exchange:
         self.calendar: str | None = None
         """The queue in which messages wait that are to be routed later, if it has one."""
         self.history: MessageHistory | None = None
-        """The last messages, if it keeps them for those who will be bound to it."""
+        """The last messages, if it keeps them for bindings to come."""
         if spec.type == DELAYED:
             self.calendar = delayed_queue_of(spec.name)
         if routes_as(spec) == RECENT_HISTORY:

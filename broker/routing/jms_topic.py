@@ -1,7 +1,7 @@
 """`x-jms-topic`: a binding asks of a message what a JMS selector says; routing keys do not count.
 
 The JMS client binds such an exchange to a topic exchange by the name of the topic, and to it the
-queue of whoever subscribes with a selector.  A selector says what a header of a message must be; it
+queue of each subscriber with a selector.  A selector says what a header of a message must be; it
 is compiled once and asked for each message.
 
 A selector comes as an Erlang term, made of SQL-92 by the JMS client: `{'>',{'ident',<<"n">>},5}`.

@@ -1,4 +1,4 @@
-"""The exchanges and bindings of one virtual host: what is so, whoever decided it.
+"""The exchanges and bindings of one virtual host: what is so, wherever it was decided.
 
 Every binding is held by its source's matcher and, once more, under its destination, so that a queue
 or an exchange takes along what leads to it without a search.  The rules of changing all this are in

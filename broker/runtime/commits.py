@@ -8,7 +8,7 @@ What is recorded while a commit runs is written by the next; there is no timer, 
 is published and settled within one commit is never written.  Removals have no size, so those that
 are recorded without a pause are in one batch, and no crash leaves half of a queue.
 
-Commits have numbers, their *tickets*: who records something remembers `ticket`, and what it
+Commits have numbers, their *tickets*: a recorder of something remembers `ticket`, and what it
 recorded is durable once `durable` is as great.
 """
 
@@ -57,7 +57,7 @@ class WaitingCall:
 
 
 class CommitProgress:
-    """Counts of what has been committed since the node started: numbers for those who ask, nothing
+    """Counts of what has been committed since the node started: numbers to be read, nothing
     else."""
 
     __slots__ = ("changes", "commits", "seconds", "written_bytes")
@@ -263,7 +263,7 @@ class Commits:
         self._let_go()
 
     def _let_go(self) -> None:
-        """Call those who have waited for the disk, if it has caught up."""
+        """Call what has waited for the disk, if it has caught up."""
         if self._held and not self.is_behind:
             held, self._held = self._held, {}
             for act in held:

@@ -2,7 +2,7 @@
 
     queues --wake--> heap, by when --> one timer --> those that are due look for themselves
 
-An entry is a wish to look at something then, and no promise: whoever looks asks again for when
+An entry is a wish to look at something then, and no promise: a look asks again for when
 there is something to be done next, and a wish that comes true too soon does no harm.  So nothing
 is called off but by what is gone, and what is used all the time, and so is due ever later, costs
 one look where it would have been due first.

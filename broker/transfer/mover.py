@@ -220,7 +220,7 @@ class Mover:
         self.why: str | None = None
         """Reason of an early end, or None."""
 
-    # For whoever wants it
+    # For listings
 
     def begin(self) -> None:
         self._wake()

@@ -73,8 +73,8 @@ def compare(
 def compare_relaxed(
     vhost: VirtualHost, queue: QueueHandle, declared: Declaration, owner: Owner | None
 ) -> None:
-    """A quorum queue may be declared again as a classic one, also as none that lasts or is for
-    everybody."""
+    """A quorum queue may be declared again as a classic one, also as none that lasts or is not
+    exclusive."""
     if takes_for_classic(queue.spec, declared):
         check_close(queue.spec, declared, vhost.name)
     else:

@@ -1,4 +1,4 @@
-"""Retained messages of one virtual host: the last message of each topic, for whoever comes later.
+"""Retained messages of one virtual host: the last message of each topic, for later subscribers.
 
 Topics have levels between slashes, and so has the tree: a filter of levels, where `+` is any one
 and `#` at the end any number of them, is matched by walking it.  Neither stands for a first level
@@ -161,7 +161,7 @@ class RetainedTopics:
     def cursor(self, topic_filter: str) -> RetainedCursor:
         """Return a cursor at the first match of a filter.
 
-        It also finds what this node is about to retain: whoever subscribes now is too late to get
+        It also finds what this node is about to retain: a subscriber of now is too late to get
         that as it is published.
         """
         later = self.pending.flush()  # mutant: RT4
@@ -189,7 +189,7 @@ class RetainedTopics:
         return self._expiries[0][0] if self._expiries else None
 
     def due(self, now_ms: int, count_max: int) -> list[str]:
-        """Take some topics whose messages have expired: who takes them has them removed."""
+        """Take some topics whose messages have expired: the caller has them removed."""
         topics: list[str] = []
         while self._expiries and self._expiries[0][0] <= now_ms and len(topics) < count_max:
             expires_at_ms, topic = heappop(self._expiries)

@@ -1,4 +1,4 @@
-"""Virtual host: its exchanges, its queues, where a message goes, and who sees that.
+"""Virtual host: its exchanges, its queues, where a message goes, and which observers see that.
 
 Tracers see what clients publish, are given and purge on this node; the firehose is one
 (`core.firehose`).  Each is there under a name, and knows nothing of the others.

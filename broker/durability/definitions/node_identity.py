@@ -48,8 +48,8 @@ class StoreOwner(NamedTuple):
     mark: FileMark | None = None
     """The mark of the file that they are in; None if any may be it."""
     founders: tuple[tuple[str, str, int], ...] = ()
-    """With whom it has promised to found the cluster of that mark, the first of them in front:
-    names, hosts and ports.  None if it has joined one."""
+    """Nodes with which it has promised to found the cluster of that mark, the first of them in
+    front: names, hosts and ports.  None if it has joined one."""
     left: tuple[str, ...] = ()
     """The marks of those that it has promised to found, and has given up for another."""
 

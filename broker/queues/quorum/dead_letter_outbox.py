@@ -5,8 +5,8 @@
                                         v     |  after a pause if a queue refuses it or it leads
                                       tried again: nowhere, after long without an answer
 
-They stay in the queue until everybody has them to whom they lead, so they count for its length, and
-a purge takes them.  So many are under way that those who get them have enough for a commit.  Of
+They stay in the queue until all queues have them that they lead to, so they count for its length,
+and a purge takes them.  So many are under way that their targets have enough for a commit.  Of
 those that wait only the numbers are known: contents are read from the log for each try, whatever
 the backlog is.
 
@@ -66,7 +66,7 @@ class UnconfirmedDeadLetter(NamedTuple):
 
     sequence: int
     dead: DeadLetterEffect
-    """With whom it died."""
+    """The effect that it died with."""
     parcel: PendingDeadLetter
     size_bytes: int
     due_ms: int

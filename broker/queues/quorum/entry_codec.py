@@ -28,8 +28,8 @@ of the form, or a new kind of fact, raises the version.  It is decided on only w
 so is written so.
 
 The settings of a queue that a fact has are a msgpack map of those that are not the default, named
-as in `QueueSettings`.  One that this version does not know is left out, since who knows it has said
-it; nothing at all is what the arguments say alone.
+as in `QueueSettings`.  One that this version does not know is left out, since the version that
+knows it wrote it; nothing at all is what the arguments say alone.
 """
 
 from __future__ import annotations
@@ -238,7 +238,7 @@ def check_version(what: str, version: int, reads: int) -> None:
             "other members run"
         )
     if version < FIRST_VERSION:
-        raise InvalidEntry(f"{what} of version {version}, which nobody writes")
+        raise InvalidEntry(f"{what} of version {version}, which no node writes")
 
 
 def _frame(entry: bytes) -> tuple[int, int, int, int]:

@@ -7,7 +7,7 @@ before.
 
 Messages are named in runs (see `runs`).  Those of one run were in one place.  A hand-out has a
 **token**: the message, its holder, and the **ordinal**, how often it had been handed out and come
-back before; whoever ends it with another ordinal means a hand-out that has ended before.
+back before; an end with another ordinal means a hand-out that has ended before.
 
 Who uses a queue has a **key**: sessions, consumers and getters, from one counter, never twice.
 """
@@ -262,7 +262,7 @@ class DelayElapsed:
 class Dropped:
     """Messages are gone, for one of `DEATHS`.
 
-    Rejected ones were in a holder's hands, all others in nobody's.
+    Rejected ones were in a holder's hands, all others were ready.
     """
 
     reason: RemovalReason

@@ -1,4 +1,4 @@
-"""Consumers and getters of a led queue: who they are for its engine, and what each holds.
+"""Consumers and getters of a led queue: what they are for its engine, and what each holds.
 
 This is what the leader has decided so far, and ahead of the image by what is not applied yet.
 What the log has as delivered and has never arrived is sent again by the `DeliveryResender`.

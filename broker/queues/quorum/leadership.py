@@ -288,7 +288,7 @@ class Leadership:
         self._touch()
 
     def _attach_all(self) -> None:
-        """Consumers on record: whoever alone was served before the others, for it stays so; then
+        """Consumers on record: the single active one before the others, for it stays so; then
         those of a higher priority, of whom the first may be next at once."""
         state = self._image.state
         line = [
@@ -332,8 +332,8 @@ class Leadership:
     ) -> None:
         """End hand-outs: each run with its ordinal.
 
-        If some have ended before, what ends the others for good is on record as refused: who asked
-        for it believes that all are settled.
+        If some have ended before, what ends the others for good is on record as refused: the client
+        that asked for it believes that all are settled.
         """
         if self.sessions.known(session, number, 1):
             return
@@ -359,7 +359,7 @@ class Leadership:
         is_shared = not self.queue.spec.single_active_consumer
         delivery_batch = (
             self.queue.get(holder) if is_shared else None
-        )  # as clients know, who ask nothing
+        )  # as clients know, which ask nothing
         if delivery_batch is not None:
             self._handed_out([delivery_batch], lambda _handout: key)
         elif self.queue.damage is not None:
@@ -685,8 +685,8 @@ class QueueReplica:
         self._reads = reads
         self.image = QueueImage(reads=reads)
         self.leadership: Leadership | None = None
-        """While this node leads.  Another object is another leadership: who announced the
-        one to clients must announce the other."""
+        """While this node leads.  Another object is another leadership, to be announced to
+        clients as the one before was."""
         self.leader_epoch = 0, 0
         """Term and number in it, from 1, of the last leadership here."""
         self._services = services

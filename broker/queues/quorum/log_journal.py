@@ -281,7 +281,7 @@ class PriorityLogJournal:
     """The `JournalByPriority` of a quorum queue's leader, once messages have several priorities.
 
     An entry of the log holds messages of all priorities.  What the image says of each keeps them
-    apart: so a leader that begins reads no message, and whoever reads those of one priority looks
+    apart: so a leader that begins reads no message, and a reader of one priority looks
     at no others that came with them.
     """
 

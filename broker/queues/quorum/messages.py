@@ -254,7 +254,7 @@ class SessionLost:
 
 @dataclass(slots=True)
 class NotLeader:
-    """Notice of who leads the queue, from a node that does not or from the leader unasked."""
+    """Notice of the leader of the queue, from a node that does not or from the leader unasked."""
 
     term: int
     leader: str
@@ -316,8 +316,8 @@ class Effect(NamedTuple):
     """Message of the leader for one of its sessions.
 
     It leaves when everything that it rests on is committed and applied, and never if the leadership
-    has ended before.  Operations are known by session and number; who repeats one gets its outcome
-    again.
+    has ended before.  Operations are known by session and number; one that is repeated gets its
+    outcome again.
     """
 
     session: Key
@@ -422,7 +422,7 @@ def reply_beside(asked: ClientFrame, own: SessionBoot, messages: list[FromLeader
 
 
 def leader_notice(group: int, leader: Leader, session: SessionId) -> LeaderFrame:
-    """Return the notice of who leads, for a client node with a session that may wait to be served.
+    """Return the notice of the leader, for a client node with a session that may wait to be served.
 
     Its term is 0, as in every frame that names a leader and does not come from it; `leader.boot` is
     the boot of the node that sends it.

@@ -16,9 +16,9 @@ repetition.  What is remembered is no more than what it has under way.  The lead
 has on record all that was so for others: what they still have under way comes to nothing from then
 on.
 
-Unless an operator gave up those who had it, and one member of that queue went on alone: messages
-that it never had may be here, and others may have their numbers.  Its term says so; then all is
-forgotten that came before, for twice is better than not at all.
+Unless an operator gave up the members that had it, and one member of that queue went on alone:
+messages that it never had may be here, and others may have their numbers.  Its term says so; then
+all is forgotten that came before, for twice is better than not at all.
 
 Nothing is remembered before it is on record that all members read it.  In a queue that was made
 just now that is so after its first entry, which may not bring any: the next leader would not know.

@@ -331,7 +331,7 @@ def _load_holder(state: QueueState, row: object, version: int) -> None:
     attached, is_detached, held = _row(row, list, bool, list)
     fact = fact_of(attached)
     if not isinstance(fact, ConsumerAttached | GetterAttached) or fact.key >= state.next_key:
-        raise ValueError(f"{fact} is nobody who can hold messages")
+        raise ValueError(f"{fact} is no holder of messages")
     state.session(fact.session)
     if version < DATED_HOLDS:
         holds = _load_marked(held, 2, lambda mark: Hold(Counts(*mark), 0))

@@ -1,4 +1,4 @@
-"""Passive image of a quorum queue: where each message is, who uses it, and what a fact changes.
+"""Passive image of a quorum queue: where each message is, what uses it, and what a fact changes.
 
 Every member makes it of its log.  It decides nothing and costs per entry, not per message.  The
 engine of a leader is built from it, snapshots are taken of it, and it alone says which entries of

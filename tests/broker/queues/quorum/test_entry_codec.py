@@ -239,7 +239,7 @@ def test_facts_that_nobody_wrote(facts: object, why: str) -> None:
     ("entry", "why"),
     [
         (b"", "an entry of 0 bytes"),
-        (ENTRY_HEAD.pack(1, 0, 0, 0, 0), "an entry of version 0, which nobody writes"),
+        (ENTRY_HEAD.pack(1, 0, 0, 0, 0), "an entry of version 0, which no node writes"),
         (ENTRY_HEAD.pack(3, 1, 0, 0, 0), "kind 3"),
         (ENTRY_HEAD.pack(1, 6, 0, 0, 0), "an entry of version 6; this fluffle reads up to 5"),
         (ENTRY_HEAD.pack(1, 1, 0, 0, 2), "2 bytes of facts in an entry of"),
