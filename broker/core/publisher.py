@@ -201,6 +201,23 @@ class EnqueueObserver(Protocol):
         """Messages have been put into their queues, or returned, or dropped."""
 
 
+class NoOutcomes:
+    """The `PublishOutcomes` of a publisher that nothing is to be said to."""
+
+    __slots__ = ()
+
+    def returned(self, routed: RoutedBatch) -> None:
+        """Drop messages that came back."""
+
+    def report(self, confirms: Confirms) -> None:
+        """Report nothing."""
+
+    report_later = report
+
+
+NO_OUTCOMES = NoOutcomes()
+
+
 class PublishMode(Protocol):
     """Mode of a publisher: what it does with messages that have passed all checks."""
 
@@ -351,6 +368,7 @@ class Publisher:
             self._unfinished = None
         self.mode.end()
         self.mode = PLAIN
+        self._outcomes = NO_OUTCOMES  # no cycle is left to the collector
 
     @property
     def traced(self) -> TracedClient:

@@ -17,7 +17,7 @@ from fluffle.broker.base.logs import event
 from fluffle.broker.base.message import with_key
 from fluffle.broker.base.traffic import TrafficLabels
 from fluffle.broker.core.client import Handshake
-from fluffle.broker.core.publisher import Publisher
+from fluffle.broker.core.publisher import NO_OUTCOMES, Publisher
 from fluffle.broker.core.session import Session
 from fluffle.broker.metadata.metadata import ignore_done
 from fluffle.broker.protocols.mqtt.annotations import client_mark
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
     from fluffle.broker.base.client_session import ClientSession
     from fluffle.broker.base.clock import Timer
     from fluffle.broker.base.limited_log import LimitedLog
-    from fluffle.broker.core.confirms import Confirms
-    from fluffle.broker.core.route_lookup import RoutedBatch
     from fluffle.broker.core.services import Services
     from fluffle.broker.definitions.retained import RetainedStore
     from fluffle.broker.protocols.mqtt.conversion import MessageConverter
@@ -237,21 +235,6 @@ def decode_record(key: SessionKey, record: bytes) -> PendingWill | None:
         return None
 
 
-class NoOutcomes:
-    """The `PublishOutcomes` of who waits for none."""
-
-    __slots__ = ()
-
-    def returned(self, routed: RoutedBatch) -> None:
-        """No message of MQTT is mandatory."""
-
-    def report(self, confirms: Confirms) -> None:
-        """Nothing is confirmed."""
-
-    def report_later(self, confirms: Confirms) -> None:
-        """Nothing is confirmed."""
-
-
 def publish_will(
     session: Session,
     converter: MessageConverter,
@@ -262,7 +245,7 @@ def publish_will(
     message_key: bytes,
 ) -> Steps[None]:
     """Publish a will, under a key if it has one, and end the session that is there for it."""
-    publisher = Publisher(session, NoOutcomes())
+    publisher = Publisher(session, NO_OUTCOMES)
     try:
         prepared = prepared_run(session, converter, terms, run_of(will))
         annotations = prepared.annotations

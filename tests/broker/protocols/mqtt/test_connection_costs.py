@@ -80,6 +80,27 @@ def test_nothing_keeps_a_connection_alive_that_has_ended(
     assert garbage() == []
 
 
+@pytest.mark.parametrize("qos", [0, 1, 2])
+@pytest.mark.parametrize("expiry_s", [0, 60])
+@pytest.mark.parametrize("end", [leave, lose, come_back])
+def test_nothing_keeps_a_connection_alive_that_has_published(
+    end: Callable[[MqttClient], None], expiry_s: int, qos: int
+) -> None:
+    mqtt = MqttEdge()
+    client = mqtt.connect("meter", expiry_s=expiry_s)
+    garbage()
+    left = ref(client.connection)
+    client.publish("a", qos=qos, retain=True)
+    client.transport.receive(encode(Publish(b"a", b"x", qos, packet_id=9 if qos else 0), MQTT_5))
+    end(client)
+    if not client.transport.is_lost:
+        lose(client)
+    mqtt.edge.advance(MINUTES_S)
+    del client
+    assert left() is None
+    assert garbage() == []
+
+
 @pytest.mark.parametrize("version", CONNECT_CALLS_MAX)
 def test_a_client_that_comes_and_goes_costs_few_calls(version: int) -> None:
     mqtt = MqttEdge()
