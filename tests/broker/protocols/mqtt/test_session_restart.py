@@ -10,7 +10,7 @@ import pytest
 from fluffle.broker.definitions.changes import doom, unfinished
 from fluffle.broker.metadata.change import Kind
 from fluffle.protocol.mqtt.codes import PacketType, ReasonCode
-from fluffle.protocol.mqtt.events import Acks
+from fluffle.protocol.mqtt.events import Acks, Publishes
 from fluffle.protocol.mqtt.packets import (
     Connack,
     Disconnect,
@@ -91,6 +91,21 @@ def test_what_was_published_meanwhile_is_there() -> None:
     published(node, "a", b"2")
     node.kill()
     assert node.connect("c", **LASTS).messages() == [("a", b"1", 1), ("a", b"2", 1)]
+
+
+def test_what_waited_when_the_node_was_killed_has_dup_though_it_was_never_sent() -> None:
+    """The node cannot know: a classic queue does not write what it has handed out."""
+    node = RestartedMqtt()
+    subscribed(node, node.connect("c", **LASTS), "a")
+    node.kill()
+    published(node, "a", b"1")
+    node.kill()
+    published(node, "a", b"2")
+    runs = [each for each in node.connect("c", **LASTS).packets() if isinstance(each, Publishes)]
+    assert [(run.dup, payload) for run in runs for payload in run.payloads] == [
+        (True, b"1"),
+        (False, b"2"),
+    ]
 
 
 def test_a_clean_start_leaves_nothing() -> None:
