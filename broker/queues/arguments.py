@@ -111,11 +111,6 @@ class Declaration:
     """If it is to be of the type `MQTT_QOS0`: how many messages may wait for a client that takes
     none; 0: as many as come."""
     guarantee: DeliveryGuarantee = DeliveryGuarantee.AT_LEAST_ONCE
-    client_id: str = ""
-    """Client whose session, which outlives connections, ends if the queue is deleted; empty: none's
-    does."""
-    expiry_grace_ms: int = 0
-    """Time in ms for which it may be unused after its x-expires: its protocol deletes it before."""
 
     @property
     def is_durable(self) -> bool:
@@ -140,10 +135,6 @@ class QueueSpec:
     mailbox_limit: int = 0
     """While no consumer has room what comes is dropped if more messages wait; 0: it is not."""
     guarantee: DeliveryGuarantee = DeliveryGuarantee.AT_LEAST_ONCE
-    client_id: str = ""
-    """Client whose session ends if the queue is deleted; empty: none's does."""
-    expiry_grace_ms: int = 0
-    """Time in ms for which it may be unused after its x-expires."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -406,8 +397,6 @@ def queue_spec(declared: Declaration, vhost: str) -> QueueSpec:
         arguments=table,
         mailbox_limit=declared.mailbox_limit or 0,
         guarantee=declared.guarantee,
-        client_id=declared.client_id,
-        expiry_grace_ms=declared.expiry_grace_ms,
         **values,
     )
 

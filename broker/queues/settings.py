@@ -249,6 +249,12 @@ POLICY_KEY_BY_ARGUMENT: Mapping[str, str] = {
 """Policy keys by the argument of the same meaning."""
 
 
+EXPIRY_GRACE_MS = 60_000
+"""Time in ms for which a queue whose protocol knows messages by keys may be unused after its
+x-expires.  It is deleted with its session; a client that comes back at the last moment may have to
+wait until definitions are known."""
+
+
 def settings_of(spec: QueueSpec, policy: EffectivePolicy = NO_POLICY) -> QueueSettings:
     """Settings of a queue under its merged policy, which may be empty.
 
@@ -265,7 +271,7 @@ def settings_of(spec: QueueSpec, policy: EffectivePolicy = NO_POLICY) -> QueueSe
         value: Any = read_raw(raw)
         if rules[key].is_usable(value):
             if key == "expires":
-                value += spec.expiry_grace_ms
+                value += EXPIRY_GRACE_MS if spec.guarantee.takes_keys else 0
             values[key] = rules[key].resolve(values[key], value) if key in values else value
     if not values:
         return DEFAULTS

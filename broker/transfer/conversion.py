@@ -134,14 +134,7 @@ def as_quorum(spec: QueueSpec, settings_from: SettingsFrom, vhost: str) -> Queue
             raise PreconditionFailed(f"{where} {why}")
     arguments = {name: each for name, each in spec.arguments.items() if name not in MEANINGLESS}
     arguments[QUEUE_TYPE] = ("S", QueueType.QUORUM.encode())
-    declared = Declaration(
-        spec.name,
-        durable=True,
-        arguments=arguments,
-        guarantee=spec.guarantee,
-        client_id=spec.client_id,
-        expiry_grace_ms=spec.expiry_grace_ms,
-    )
+    declared = Declaration(spec.name, durable=True, arguments=arguments, guarantee=spec.guarantee)
     quorum = queue_spec(declared, vhost)
     if settings_from(vhost, quorum).cache is not None:
         raise PreconditionFailed(

@@ -14,6 +14,7 @@ from fluffle.broker.access.limits import is_reached
 from fluffle.broker.base.delayed_queues import exchange_of, is_delayed_queue
 from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.base.logs import event
+from fluffle.broker.base.session_queues import clients_of
 from fluffle.broker.metadata.change import NOTHING, Change, CountLimit, Fact, Kind, Name
 from fluffle.broker.metadata.nodes import Nodes, check_supported, node_name
 from fluffle.broker.queues.arguments import (
@@ -149,9 +150,15 @@ def delete_queue(vhost: VirtualHost, queue: QueueHandle) -> Change:
 def delete_with_sessions(vhost: VirtualHost, queues: tuple[QueueHandle, ...]) -> Change:
     """Delete the queues that are there, and end the sessions that need them: each would go on
     without what came for it, and without the subscriptions that were bindings of the queue."""
-    specs = [queue.spec for queue in queues if vhost.has(queue)]
-    ending = end_sessions_later(vhost, [spec.client_id for spec in specs if spec.client_id])
+    names = [queue.name for queue in queues if vhost.has(queue) and is_for_sessions(queue.spec)]
+    ending = end_sessions_later(vhost, clients_of(names, vhost.client_sessions.by_client))
     return delete_queues(vhost, queues).joined(ending)  # mutant: MQ64
+
+
+def is_for_sessions(spec: QueueSpec) -> bool:
+    """True if it is a queue of sessions that outlive their connections, and none that a client of
+    another protocol has declared under such a name."""
+    return spec.guarantee.takes_keys and not spec.exclusive
 
 
 def delete_queues(vhost: VirtualHost, queues: tuple[QueueHandle, ...]) -> Change:
@@ -203,7 +210,7 @@ def renew_ended(
 
 def is_renewable(spec: QueueSpec) -> bool:
     """True if a session goes on without what was in its queue."""
-    return spec.client_id != "" and spec.guarantee is DeliveryGuarantee.AT_MOST_ONCE
+    return is_for_sessions(spec) and spec.guarantee is DeliveryGuarantee.AT_MOST_ONCE
 
 
 def renewal(vhost: VirtualHost, queue: QueueHandle) -> Change:

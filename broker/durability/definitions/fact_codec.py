@@ -22,6 +22,7 @@ from fluffle.broker.access.users import Permission, TopicPermission, User
 from fluffle.broker.base.client_session import ClientSession, PacketPage
 from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.base.message import RetainedMessage
+from fluffle.broker.base.session_queues import QUEUE_ENDINGS, SUBSCRIPTION_PREFIX
 from fluffle.broker.config.config import ListenAddress
 from fluffle.broker.durability.definitions.image import FirstStart
 from fluffle.broker.metadata.change import Fact, Key, Kind
@@ -302,7 +303,7 @@ def guarantee_by_name(queue: str) -> DeliveryGuarantee:
     in what RabbitMQ exports."""
     if not queue.startswith("mqtt-"):
         return DeliveryGuarantee.AT_LEAST_ONCE
-    is_qos_0 = queue.startswith("mqtt-subscription-") and queue.endswith("qos0")
+    is_qos_0 = queue.startswith(SUBSCRIPTION_PREFIX) and queue.endswith(QUEUE_ENDINGS[0])
     return DeliveryGuarantee.AT_MOST_ONCE if is_qos_0 else DeliveryGuarantee.EXACTLY_ONCE
 
 
@@ -321,10 +322,6 @@ def _encode_queue(queue: QueueDefinition) -> Fields:
         fields["mailbox_limit"] = queue.spec.mailbox_limit
     if queue.spec.guarantee is not guarantee_by_name(queue.spec.name):
         fields["guarantee"] = queue.spec.guarantee.value
-    if queue.spec.client_id:
-        fields["client_id"] = queue.spec.client_id
-    if queue.spec.expiry_grace_ms:
-        fields["expiry_grace_ms"] = queue.spec.expiry_grace_ms
     if queue.id:
         fields |= {name: getattr(queue, name) for name in PLACED}
     if queue.successor is not None:
@@ -342,8 +339,6 @@ def _decode_queue(key: tuple[str, str], fields: Fields) -> QueueDefinition:
         arguments=_table(fields["arguments"]),
         mailbox_limit=fields.get("mailbox_limit"),
         guarantee=DeliveryGuarantee(fields.get("guarantee", guarantee_by_name(name))),
-        client_id=fields.get("client_id", ""),
-        expiry_grace_ms=int(fields.get("expiry_grace_ms", 0)),
     )
     owner = Owner(*fields["owner"]) if declared.exclusive else None
     successor = _decode_queue(key, fields["successor"]) if "successor" in fields else None

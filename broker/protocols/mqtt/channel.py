@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from fluffle.broker.base.empty_dict import EMPTY_DICT
 from fluffle.broker.base.errors import AccessRefused, BrokerError, NotFound, Unreachable
+from fluffle.broker.base.session_queues import subscription_queue
 from fluffle.broker.core.client import WITHOUT_CHANNELS, Client
 from fluffle.broker.core.confirms import Confirms
 from fluffle.broker.core.consumer import (
@@ -34,7 +35,6 @@ from fluffle.broker.protocols.mqtt.publish_runs import LastRun
 from fluffle.broker.protocols.mqtt.reasons import code_of
 from fluffle.broker.protocols.mqtt.retained_messages import RetainedSender
 from fluffle.broker.protocols.mqtt.shared_queues import SharedQueues
-from fluffle.broker.protocols.mqtt.topics import subscription_queue
 from fluffle.broker.queues.expiry_times import NEVER_MS
 from fluffle.broker.queues.queue_api import Outcome, SharedCredit
 from fluffle.protocol.mqtt.codes import ReasonCode

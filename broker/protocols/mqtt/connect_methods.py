@@ -19,6 +19,7 @@ from fluffle.broker.access.users import User
 from fluffle.broker.base.client_session import ClientSession
 from fluffle.broker.base.errors import BrokerError, NotAllowed, PreconditionFailed
 from fluffle.broker.base.message import KEY_BYTES
+from fluffle.broker.base.session_queues import subscription_queues
 from fluffle.broker.core.admission import ConnectionLimitReached, VhostNotFound, admit
 from fluffle.broker.core.login import (
     MECHANISMS,
@@ -51,7 +52,6 @@ from fluffle.broker.protocols.mqtt.session_state import (
 )
 from fluffle.broker.protocols.mqtt.shared_queues import LASTS, memberships
 from fluffle.broker.protocols.mqtt.sys_topics import check_may_publish_to, check_may_read
-from fluffle.broker.protocols.mqtt.topics import subscription_queues
 from fluffle.broker.protocols.mqtt.will import PendingWill, encode_record
 from fluffle.broker.queues.arguments import DeliveryGuarantee
 from fluffle.broker.queues.queue_api import Deferred

@@ -17,6 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from fluffle.broker.base.client_session import OUTGOING
+from fluffle.broker.base.session_queues import is_shared
 from fluffle.broker.base.traffic import ClientDrop, Deliveries
 from fluffle.broker.core.output_buffer import BURST_BYTES, burst_bytes
 from fluffle.broker.core.settlement import Stretch
@@ -37,7 +38,7 @@ from fluffle.broker.protocols.mqtt.publish_runs import (
 )
 from fluffle.broker.protocols.mqtt.session_state import DirectMessage, SentBefore
 from fluffle.broker.protocols.mqtt.topic_aliases import TopicAliases
-from fluffle.broker.protocols.mqtt.topics import is_reserved, is_shared
+from fluffle.broker.protocols.mqtt.topics import is_reserved
 from fluffle.broker.queues.deduplication import spans_of
 from fluffle.broker.queues.queue_api import Consumer, DeliveryBatch, Outcome
 from fluffle.protocol.mqtt.codes import MQTT_5, InvalidPacket, PacketType, ReasonCode
@@ -464,8 +465,7 @@ class OutgoingPublishes:
             for index in indices:
                 before = sent_by_tag.get(run.first_tag + index)
                 if before is not None:
-                    of_queue = queues.setdefault(run.holder.queue.name, {})
-                    of_queue[run.sequences[index]] = before
+                    queues.setdefault(run.holder.queue.name, {})[run.sequences[index]] = before
         # What came from a shared queue before has been somewhere else since.
         for name in [*filter(is_shared, self.state.unfinished)]:
             del self.state.unfinished[name]

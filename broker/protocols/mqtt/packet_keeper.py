@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from fluffle.broker.base.client_session import INCOMING, OUTGOING, SENT
 from fluffle.broker.base.errors import ConnectionForced
+from fluffle.broker.base.session_queues import is_shared
 from fluffle.broker.metadata.change import NOTHING, Change
 from fluffle.broker.metadata.metadata import ignore_done
-from fluffle.broker.protocols.mqtt.topics import is_shared
 from fluffle.broker.queues.queue_api import Consumer
 from fluffle.broker.runtime.commits import when_safe
 from fluffle.broker.vhosts.client_sessions import PacketChanges

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from fluffle.broker.base.client_session import OUTGOING, ClientSession
 from fluffle.broker.base.limited_log import LimitedLog
+from fluffle.broker.base.session_queues import subscription_queue, subscription_queues
 from fluffle.broker.base.traffic import ClientDrop, TrafficLabels
 from fluffle.broker.config.config import MqttConfig
 from fluffle.broker.core.client import SessionCounts
@@ -35,16 +36,11 @@ from fluffle.broker.protocols.mqtt.session_state import (
 )
 from fluffle.broker.protocols.mqtt.shared_queues import LASTS, end_memberships, memberships
 from fluffle.broker.protocols.mqtt.subscribe_methods import (
-    EXPIRY_GRACE_MS,
     X_EXPIRES,
     expiry_arguments,
 )
 from fluffle.broker.protocols.mqtt.sys_topics import SysTopics
-from fluffle.broker.protocols.mqtt.topics import (
-    TopicTranslator,
-    subscription_queue,
-    subscription_queues,
-)
+from fluffle.broker.protocols.mqtt.topics import TopicTranslator
 from fluffle.broker.protocols.mqtt.will import (
     PendingWill,
     Wills,
@@ -543,12 +539,7 @@ def renew_expiry(vhost: VirtualHost, client_id: str, expiry_s: int) -> Change:
         arguments = {**queue.spec.arguments}
         arguments.pop(X_EXPIRES, None)
         arguments |= expiry
-        spec = replace(
-            queue.spec,
-            arguments=arguments,
-            client_id=client_id,
-            expiry_grace_ms=EXPIRY_GRACE_MS,
-        )
+        spec = replace(queue.spec, arguments=arguments)
         if spec != queue.spec:
             definition = queue.definition._replace(spec=spec)
             change = change.joined(queue_changes.redefinition(vhost.name, definition))

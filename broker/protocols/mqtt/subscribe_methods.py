@@ -49,10 +49,6 @@ if TYPE_CHECKING:
 
 X_EXPIRES = "x-expires"
 
-EXPIRY_GRACE_MS = 60_000
-"""Time in ms for which a queue may be unused after its x-expires.  It is deleted with its session;
-a client that comes back at the last moment may have to wait until definitions are known."""
-
 FILTERS_AT_ONCE = 32
 """Most filters bound, or unbound, in one turn, which takes a millisecond or two."""
 
@@ -127,8 +123,6 @@ def declaration_of(channel: Channel, qos: int, terms: SubscriptionTerms) -> Decl
         arguments=arguments,
         mailbox_limit=terms.mailbox_limit if qos == 0 and not is_lasting else None,
         guarantee=GUARANTEES[qos],
-        client_id=state.client_id if is_lasting else "",
-        expiry_grace_ms=EXPIRY_GRACE_MS if is_lasting else 0,
     )
 
 
@@ -159,7 +153,6 @@ def shared_declaration(name: str, terms: SubscriptionTerms) -> Declaration:
         auto_delete=False,
         arguments=lasting_arguments(terms, terms.group_expiry_s, is_sure=True),
         guarantee=DeliveryGuarantee.EXACTLY_ONCE,
-        expiry_grace_ms=EXPIRY_GRACE_MS,
     )
 
 

@@ -13,6 +13,7 @@ from typing import TypeVar
 import pytest
 
 from fluffle.broker.base.client_session import OUTGOING, ClientSession
+from fluffle.broker.base.session_queues import shared_queue
 from fluffle.broker.cluster.queues.quorum_member import QuorumQueueMember
 from fluffle.broker.config.config import Config, ListenAddress, MqttConfig
 from fluffle.broker.protocols.mqtt import channel, packet_handlers
@@ -20,9 +21,8 @@ from fluffle.broker.protocols.mqtt.channel import TAGS
 from fluffle.broker.protocols.mqtt.connection import Connection
 from fluffle.broker.protocols.mqtt.incoming_publishes import NotedRun
 from fluffle.broker.protocols.mqtt.server import MqttServer
-from fluffle.broker.protocols.mqtt.subscribe_methods import EXPIRY_GRACE_MS
-from fluffle.broker.protocols.mqtt.topics import shared_queue
 from fluffle.broker.queues.arguments import DEFAULT_DELIVERY_LIMIT
+from fluffle.broker.queues.settings import EXPIRY_GRACE_MS
 from fluffle.broker.vhosts.queue_changes import delete_queue
 from fluffle.protocol.mqtt.codes import MQTT_5, PacketType, ReasonCode
 from fluffle.protocol.mqtt.events import Acks, Event, Publishes

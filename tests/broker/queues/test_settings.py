@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from fluffle.broker.queues.arguments import DURATION_MS_MAX, QueueSpec, QueueType
+from fluffle.broker.queues.arguments import DURATION_MS_MAX, DeliveryGuarantee, QueueSpec, QueueType
 from fluffle.broker.queues.settings import (
     DEFAULTS,
+    EXPIRY_GRACE_MS,
     SETTING_RULES,
     DeadLetterStrategy,
     DelayedRetry,
@@ -189,3 +190,13 @@ def test_of_members_it_is_the_larger_number() -> None:
 
 def test_names_may_be_no_utf_8() -> None:
     assert settings({"x-dead-letter-exchange": ("S", b"\xff")}).dead_letter_exchange == "\udcff"
+
+
+@pytest.mark.parametrize("guarantee", DeliveryGuarantee)
+def test_a_queue_of_sessions_is_unused_for_longer_than_it_says(
+    guarantee: DeliveryGuarantee,
+) -> None:
+    """The queue needs nothing else for that: rows of earlier versions and imports have no more."""
+    spec = QueueSpec("q", guarantee=guarantee, arguments=queue_arguments(expires=1000))
+    grace_ms = EXPIRY_GRACE_MS if guarantee.takes_keys else 0
+    assert settings_of(spec).expires_ms == 1000 + grace_ms

@@ -141,8 +141,6 @@ def facts(draw: st.DrawFn) -> tuple[Kind, Key, object]:
                 arguments=draw(TABLES),
                 mailbox_limit=draw(st.sampled_from([None, 0, 200])),
                 guarantee=draw(st.sampled_from(DeliveryGuarantee)),
-                client_id=draw(st.just("") | NAMES),
-                expiry_grace_ms=draw(st.sampled_from([0, 60_000])),
             )
             spec = queue_spec(declared, first)
             definition = QueueDefinition(spec, (3, 2**63), owner)

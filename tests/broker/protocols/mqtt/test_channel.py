@@ -7,6 +7,7 @@ import pytest
 
 from fluffle.broker.access.users import Permission, TopicPermission
 from fluffle.broker.base.client_session import ClientSession
+from fluffle.broker.base.session_queues import subscription_queue
 from fluffle.broker.core.client import WITHOUT_CHANNELS
 from fluffle.broker.core.connections import KeepAlives
 from fluffle.broker.metadata.change import Change, Kind
@@ -90,6 +91,25 @@ def test_a_session_ends_with_its_queue(*, is_away: bool) -> None:
     client.subscribe("a", options=1)
     mqtt.connect("p").publish("a", b"x", 1)
     assert client.messages() == [("a", b"x", 1)]
+
+
+def test_a_session_ends_with_its_queue_whose_name_has_a_digest() -> None:
+    mqtt, client_id = MqttEdge(), "c" * 300
+    client = mqtt.connect(client_id, expiry_s=60)
+    client.subscribe("a", options=1)
+    client.lose()
+    delete(mqtt, subscription_queue(client_id, 1))
+    mqtt.edge.advance(0)
+    assert mqtt.edge.vhost.client_sessions.by_client == {}
+
+
+def test_a_session_does_not_end_with_a_queue_of_amqp_that_has_its_name() -> None:
+    mqtt = MqttEdge()
+    mqtt.connect("c", expiry_s=60).lose()
+    mqtt.edge.connect().declare(QUEUE, durable=True)
+    delete(mqtt, QUEUE)
+    mqtt.edge.advance(0)
+    assert mqtt.connect("c", clean_start=False, expiry_s=60).connack.session_present
 
 
 def lose_disk(mqtt: MqttEdge) -> None:

@@ -7,12 +7,12 @@ import pytest
 
 from fluffle.broker.access.users import Permission
 from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
+from fluffle.broker.base.session_queues import subscription_queue
 from fluffle.broker.config.config import ListenAddress, MqttConfig
 from fluffle.broker.metadata.change import Kind
 from fluffle.broker.metadata.nodes import NUMBERS_SESSIONS, RegisteredNode
 from fluffle.broker.protocols.mqtt.connect_methods import CHECKED_AT_ONCE
 from fluffle.broker.protocols.mqtt.connection import REFUSED_LOGIN_WAIT_S
-from fluffle.broker.protocols.mqtt.topics import subscription_queue
 from fluffle.broker.vhosts import queue_changes
 from fluffle.protocol.mqtt.codes import MQTT_3_1_1, MQTT_5, ReasonCode
 from fluffle.protocol.mqtt.packets import Connack, Connect, Disconnect, Will, encode

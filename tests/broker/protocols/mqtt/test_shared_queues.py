@@ -9,10 +9,10 @@ import pytest
 
 from fluffle.broker.access.users import Permission, TopicPermission
 from fluffle.broker.base.errors import PreconditionFailed
+from fluffle.broker.base.session_queues import shared_queue
 from fluffle.broker.config.config import MqttConfig
 from fluffle.broker.core.topology import BindingRequest
 from fluffle.broker.protocols.mqtt.session_state import NO_LOCAL, RETAIN_AS_PUBLISHED
-from fluffle.broker.protocols.mqtt.topics import shared_queue
 from fluffle.broker.routing import changes
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.topic_filter import FilterBinding, arguments_of, shown_arguments

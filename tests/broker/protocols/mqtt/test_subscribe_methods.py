@@ -9,9 +9,9 @@ from fluffle.broker.access.users import TopicPermission
 from fluffle.broker.config.config import MqttConfig
 from fluffle.broker.core.input_queue import EVENT_COST
 from fluffle.broker.protocols.mqtt.packet_handlers import on_subscribe, on_unsubscribe
-from fluffle.broker.protocols.mqtt.subscribe_methods import EXPIRY_GRACE_MS
 from fluffle.broker.queues.arguments import DeliveryGuarantee
 from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.settings import EXPIRY_GRACE_MS
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.vhosts import queue_changes
 from fluffle.protocol.mqtt.codes import MQTT_3_1_1, MQTT_5, ReasonCode
