@@ -42,7 +42,7 @@ class ClusterView(Protocol):
         """How people call a node that has a member of a queue."""
 
     def known(self, node: str) -> str | None:
-        """The other way round; None for who is no node that there is."""
+        """The other way round; None for an unknown node."""
 
     def is_alive(self, member: str) -> bool:
         """True if it is believed to be; of this node it is known."""

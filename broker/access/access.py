@@ -72,7 +72,7 @@ class AccessTables:
 
 
 class Access:
-    """The tables, and who must hear of a change of them."""
+    """The tables, and listeners for a change of them."""
 
     __slots__ = (
         "_decoy",

@@ -4,8 +4,9 @@ Quick hashes are compared at once.  Slow ones go through a port that runs them e
 time; what was right is remembered as a keyed digest, so that a client that connects again costs
 next to nothing.  Wrong passwords are never remembered.
 
-A slow comparison is made to cost much, and anybody may ask for one.  So few may wait, fewer from
-one address; who asks the same as another shares his comparison; and who has gone is passed over.
+A slow comparison is made to cost much, and any client may ask for one.  So few may wait, fewer from
+one address; equal requests share one comparison; and those of clients that have gone are passed
+over.
 """
 
 from __future__ import annotations

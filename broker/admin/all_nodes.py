@@ -112,7 +112,7 @@ def read(reply: RpcReply) -> tuple[list[Row], bool]:
             name = ReplyCode(reply.code).name
             return [{"error": {"code": reply.code, "name": name, "text": reply.text}}], False
     except (ValueError, TypeError):
-        return [{"silent": "nobody understands what it says"}], False
+        return [{"silent": "what it says is not understood"}], False
     return [{"silent": reply.why}], False
 
 

@@ -1,4 +1,4 @@
-"""cluster.*: which nodes there are, who is let in, and who is forgotten."""
+"""cluster.*: which nodes there are, which is let in, and which is forgotten."""
 
 from __future__ import annotations
 
@@ -220,7 +220,7 @@ def shared_with(context: NodeContext, name: str) -> Iterator[tuple[str, QueueDef
 
 
 def collect_voters(context: NodeContext, name: str, reports: VoteReports) -> RowWait[None]:
-    """Have the nodes say who votes in these queues."""
+    """Have the nodes say which members vote in these queues."""
     groups = [definition.id for _vhost, definition in shared_with(context, name)]
     if groups:
         yield from collect_votes(context, groups, reports)
@@ -260,7 +260,7 @@ def check_reported(
 def check_unseen(name: str, asked: Collection[str], sights: Mapping[str, Collection[str]]) -> None:
     """PreconditionFailed if one of the others sees a node, or may.
 
-    `sights`: whom each of those that were asked sees, but for the one that has asked.
+    `sights`: the nodes that each of those that were asked sees, but for the one that has asked.
     """
     for node in asked:
         if node not in sights:

@@ -1,6 +1,6 @@
 """The control socket of a node: made for its owner alone, and gone when the node is.
 
-Whoever opens it has locked the data directory: a socket that is there already is nobody's.
+The node that opens it has locked the data directory: a socket that is there already has no owner.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class ControlSocket:
         return PeerRequest(dispatcher, self._services, request, reply)
 
     def close(self) -> None:
-        """Accept no more, hang up on who is there, and leave nothing behind."""
+        """Accept no more, hang up on all clients, and leave nothing behind."""
         if self._server is None:
             return
         self._server.close()

@@ -40,7 +40,8 @@ class NamedQueue(NamedTuple):
 
 
 def force_shrink(context: NodeContext, *, name: str, vhost: str) -> Result:
-    """Give up all members of a queue but the one here; where its log ends, and who is given up."""
+    """Give up all members of a queue but the one here; where its log ends, and which are given
+    up."""
     cluster, going = cluster_of(context), PendingRow()
 
     def found() -> NamedQueue:

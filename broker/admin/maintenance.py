@@ -1,7 +1,7 @@
 """Maintenance mode of a node: drained, and revived.
 
-Others lead what it has led, its clients go elsewhere and new ones find nobody; it remains a member
-of its groups.  That is over with `node.revive`, or with the process.
+Others lead what it has led, its clients go elsewhere and new ones are not let in; it remains a
+member of its groups.  That is over with `node.revive`, or with the process.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
     a member more: likewise, and that member has caught up and votes
 
 An operator who stops a node after that counts on it: before, a queue may need that very node.  What
-is waited for goes on by itself, whether anybody waits or not.
+is waited for goes on by itself, though the caller may have gone.
 
     -> {"verb": "queues.voters", "arguments": {"groups": [7, 8]}}
     <- {"rows": [{"group": 7, "member": ["a", 1], "commit": 12, "voters": [[["a", 1], ["b", 1]]]}],
@@ -72,7 +72,7 @@ def list_voters(context: NodeContext, *, groups: list[int]) -> Rows:
 
 @dataclass(frozen=True, slots=True)
 class VoteReports:
-    """Reports of the nodes that were asked who votes."""
+    """Reports of the nodes that were asked which members vote."""
 
     replicas: dict[int, list[ReplicaVote]] = field(default_factory=dict)
     """Replicas that have answered, by the number of their group."""
@@ -123,7 +123,7 @@ def needs(node: str, definition: QueueDefinition, replicas: Iterable[ReplicaVote
 
 
 def is_majority_lost(node: str, voters: Iterable[Member], there: Iterable[Member]) -> bool:
-    """True if a node that votes is one of those without whom the others are no majority."""
+    """True if a node that votes is one of those without which the others are no majority."""
     all_voters = set(voters)
     others = {voter for voter in all_voters.intersection(there) if voter.node != node}
     is_voter = any(voter.node == node for voter in all_voters)

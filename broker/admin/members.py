@@ -90,7 +90,7 @@ def without_member(node: str, definition: QueueDefinition) -> QueueDefinition:
 
 
 def led_by(node: str, definition: QueueDefinition) -> QueueDefinition:
-    """PreconditionFailed for who is no member."""
+    """PreconditionFailed for a node that is no member."""
     if node not in dict(definition.members):
         raise PreconditionFailed(
             f"node '{node}' has no member of queue '{definition.spec.name}'; add one first"

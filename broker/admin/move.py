@@ -137,7 +137,7 @@ POLL_INTERVAL_S = 0.1
 def convert(
     context: NodeContext, *, name: str, vhost: str, queue_type: str = QueueType.QUORUM.value
 ) -> Rows:
-    """Yield the progress of the conversion; a caller who hangs up before its end gives it up."""
+    """Yield the progress of the conversion; a caller that hangs up before its end gives it up."""
     host = context.vhost(vhost)
     if queue_type != QueueType.QUORUM:
         raise PreconditionFailed(f"a queue can become a quorum queue, and no '{queue_type}'")

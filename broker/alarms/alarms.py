@@ -9,9 +9,9 @@ memory.
 
 What a process gives back to its allocator is not yet given back to the system: after a backlog is
 gone its memory may stay resident for ever.  So while memory is short the allocator is asked to
-return what it does not need before anybody looks; otherwise publishers would wait for nothing.  It
-is asked as well when memory has grown much since it was last asked, so that what a storm of clients
-took does not stay, and the next storm does not add to it.
+return what it does not need before the alarm looks; otherwise publishers would wait for nothing.
+It is asked as well when memory has grown much since it was last asked, so that what a storm of
+clients took does not stay, and the next storm does not add to it.
 
 Before the memory alarm is raised, and now and then while it stands, the garbage collector looks for
 cycles, too: where nothing is allocated any more it would not come by itself, and publishers would

@@ -25,7 +25,7 @@ from fluffle.broker.metadata.metadata import Decide, ignore_done
 from fluffle.raft.config import NodeId
 
 WAIT_S = 1.0
-"""Longer than a node needs that is only busy, and short for who waits."""
+"""Longer than a node needs that is only busy, and short for a caller that waits."""
 
 ASK = 0
 ANSWER = 1
@@ -104,7 +104,7 @@ class AppliedBarrier:
         ]
 
     def _ask(self) -> None:
-        """Once for all who wait."""
+        """Once for all that wait."""
         self._is_asking = False
         if self._waiting:
             revision = self._waiting[-1].revision

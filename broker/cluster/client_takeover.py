@@ -95,5 +95,5 @@ def client_in(row: Any) -> tuple[str, str, int]:
     """ValueError, TypeError."""
     vhost, client_id, at_ms = row
     if type(vhost) is not str or type(client_id) is not str or type(at_ms) is not int:
-        raise TypeError("no client of anybody")
+        raise TypeError("no client of any connection")
     return vhost, client_id, at_ms

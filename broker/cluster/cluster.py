@@ -1,4 +1,4 @@
-"""`ClusterService`: what makes a node one of several, composed; and who the others are.
+"""`ClusterService`: what makes a node one of several, composed; and which the others are.
 
     links <--> switch --+--> host --> metadata group --> catalogue, registry
                         +--> metadata: proposals of other nodes
@@ -167,7 +167,7 @@ class ClusterService:
         self._registry.listeners.append(self._on_registry)
 
     def _connect(self) -> None:
-        """Give each kind of frame to who takes it, and each turn to who works in it."""
+        """Give each kind of frame to its receiver, and each turn to those that work in it."""
         self.running.before.append(self.node_sessions.before_consensus)
         self.running.after.append(self.node_sessions.after_consensus)
         switch = self.running.switch
@@ -282,7 +282,7 @@ class ClusterService:
         self._progress_timer = self._loop.call_later(SEND_S, self._send_progress_for_ever)
 
     def _deciding(self) -> Collection[NodeId]:
-        """On definitions, as far as is known: who was let in may not have been started yet."""
+        """On definitions, as far as is known: one that was let in may not have been started yet."""
         return {each.node for each in self.metadata_config.voters} or {self.name, *self.links.peers}
 
     def serve_requests(self, begin: Begin) -> None:
@@ -534,7 +534,7 @@ class NodeClusterView:
         return self._cluster.room.may_lead(node)
 
     def is_not_running(self, node: NodeId) -> bool:
-        """True if its host has said so last.  Nor is anybody where this node was when alone."""
+        """True if its host has said so last.  Nor is any node where this one was when alone."""
         return node == LONE or self._cluster.links.is_not_running(node)
 
     def speaks(self, node: NodeId) -> int:

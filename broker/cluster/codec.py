@@ -214,7 +214,7 @@ def check(messages: Iterable[Message]) -> None:
 
 def _wrong_append(message: AppendRequest) -> str | None:
     if not message.entries:
-        return None if message.previous_index < NUMBER_MAX else "an index that nobody reaches"
+        return None if message.previous_index < NUMBER_MAX else "an index that no log reaches"
     first = message.entries[0]
     if first.index != message.previous_index + 1 or first.term < message.previous_term:
         return f"entries from {first.index} behind {message.previous_index}"
@@ -295,7 +295,7 @@ _FIND_WRONG: dict[type, Callable[[Any], str | None]] = {
 
 
 class TrafficClasses:
-    """Remembers who is being caught up."""
+    """Remembers which followers are being caught up."""
 
     def __init__(self, links: Links) -> None:
         self._links = links

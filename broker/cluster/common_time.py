@@ -2,8 +2,8 @@
 
     pings --> how far each clock is ahead --> median of all --> common time --> timestamps in logs
 
-Each node counts it by itself, from what its machine counts and never sets, so that nothing anybody
-does to a clock moves it.  A node that starts takes over what another one counts; where none does
+Each node counts it by itself, from what its machine counts and never sets, so that it is not moved
+when a clock is set.  A node that starts takes over what another one counts; where none does
 yet, they begin with the median of their clocks: of all, or of a majority if others do not come.
 Queues are not led before.  It follows that median on, but as slowly as a bad clock runs: for a
 message that is to live for an hour an hour passes, whichever node leads its queue.

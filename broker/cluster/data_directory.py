@@ -112,7 +112,7 @@ def owner_of(data_dir: Path) -> StoreOwner:
         environment.close()
     if owned is None:
         raise NotACopy(
-            f"{data_dir} holds the data of a node that is alone: nobody else knows what it lacks, "
+            f"{data_dir} holds the data of a node that is alone: no other knows what it lacks, "
             "and it starts with them as they are"
         )
     return owned
@@ -162,7 +162,7 @@ def alone_from_here(
     """A group goes on with the member of `node`, which is called `name` from now on, so many terms
     later: `TERM_STEP`, if others may have had what is not here.
 
-    Nothing for a member that waits to learn who the others are, for it has nothing, nor for one
+    Nothing for a member that waits to learn which the others are, for it has nothing, nor for one
     that is damaged.
     """
     if found.quarantine is not None:

@@ -123,7 +123,7 @@ class RemoteReplies:
         try:
             self._heard(node, unpack(payload, text_errors=TEXT_ERRORS))
         except (BadFrame, TypeError, ValueError) as error:
-            raise BadFrame("it answers what nobody can read") from error
+            raise BadFrame("its answer cannot be read") from error
 
     def _heard(self, node: NodeId, row: list[Any]) -> None:
         match row:

@@ -5,7 +5,7 @@
     promised  --a majority has: the group of definitions has a log--------> begun
     free, promised  --a cluster that has begun has let it in--------------> joins that
 
-A **promise** is the mark of a cluster and who founds it, on disk before a word is said of it.  A
+A **promise** is the mark of a cluster and its founders, on disk before a word is said of it.  A
 node gives one, and its vote in that group goes by it; so two clusters cannot both be promised by a
 majority of the same founders.  The first of the founders draws the mark, and no other node does:
 sets that grew or shrank have their first node in common.  Where nodes were given them in different
@@ -191,7 +191,7 @@ class Formation:
             self.standings.pop(node, None)
 
     def entered(self) -> None:
-        """This node knows who is let in, and says so."""
+        """This node knows which are let in, and says so."""
         for node in tuple(self._node.linked):
             self._answer(node)
 

@@ -263,7 +263,7 @@ class SnapshotSchedule:
         """Groups that are to take a snapshot even where there is room for votes only, longest
         waiting first."""
         self.postponed: deque[tuple[int, GroupId]] = deque()
-        """Until when, and who; it is in `_debts` all the same, maybe no more."""
+        """Until when, and which group; it is in `_debts` all the same, maybe no more."""
         self.is_short = False
         """True if there is little room on the disk."""
         self.is_full = False

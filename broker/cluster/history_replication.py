@@ -98,7 +98,7 @@ class HistoryReplication:
             kind, rows = unpack(payload, text_errors=TEXT_ERRORS)
             heard = [*unpacked(rows)]
         except (BadFrame, ValueError, TypeError):
-            self._refused(node, "it has kept what nobody can read")
+            self._refused(node, "what it has kept cannot be read")
             return
         if kind == ASK:
             self._send(node, packed(ALL, self._all()))

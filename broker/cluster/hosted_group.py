@@ -4,7 +4,7 @@
              --> appended --> applied                 at this position, on a majority of disks
                           --> leadership has ended    applied later, or never: it is unknown here
 
-Whatever is asked is done in the next turn of the host, after everything that came in; whoever asks
+Whatever is asked is done in the next turn of the host, after everything that came in; a caller
 is answered exactly once, mostly from within a turn.  Methods named `on_` are the host's.
 """
 

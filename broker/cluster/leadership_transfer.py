@@ -140,7 +140,8 @@ class DiskFullHandover:
             event(logger, level, "disk_has_room" if has_room else "disk_full", led=len(self._lent))
             self._sender.send_all(self._said())
         elif self.is_aside or not has_room:
-            self._sender.send_all(self._said())  # who has dialled anew takes it to be otherwise
+            # A node that has dialled anew takes it to be otherwise
+            self._sender.send_all(self._said())
         if not has_room:
             self._see_whether_needed()
             self._hand_over("disk_full")

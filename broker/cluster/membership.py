@@ -4,7 +4,7 @@
     a member, not in the registry     --> removed
 
 The leader sees to it.  A node that is let in has no part of the group yet, or what is left of a
-founding that came to nothing; it says so to the leader, who tells it as which member it may begin.
+founding that came to nothing; it says so to the leader, which answers as which member it may begin.
 A node that has more than that of a former one is refused: its queues would speak for members that
 the cluster has given up, with what its disk happens to hold.
 """
@@ -97,7 +97,7 @@ class MetadataMembership:
         if self._metadata.leads and member is not None:  # mutant: N2
             self._sender.send(node, member.incarnation.to_bytes(INCARNATION_BYTES, "big"))
 
-    # As who is let in
+    # As the node that is let in
 
     def receive(self, node: NodeId, payload: bytes) -> None:
         """The leader says as which member this node may begin: with nothing.
@@ -106,7 +106,7 @@ class MetadataMembership:
         """
         incarnation = int.from_bytes(payload, "big")
         if len(payload) != INCARNATION_BYTES or incarnation <= max(self._incarnation, 1):
-            return  # a founder begins with who they are: see `formation`
+            return  # a founder begins with the founders: see `formation`
         if METADATA_GROUP in self._host:
             if self._host.group(METADATA_GROUP).incarnation >= incarnation:
                 return

@@ -149,7 +149,7 @@ class ReplicatedMetadata:
         self._is_elected = False
         """True if it is about to lead, or does."""
         self._early: list[tuple[bytes, list[Proposal]]] = []
-        """Proposals of others that have come in between: they know who was elected at once."""
+        """Proposals of others that have come in between: they know the elected leader at once."""
         self._leader: NodeId | None = None
         """Leader on another node, as far as it is known."""
         self._next_number = 1
@@ -425,7 +425,7 @@ class ReplicatedMetadata:
             call_listener(consequence)
 
     def _resolve(self, number: int, outcome: ProposalOutcome | None) -> None:
-        """Say to who waits what has become of it, if that is known."""
+        """Answer the caller what has become of it, if that is known."""
         if outcome in (ProposalOutcome.APPLIED, ProposalOutcome.STALE) and number in self._pending:
             pending = self._pending.pop(number)
             if outcome is ProposalOutcome.APPLIED:

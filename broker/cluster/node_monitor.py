@@ -92,8 +92,8 @@ class PeerViews:
         self._polls: Gather[frozenset[NodeId]] = Gather(send, loop)
 
     def ask(self, nodes: Collection[NodeId], done: OnAnswers[frozenset[NodeId]]) -> None:
-        """Call `done` once, within seconds and not before this returns, with whom those see that
-        answered."""
+        """Call `done` once, within seconds and not before this returns, with the nodes that those
+        see that answered."""
         self._polls.ask(nodes, lambda number: pack(0, number), done)
 
     @property
@@ -118,7 +118,7 @@ def unpacked(payload: bytes) -> tuple[int, int, frozenset[NodeId]]:
         or row[:1] not in ([0], [1])
         or [type(each) for each in row] != [int, int, *[str] * (len(row) - 2)]
     ):
-        raise BadFrame(f"{row!r:.40} for who is seen")
+        raise BadFrame(f"{row!r:.40} for the nodes that are seen")
     return row[0], row[1], frozenset(row[2:])
 
 
@@ -142,7 +142,7 @@ class MajorityMonitor:
     _nodes: MetadataNodes
     _now_ms: Callable[[], int]
     _since_ms: int | None = field(default=None, init=False)
-    """When it has looked first, since there were voters whom it had not seen as such."""
+    """When it has looked first, since there were voters that it had not seen as such."""
     _is_seen: bool = field(default=False, init=False)
     """True if this node has ever seen all that make one, or should have by now."""
     _voters: frozenset[Member] = field(default_factory=frozenset, init=False)
@@ -155,7 +155,9 @@ class MajorityMonitor:
         voters = self._nodes.metadata_config.voters
         alive = {voter for voter in voters if self._nodes.is_here(voter.node)}
         is_there = not voters or is_majority(alive, voters)
-        if not self._voters.issuperset(voters):  # who has just joined may not have been heard yet
+        if not self._voters.issuperset(
+            voters
+        ):  # one that has just joined may not have been heard yet
             self._is_seen, self._since_ms = False, None
         self._voters = frozenset(voters)
         self._is_seen = self._is_seen or is_there or self._has_looked_for_long()

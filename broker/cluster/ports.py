@@ -54,7 +54,7 @@ class FrameKind(IntEnum):
     PEER_VIEW = 9
     """Nodes that are seen to run: question and answer."""
     HISTORY = 10
-    """Messages that an exchange keeps for those who will be bound to it."""
+    """Messages that an exchange keeps for bindings to come."""
     RPC = 11
     """Requests of another node, and the replies to them: see `rpc`."""
     REPLY = 12
@@ -72,7 +72,7 @@ class FrameKind(IntEnum):
 
 
 OnFrame = Callable[[NodeId, FrameKind, bytes], None]
-"""(from whom, kind, payload), of whichever class it was."""
+"""(sending node, kind, payload), of whichever class it was."""
 
 OnLink = Callable[[NodeId, bool], None]
 """(other end, is up)."""
@@ -148,7 +148,7 @@ class Machine(Protocol):
         """This node leads, and the entry of its own term is applied: it may serve."""
 
     def followed(self, term: int, leader: NodeId | None) -> None:
-        """This node does not lead, or not yet; who does is None while it is not known.
+        """This node does not lead, or not yet; the node that does is None while it is not known.
 
         Called whenever one of the two changes.  What was led until now is over.
         """
@@ -188,8 +188,8 @@ class ClockExchange(Protocol):
 
 
 class GroupOwner(Protocol):
-    """The owner of a set of groups, who knows which belong on this node.  Called from within a
-    turn.  What it then wants is asked of the host at once, and done in the next turn.
+    """The owner of a set of groups, which knows those that belong on this node.  Called from within
+    a turn.  What it then wants is asked of the host at once, and done in the next turn.
 
     What it then wants is asked of the host at once, and done in the next turn.
     """

@@ -153,7 +153,8 @@ class RaftHost:
         self._steps = 0
         """How many of this turn are done, or were before it."""
         self.is_disk_awaited = False
-        """Set by who wants a turn, whatever follows, once the write under way is on disk."""
+        """Set by a caller that wants a turn, whatever follows, once the write under way is on
+        disk."""
         self._is_turn_asked = False
         self._is_work_asked = False
         self._is_over = False

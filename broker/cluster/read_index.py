@@ -1,12 +1,12 @@
 """The read index of the metadata group: how far a node must be to know all that was answered.
 
-    who asks --> a round for all of them --> the leader: a majority says that it still leads
+    callers  --> a round for all of them --> the leader: a majority says that it still leads
              <-- applied here, up to what was committed then <--+
 
 A round costs a frame each way and the leader's heartbeat round, and no entry in the log.  One is
-under way at a time: who asks meanwhile is in the next, since what was answered somewhere after a
-round began may not be known here when it ends.  A frame that is lost, or comes to who does not
-lead, is sent again: to a new leader at once, to the same one after a while.
+under way at a time: a later caller is in the next, since what was answered somewhere after a
+round began may not be known here when it ends.  A frame that is lost, or comes to a node that does
+not lead, is sent again: to a new leader at once, to the same one after a while.
 """
 
 from __future__ import annotations

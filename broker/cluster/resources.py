@@ -71,7 +71,7 @@ class SharedAlarms:
         if type(resources) is list and all(each in RESOURCES for each in resources):
             self._alarms.set_elsewhere(node, resources)
         else:
-            self._refused(node, "it is low on what nobody knows")
+            self._refused(node, "it is low on an unknown resource")
 
 
 class SharedUsage:
@@ -119,7 +119,7 @@ class SharedUsage:
             is_all, is_asking, rows = unpack(payload, text_errors=TEXT_ERRORS)
             heard = [usage_in(row) for row in rows]
         except (BadFrame, TypeError, ValueError) as error:
-            raise BadFrame("it has what nobody can count") from error
+            raise BadFrame("its numbers cannot be read") from error
         counts = self._usage.elsewhere.get(node)
         if is_all or counts is None:
             counts = self._usage.elsewhere[node] = {what: {} for what in LimitedResource}
@@ -136,5 +136,5 @@ def usage_in(row: Any) -> tuple[LimitedResource, str, int]:
     """ValueError, TypeError."""
     what, name, count = row
     if type(name) is not str or type(count) is not int or count < 0:
-        raise TypeError("no count of anybody")
+        raise TypeError("no count of a resource")
     return LimitedResource(what), name, count

@@ -6,7 +6,7 @@
     page      [3, number, has_more, rows]
     refusal   [4, number, code, text]            there is nothing behind it
 
-What a request and rows are is for those to know who write and read them.  A page comes when it is
+What a request and rows are is known to those that write and read them.  A page comes when it is
 asked for, so that neither end holds more of a list than two, however long it is; and within some
 seconds, or the node is *silent*: it is not there, it is paused, it is of an older version.  The
 server keeps a list open until its last page is sent, its reader gives up, or its next page is not

@@ -136,8 +136,8 @@ class ProgressMemory(Protocol):
 
         Invariant: for each commit that a node was ever known to have durable in its present
         incarnation, there is a row of the same life with that commit or a later one, or it was
-        proved by the beginning of the next life, as the disk of that node had it.  So whoever lacks
-        any of them contradicts a row, and no number of lives takes it away.
+        proved by the beginning of the next life, as the disk of that node had it.  So a node that
+        lacks any of them contradicts a row, and no number of lives takes it away.
         """
 
 

@@ -181,7 +181,7 @@ class PasswordThreads:
         running.add_done_callback(lambda done: None if done.cancelled() else answer(done.result()))
 
     def close(self) -> None:
-        """Compare no more; who waits hears nothing."""
+        """Compare no more; what waits hears nothing."""
         self._executor.shutdown(wait=False, cancel_futures=True)
 
 

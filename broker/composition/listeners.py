@@ -36,7 +36,7 @@ class HttpEndpoint(Protocol):
         """Accept on an address; what was bound.  OSError when it is taken."""
 
     def stop(self) -> None:
-        """Accept no more, and hang up on who is there."""
+        """Accept no more, and hang up on all clients."""
 
 
 class NodeListeners:

@@ -1,7 +1,7 @@
 """Event publisher: publishes events of the node as the plugin rabbitmq_event_exchange does.
 
 An announcement is a message without a body: its routing key says what has happened
-(`queue.created`) and its headers to what, and who did it.
+(`queue.created`) and its headers to what, and the user that did it.
 
 Lines of the log become messages, too, as with amq.rabbitmq.log (`LogPublisher`).
 """

@@ -1,4 +1,4 @@
-"""The nodes of a cluster as all of them know them: who they are, where, and in which life.
+"""The nodes of a cluster as all of them know them: names, addresses, and lives.
 
 A node is let in with a fact that has no life yet; it puts its own there when it starts, before it
 takes clients, and what it declares that ends with its process rests on that fact.
@@ -54,7 +54,7 @@ Nodes: TypeAlias = Mapping[str, RegisteredNode]
 
 
 class NodeRegistry:
-    """The nodes, for reading, and who must hear of a change."""
+    """The nodes, for reading, and listeners for a change."""
 
     def __init__(self) -> None:
         self.entries: dict[str, RegisteredNode] = {}

@@ -261,7 +261,7 @@ class MetadataState:
             return  # named twice
         if fact.kind is Kind.NODE:
             self._nodes -= 1
-            self.outcomes.pop(str(fact.key[0]), None)  # who comes under its name counts anew
+            self.outcomes.pop(str(fact.key[0]), None)  # one that comes under its name counts anew
         lessen(self._counts, (fact.kind, fact.key[0] if fact.key else ""))
         for each in stands_in(name):
             lessen(self._standing, each)

@@ -72,7 +72,7 @@ class Environment(Protocol):
         """How long clients have to answer the close of a node that stops."""
 
     def open_store(self, on_fatal: Callable[[StorageError], None], /) -> Store:
-        """The same data each time, as the last one who had them open left them: see
+        """The same data each time, as the last process that had them open left them: see
         `OpenStore`."""
 
     async def accept(

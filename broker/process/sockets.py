@@ -33,7 +33,8 @@ BIND_SUFFIX = " (while attempting to bind on address "
 it."""
 
 AcceptClient: TypeAlias = Callable[[socket.socket, tuple[Any, ...]], Coroutine[Any, Any, None]]
-"""A client and its address.  The socket is its own; who is cancelled meanwhile is closed for it."""
+"""A client and its address.  The socket is its own; it is closed for a task that is cancelled
+meanwhile."""
 
 logger = logging.getLogger(__name__)
 
@@ -99,7 +100,7 @@ def bound_address(listening: socket.socket) -> tuple[str, int]:
 
 
 def unauthenticated_max() -> int:
-    """Clients that have not logged in, whom a node has at once: with half of the files that the
+    """Clients that have not logged in, which a node has at once: with half of the files that the
     process may open they cannot keep out who has a password."""
     files_max, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     return sys.maxsize if files_max == resource.RLIM_INFINITY else max(1, files_max // 2)
@@ -129,7 +130,7 @@ class Acceptor:
         self._resume(listening)
 
     def close(self) -> set[asyncio.Task[None]]:
-        """Accept no more, and turn away who is not in yet: once these are done."""
+        """Accept no more, and turn away clients that are not in yet: once these are done."""
         for listening, pause in self._listening.items():
             if pause is None:
                 self._loop.remove_reader(listening)

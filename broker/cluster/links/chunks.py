@@ -24,7 +24,7 @@ urgent frame has no more than that before it, wherever it lies and however busy 
 Without, it would be the megabytes that the kernels at both ends take (benchmarks.links).  What
 waits is bounded, too: what does not fit is not taken, and its caller sees to that.  No frame counts
 for more than half of its class: one of which less waits takes any frame, however large an operator
-lets messages be, and who looks first is never refused.
+lets messages be, and a sender that looks first is never refused.
 """
 
 from collections import deque

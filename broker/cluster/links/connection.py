@@ -1,6 +1,6 @@
 """The TCP connection between two nodes, from its first byte to its end, as asyncio sees it.
 
-After the handshake the two ends differ only in who sends frames.  What is sent in a turn of the
+After the handshake the two ends differ only in which sends frames.  What is sent in a turn of the
 loop goes to the transport at its end, and no more at a time than keeps the network busy: what lies
 in the transport or in the kernel goes before all that is urgent and comes later.  Why a connection
 has led to no link is logged once, however often it is tried.

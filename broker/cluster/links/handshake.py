@@ -1,8 +1,8 @@
-"""How two nodes prove to each other who they are, before anything else is said on a connection.
+"""How two nodes prove their identities to each other, before anything else is said on a connection.
 
     dialler                                            listener
       HELLO  versions, cluster, node, boot,
-             incarnation, whom it wants, in
+             incarnation, node it wants, in
              which boot it knew that one, a
              challenge, which logs it reads -------->
                                          <------------  HELLO   the same of its own
@@ -12,11 +12,11 @@
     message  size (2), then a msgpack list: its number and its fields
     proof    HMAC-SHA256(secret, role + both hellos as they were sent + certificate)
 
-Both hellos are in each proof: both names, both challenges, who is which.  Challenges are drawn for
-each connection, so nothing that was overheard proves anything on another one, and roles differ, so
-nothing can be sent back to where it came from.  The dialler proves first: a stranger who dials
+Both hellos are in each proof: both names, both challenges, which is whose.  Challenges are drawn
+for each connection, so nothing that was overheard proves anything on another one, and roles differ,
+so nothing can be sent back to where it came from.  The dialler proves first: a stranger who dials
 learns nothing on which he could try secrets.  With TLS the listener's certificate is part of the
-proof, so that nobody can stand between two nodes and hand their proofs on.
+proof, so that no third can stand between two nodes and hand their proofs on.
 
 Any refusal is sent to the other end, if it is no stranger to the format.  The first three fields of
 a hello are for ever: by them the versions of both are compared.
@@ -159,7 +159,7 @@ class LinkHandshake:
         challenge: bytes,
         binding: bytes = b"",
     ) -> None:
-        """`node`: whom we dialled; None at the end that listens.
+        """`node`: the one that we dialled; None at the end that listens.
 
         `challenge` is drawn for this connection alone; `binding` is the certificate of the listener
         as this end sees it, or nothing.
@@ -237,7 +237,7 @@ class LinkHandshake:
             self.node = hello.identity.node
             self._ours = self._hello_to(self.node)
             return _with_size(self._ours)
-        # Before any proof of ours: by that the other end would know us as who we are now.
+        # Before any proof of ours: by that the other end would know us as we are now.
         self._check_data(hello)
         return encode(HandshakeMessage.PROOF, self._proof_of(LinkRole.DIALLER, hello))
 
@@ -255,9 +255,9 @@ class LinkHandshake:
         """Check that the disks of both are the same as before, and that the sender is a member of
         the cluster.
 
-        Who listens looks at that once the dialler has proved who it is: else any stranger could
-        have our log say that a disk is to be emptied.  A node that was forgotten hears that, and
-        not that it has yet to be let in, which would not be enough.
+        The listening end looks at that once the dialler has proved its identity: else any stranger
+        could have our log say that a disk is to be emptied.  A node that was forgotten hears that,
+        and not that it has yet to be let in, which would not be enough.
         """
         theirs = hello.identity
         if self._are_apart(theirs):

@@ -3,8 +3,9 @@
 A node is its name and its **boot**: a counter that it raises at each start, on its disk, and a
 number drawn at each start.  So a disk that was rolled back shows by its counter, and one that was
 copied by two processes with one counter.  A counter alone grows on a wiped disk as well: therefore
-each says in which boot it knew the other last, and who does not remember that is not that node.
-And who was removed and let in anew is another node: each says which of them its data are of.
+each says in which boot it knew the other last, and one that does not remember that is not that
+node.  And one that was removed and let in anew is another node: each says which of them its data
+are of.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ UNPROVED = (
     f"that one was forgotten, so {JOINS_ANEW}; if it does, the log of that node says what to do; "
     "this here was said without proof: empty and stop nothing because of it alone"
 )
-"""The text that stands in the place of such advice if the sender has not proved who it is."""
+"""The text that stands in the place of such advice if the sender has not proved its identity."""
 
 SEE_REFUSER = "the log of the node that refuses says what to do"
 """The advice for a node that is refused without proof, as one that is not remembered."""
@@ -120,15 +121,15 @@ class LinkRefused(Exception):
         self.by_peer = by_peer
         """True if the other end refuses us; it may say so without proof."""
         self.proof = proof
-        """The proof of who refuses, which goes to the other end first; empty without one."""
+        """The proof of the refusing end, which goes to the other end first; empty without one."""
         self.has_data = has_data
         """True if this node has data of its cluster: what it has not, no advice can cost."""
         self.is_proved = False
-        """True if the other end had proved who it is."""
+        """True if the other end had proved its identity."""
 
     @property
     def advice(self) -> str:
-        """Advice for the operator, as far as it is known whom the refusal is about."""
+        """Advice for the operator, as far as it is known which node the refusal is about."""
         if self.reason is HelloRefusal.FORGOTTEN and not self.by_peer and not self.has_data:
             return WITHOUT_DATA
         if self.is_proved or self.reason not in DESTRUCTIVE:
@@ -271,7 +272,7 @@ OnNewBoot = Callable[[NodeId, Boot], None]
 
 
 class PeerBoots:
-    """The latest boot of each node that has proved who it is."""
+    """The latest boot of each node that has proved its identity."""
 
     def __init__(
         self, latest: Mapping[NodeId, Boot] | None = None, on_new: OnNewBoot | None = None

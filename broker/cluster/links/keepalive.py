@@ -38,8 +38,8 @@ class LinkLimits:
     """A connection on which nothing is sent for so long carries a sign of life."""
     silent_after_ms: int = 10_000
     """Nothing received, or nothing written that waits: the connection is reset.  Twice the longest
-    silence that makes no node suspected, so that it costs nothing more: who has lost its link is
-    suspected at once."""
+    silence that makes no node suspected, so that it costs nothing more: a node that has lost its
+    link is suspected at once."""
     stall_ms: int = 1_000
     """If our own loop was away for longer, that time is not held against the others."""
 
@@ -54,7 +54,7 @@ class LinkLimits:
     redial_ms_max: int = 2_000
     """A node that comes back dials us as well, so this is for those that cannot reach us."""
     strangers_max: int = 64
-    """Connections that have not proved who they are; one more costs the oldest its place."""
+    """Connections that have not proved an identity; one more costs the oldest its place."""
 
     @property
     def waiting_bytes_max(self) -> Mapping[TrafficClass, int]:

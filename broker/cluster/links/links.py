@@ -158,7 +158,7 @@ class ClusterLinks:
 
     @property
     def dialled_by(self) -> Collection[NodeId]:
-        """From whom there is a link, as they change."""
+        """Nodes from which there is a link, as they change."""
         return self._inbound.nodes
 
     @property
@@ -317,7 +317,7 @@ class ClusterLinks:
         self._peers.clear()
 
     def tick(self) -> None:
-        """Look who is silent, and send signs of life; a timer does that as well."""
+        """Look which nodes are silent, and send signs of life; a timer does that as well."""
         self._inbound.tick()
         for peer in self._peers.values():
             peer.tick()
@@ -579,7 +579,7 @@ class InboundLinks:
 
     @property
     def nodes(self) -> Collection[NodeId]:
-        """From whom there is a link."""
+        """Nodes from which there is a link."""
         return self._connections.keys()
 
     def connection(self, node: NodeId) -> LinkConnection | None:

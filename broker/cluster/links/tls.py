@@ -1,8 +1,8 @@
-"""TLS between nodes: one certificate for both roles, and who may show another.
+"""TLS between nodes: one certificate for both roles, and which end may show another.
 
-With authorities both ends verify, and who dials looks for the host that it dialled in the
+With authorities both ends verify, and the dialler looks for the host that it dialled in the
 certificate.  Without, TLS only hides what is said; but the certificate of the listener is part of
-the proofs of the handshake, so nobody who does not know the secret can put his own in its place.
+the proofs of the handshake, so that without the secret none can be put in its place.
 """
 
 from __future__ import annotations

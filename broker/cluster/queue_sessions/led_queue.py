@@ -78,7 +78,7 @@ class LedQueue(Protocol):
     def detach(
         self, session: Key, number: int, holder: Key, *, outcome: Outcome | None = None
     ) -> None:
-        """Hand nothing more to whom it is; what it holds stays held, or all comes back."""
+        """Hand nothing more to the holder; what it holds stays held, or all comes back."""
 
     def purge(self, session: Key, number: int) -> None:
         """Drop all that waits.  The answer is how many messages that is."""

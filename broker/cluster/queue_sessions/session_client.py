@@ -298,7 +298,7 @@ class SessionClient:
         self.unsent: list[m.FromClient] = []
         self.deferrable = 0
         """How many of these may wait, all of them acknowledgements.  Whoever waits for what they
-        bring about sets it to 0, and so does who has let them wait for a while."""
+        bring about sets it to 0, and so does a caller that has let them wait for a while."""
         self._settled = 0
         """Messages that these end."""
         self._last: m.Settle | None = None

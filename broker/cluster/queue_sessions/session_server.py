@@ -524,9 +524,9 @@ class SessionServer:
         self._nodes.pop(node, None)
 
     def tick(self, now_ms: int) -> bool:
-        """Time has passed: who was silent for too long loses what it holds, and no session.
+        """Time has passed: a node that was silent for too long loses what it holds, and no session.
 
-        Whether the time of anybody runs.
+        Returns whether the time of any node runs.
         """
         is_running = False
         configured_ms = self._led.queue.settings.consumer_disconnected_timeout_ms

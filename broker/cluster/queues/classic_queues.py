@@ -435,7 +435,7 @@ class ClassicNotifications:
         """A consumer of a client node is handed messages."""
         self._leader.holders.left(delivery_batch)
         held = self._leader.holders.get(holder)
-        assert held is not None, "who is detached gets nothing"
+        assert held is not None, "a detached consumer gets nothing"
         if held.holder.no_ack:
             held.note(delivery_batch)
         else:

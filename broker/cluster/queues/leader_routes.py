@@ -149,7 +149,7 @@ class LeaderRoutes:
     def __init__(
         self, transport: SessionTransport, known: Callable[[QueueId], KnownLeader]
     ) -> None:
-        """`known`: who leads a queue, as far as it is known here without asking."""
+        """`known`: which node leads a queue, as far as it is known here without asking."""
         self.transport = transport
         self._known = known
         self._by_queue: dict[QueueId, LeaderRoute] = {}
@@ -204,7 +204,7 @@ class LeaderRoutes:
         return max(route.reported if route is not None else NO_LEADER, self._known(queue))
 
     def search(self, queue: QueueId) -> None:
-        """Ask a member that can be reached who leads a queue."""
+        """Ask a member that can be reached which node leads a queue."""
         if (route := self._by_queue.get(queue)) is not None:
             self._ask_next(route)
 
@@ -371,7 +371,7 @@ class LeaderRoutes:
         self._turn_to_leader(route)
 
     def _ask_next(self, route: LeaderRoute) -> None:
-        """Ask a member that can be reached who leads: each says what it knows."""
+        """Ask a member that can be reached which node leads: each says what it knows."""
         boots = self.transport.boots
         members = [each for each in route.members if each in boots and each != self.transport.node]
         if members:

@@ -4,7 +4,7 @@
     a member that is not wanted, or has lost what it had --> removed
 
 No member is removed without which those that are there would be no majority of the rest: nothing
-could be agreed on any more, not even who else comes or goes.
+could be agreed on any more, not even which others come or go.
 
 The leader of a queue sees to it, and has all know what the group has agreed on.  In the place of a
 node that is of the cluster no more comes another, once there is one; maybe of the same name.
@@ -246,7 +246,7 @@ class QueueMembership:
     def _can_do_without(
         self, node: NodeId, active: Configuration, lost: Collection[NodeId]
     ) -> bool:
-        """True if a majority of the other voters is there: who is lost never comes again."""
+        """True if a majority of the other voters is there: a lost one never comes again."""
         others = [voter.node for voter in active.voters if voter.node != node]
         there = [each for each in others if each not in lost and self._is_there(each)]
         return 2 * len(there) > len(others)
@@ -337,7 +337,7 @@ class QueueMembership:
     # Who leads
 
     def _give_way(self, queue: QueueId, hosted: HostedGroup, wanted: Collection[NodeId]) -> bool:
-        """A leader that is to go has another lead before: who has most of the log.
+        """A leader that is to go has another lead before: the one that has most of the log.
 
         Whether it is to go, and there is a member that may come to lead some day.
         """

@@ -130,7 +130,7 @@ def no_error(_number: int) -> BrokerError:
 
 
 def never(_seconds: float, _act: Callable[[], None]) -> Timer:
-    raise AssertionError("these are everybody's: make questions of your own")
+    raise AssertionError("these are shared: make questions of your own")
 
 
 NO_PENDING_REPLIES: PendingReplies[Any] = PendingReplies(never, no_error)
@@ -323,7 +323,7 @@ class SettlementBarriers:
         return self._given_up()
 
     def look(self) -> None:
-        """Call back those for whom enough is known."""
+        """Call back those for which enough is known."""
         session = self._port.session
         while self._marks:
             mark = self._marks[0]

@@ -110,8 +110,8 @@ def balance(
 ) -> dict[GroupId, NodeId]:
     """Moves of leaders, queue by queue, so that no two nodes differ by more than needed.
 
-    `members`: who may lead each queue.  Moves one queue at a time from a node that leads more to
-    one that leads less by two or more, until there is none.
+    `members`: the nodes that may lead each queue.  Moves one queue at a time from a node that leads
+    more to one that leads less by two or more, until there is none.
     """
     leads: dict[NodeId, set[GroupId]] = {}
     for queue, may_lead in members.items():
@@ -130,7 +130,7 @@ def balance(
 def _next_move(
     leads: Mapping[NodeId, set[GroupId]], members: Mapping[GroupId, Sequence[NodeId]]
 ) -> tuple[GroupId, NodeId, NodeId] | None:
-    """Queue, from whom, to whom."""
+    """Queue, former leader, next leader."""
     by_count = sorted(leads, key=lambda node: (-len(leads[node]), node))
     for source in by_count:
         for target in reversed(by_count):

@@ -259,7 +259,7 @@ class QuorumLeaderServices:
         self._members.aging.timers.wake(self._member.group, delay_ms, self._members.leaders.touch)
 
     def queue_expired(self) -> None:
-        """If another leads by now, it knows better who uses the queue."""
+        """If another leads by now, it knows better whether the queue is used."""
         led, definition = self._member.replica.leadership, self._member.definition
         assert led is not None
         assert definition is not None
@@ -366,7 +366,7 @@ class QuorumQueueMember:
             self._led.change_settings(self._members.cluster.revision, settings)
 
     def _part(self, former: SessionServer) -> None:
-        """Send client nodes the notice that this leads no more, and who does if known."""
+        """Send client nodes the notice that this leads no more, and which node does if known."""
         follows = self._follows
         hint = Leader(follows.node, self._members.cluster.boot, follows.term, follows.leadership)
         self._members.leaders.leader_notices += former.leader_notices(hint)
@@ -414,7 +414,7 @@ class QuorumQueueMember:
 
     @property
     def queue_expiry(self) -> QueueExpiry | None:
-        """None: who declares a quorum queue again does not use it by that, as in RabbitMQ."""
+        """None: a quorum queue is not used by another declare, as in RabbitMQ."""
         return None
 
     def pump(self) -> None:

@@ -1,7 +1,7 @@
 """Members of quorum queues on this node: one of each queue whose definition names the node.
 
 A member's group is deleted when its queue ends.  A founder begins with the configuration that all
-founders give; who came later waits for it to be sent.
+founders give; one that came later waits for it to be sent.
 
 What is defined while a start reads its log may be over since: nothing is made of it before `sweep`.
 """
@@ -106,7 +106,7 @@ class LeaderLog:
     def heard(self, queue: QueueId, known: KnownLeader) -> None:
         """Record the leader of a queue, as far as it is known.
 
-        The first of whom that is heard here is no news: the queue was just declared, or this node
+        The first leader that is heard of here is no news: the queue was just declared, or this node
         just started, and it may have been led by the same all the time.
         """
         if not known.node:

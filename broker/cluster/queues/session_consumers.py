@@ -85,8 +85,8 @@ class SessionConsumer:
     def prefetch(self) -> int:
         """How many may be in hands; 0 means no limit.
 
-        One that consumers of a channel share is each one's own: who keeps some of it for a queue
-        that is empty starves the others.
+        One that consumers of a channel share is each one's own: one that keeps some of it for a
+        queue that is empty starves the others.
         """
         consumer = self.consumer
         limits = (consumer.prefetch, consumer.shared.limit)

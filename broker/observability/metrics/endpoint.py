@@ -166,7 +166,7 @@ class MetricsEndpoint:
         return bound[0], bound[1]
 
     def stop(self) -> None:
-        """Accept no more, and hang up on who is there."""
+        """Accept no more, and hang up on all clients."""
         if self._server is not None:
             self._server.close()
         for connection in tuple(self._open):

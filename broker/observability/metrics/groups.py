@@ -260,7 +260,7 @@ def links_metrics(links: ClusterLinks) -> Iterator[Metric]:
         ),
         (
             "opened",
-            "Links that were opened, by who dialled",
+            "Links that were opened, by the node that dialled",
             "by",
             {"us": counters.opened, "them": counters.accepted},
         ),

@@ -1,9 +1,9 @@
 """A web server for one thing: GET and HEAD of a few pages, made when they are asked for.
 
-HTTP/1.1 (RFC 9112) with connections that are kept; who sends anything else, or nothing for long, is
-hung up on, and so is who does not wait for an answer before he asks again.  A page costs the node
-time: it is made piece by piece, in turns of the event loop, for few clients, and none for who does
-not read.
+HTTP/1.1 (RFC 9112) with connections that are kept; a client that sends anything else, or nothing
+for long, is hung up on, and so is one that does not wait for an answer before it asks again.  A
+page costs the node time: it is made piece by piece, in turns of the event loop, for few clients,
+and none for one that does not read.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from fluffle.broker.runtime.background import BackgroundTasks, Task
 
 HEAD_BYTES_MAX = 8_192
 CONNECTIONS_MAX = 32
-"""Scrapers are few.  Beyond these the connection that was idle for longest makes room: who probes
-the health of a node must not be kept out by others."""
+"""Scrapers are few.  Beyond these the connection that was idle for longest makes room: a client
+that probes the health of a node must not be kept out by others."""
 IDLE_S_MAX = 75.0
 """Longer than scrapes are apart, so that a scraper keeps its connection."""
 END_OF_HEAD = b"\r\n\r\n"

@@ -323,7 +323,7 @@ class NodeCounters:
     def enter_touched(self) -> None:
         """The same but for confirms that have come meanwhile: each channel that waits for any is
         asked of those, and they count neither for queues nor for exchanges."""
-        while self._touched:  # who sends enters what it has where its channel takes
+        while self._touched:  # a sender enters what it has where its channel takes
             touched, self._touched = self._touched, []
             for each in touched:
                 each.enter()

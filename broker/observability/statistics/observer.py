@@ -342,8 +342,8 @@ class ChannelStatistics:
             self._note_publisher(there)
 
     def _note_publisher(self, queues: Iterable[QueueHandle]) -> None:
-        """The channel is open and has published to some queues; RabbitMQ counts who has, of quorum
-        queues."""
+        """The channel is open and has published to some queues; RabbitMQ counts those that have, of
+        quorum queues."""
         for queue in queues:
             is_quorum = queue.spec.queue_type is QueueType.QUORUM
             if is_quorum and queue not in self._published_to:

@@ -260,6 +260,6 @@ def test_only_who_was_asked_answers() -> None:
 )
 def test_what_cannot_be_read_is_refused(payload: bytes) -> None:
     pair = Pair()
-    with pytest.raises(BadFrame, match="it answers what nobody can read"):
+    with pytest.raises(BadFrame, match="its answer cannot be read"):
         pair.b.receive("a", payload)
     assert pair.there.reported == []

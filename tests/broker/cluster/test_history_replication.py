@@ -162,4 +162,4 @@ def test_what_cannot_be_read_is_refused(payload: bytes) -> None:
     refused: list[tuple[str, str]] = []
     histories = HistoryReplication(lambda *said: refused.append(said))
     histories.receive("b", payload)
-    assert refused == [("b", "it has kept what nobody can read")]
+    assert refused == [("b", "what it has kept cannot be read")]

@@ -173,7 +173,7 @@ def test_over_a_new_link_both_say_all() -> None:
 )
 def test_what_cannot_be_read_is_refused(payload: bytes) -> None:
     node = Node("a", "b")
-    with pytest.raises(BadFrame, match="it has what nobody can count"):
+    with pytest.raises(BadFrame, match="its numbers cannot be read"):
         node.shared.receive("b", payload)
     assert node.usage.elsewhere == {}
 
