@@ -37,6 +37,9 @@ from tests.support.fakes import FakeTransport
 
 P = TypeVar("P")
 
+LOCAL_PEER = ("127.0.0.1", 40_000)
+"""Address of a client that is on the machine of the node."""
+
 
 class MqttEdge:
     """The MQTT server of a node, and the clients that are connected to it."""
@@ -52,9 +55,9 @@ class MqttEdge:
         self.server = MqttServer(self.edge.services, config, durable_queue_type)
         self.edge.catalogue.session_listeners.append(self.server.session_changed)
 
-    def accept(self, version: int = MQTT_5) -> MqttClient:
+    def accept(self, version: int = MQTT_5, peer: tuple[str, int] = LOCAL_PEER) -> MqttClient:
         """A socket on which nothing has been said."""
-        return MqttClient(self, version)
+        return MqttClient(self, version, peer)
 
     def connect(
         self,
@@ -95,13 +98,13 @@ class MqttEdge:
 class MqttClient:
     """The other end of one connection."""
 
-    def __init__(self, mqtt: MqttEdge, version: int) -> None:
+    def __init__(self, mqtt: MqttEdge, version: int, peer: tuple[str, int] = LOCAL_PEER) -> None:
         edge = mqtt.edge
         self.mqtt, self.edge = mqtt, edge
         self.version = version
         self.connack: Connack
         self.transport = FakeTransport(
-            edge.scheduler, {"sockname": ("127.0.0.1", 1883), "peername": ("127.0.0.1", 40_000)}
+            edge.scheduler, {"sockname": ("127.0.0.1", 1883), "peername": peer}
         )
         self.connection = Connection(mqtt.server, PACKET_HANDLERS)
         self._reader = ClientReader(1 << 28, version)

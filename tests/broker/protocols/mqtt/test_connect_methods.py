@@ -5,6 +5,7 @@ from itertools import count
 
 import pytest
 
+from fluffle.broker.access.limits import UserLimits, VhostLimits
 from fluffle.broker.access.users import Permission
 from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
 from fluffle.broker.base.session_queues import subscription_queue
@@ -371,6 +372,47 @@ def test_an_identifier_may_have_to_be_that_of_the_certificate(
     assert client.expect(Connack).code is code
     without = Connect(MQTT_5, client_id, user="guest", password=b"guest")
     assert answer_to(mqtt, without).code is ReasonCode.SUCCESS, "who shows none has any"
+
+
+@pytest.mark.parametrize("version", [MQTT_3_1_1, MQTT_5])
+@pytest.mark.parametrize("of_user", [False, True])
+def test_limits_of_connections_of_a_user_and_of_a_virtual_host(
+    version: int, *, of_user: bool
+) -> None:
+    mqtt = MqttEdge()
+    editor, guest = mqtt.edge.editor, mqtt.edge.catalogue.access.users["guest"]
+    if of_user:
+        editor.put_user(replace(guest, limits=UserLimits(max_connections=1)))
+    else:
+        editor.vhost("/", limits=VhostLimits(max_connections=1))
+    first = mqtt.connect("a", version)
+    connect = Connect(version, "b", user="guest", password=b"guest")
+    code = ReasonCode.QUOTA_EXCEEDED if version == MQTT_5 else ReasonCode.NOT_AUTHORIZED
+    assert answer_to(mqtt, connect).code is code
+    first.lose()
+    assert answer_to(mqtt, connect).code is ReasonCode.SUCCESS
+
+
+def test_who_may_not_enter_a_virtual_host_hears_so_at_once() -> None:
+    mqtt = MqttEdge()
+    mqtt.edge.editor.vhost("house")
+    connect = Connect(MQTT_5, "c", user="house:guest", password=b"guest")
+    assert answer_to(mqtt, connect).code is ReasonCode.NOT_AUTHORIZED
+
+
+@pytest.mark.parametrize(("user", "password"), [("guest", b"guest"), (None, None)])
+def test_guest_comes_from_this_machine_alone(user: str | None, password: bytes | None) -> None:
+    client = MqttEdge().accept(peer=("192.0.2.1", 40_000))
+    client.send(Connect(MQTT_5, "c", user=user, password=password))
+    assert client.expect(Connack).code is ReasonCode.NOT_AUTHORIZED
+
+
+@pytest.mark.parametrize("asks", [False, True])
+def test_response_information_is_for_who_asks(*, asks: bool) -> None:
+    mqtt = MqttEdge(MqttConfig(response_information="answers/"))
+    asked = Properties({PropertyId.REQUEST_RESPONSE_INFORMATION: int(asks)})
+    properties = answer_to(mqtt, Connect(MQTT_5, "c", properties=asked)).properties.values
+    assert properties.get(PropertyId.RESPONSE_INFORMATION) == ("answers/" if asks else None)
 
 
 def test_there_may_be_so_many_connections_and_no_more() -> None:

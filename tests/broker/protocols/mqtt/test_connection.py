@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from fluffle.broker.access.passwords import hashed
 from fluffle.broker.access.users import Permission, User
 from fluffle.broker.base.errors import ConnectionForced, NodeStops
 from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
@@ -18,8 +19,10 @@ from fluffle.broker.protocols.mqtt.connection import (
     CLOSE_WAIT_S,
     REFUSED_LOGIN,
     REFUSED_LOGIN_WAIT_S,
+    Connection,
     ConnectionState,
 )
+from fluffle.broker.protocols.mqtt.packet_handlers import PACKET_HANDLERS
 from fluffle.protocol.mqtt.codes import MQTT_3_1_1, MQTT_5, PacketType, ReasonCode
 from fluffle.protocol.mqtt.packets import (
     Ack,
@@ -34,7 +37,10 @@ from fluffle.protocol.mqtt.packets import (
     encode,
 )
 from fluffle.protocol.mqtt.properties import Properties, PropertyId
+from fluffle.protocol.mqtt.reader import ClientReader
+from fluffle.protocol.proxy import ForwardedConnection
 from tests.support.deadlines import DEADLINE_S
+from tests.support.fakes import FakeTransport
 from tests.support.mqtt_edge import MqttClient, MqttEdge
 from tests.support.mqtt_restarts import RestartedMqtt
 from tests.support.mqtt_socket import MqttSocket, MqttSocketClosed
@@ -123,6 +129,27 @@ def test_a_client_that_is_not_read_is_not_silent() -> None:
     assert client.transport.is_lost
 
 
+def test_a_client_without_a_keep_alive_may_be_silent() -> None:
+    mqtt = MqttEdge()
+    client = mqtt.connect("c", keep_alive_s=0)
+    mqtt.edge.advance(1_000_000)
+    assert not client.transport.is_closing()
+
+
+def test_a_header_of_a_proxy_says_where_a_client_is() -> None:
+    mqtt = MqttEdge()
+    header = ForwardedConnection(("192.0.2.1", 1), ("192.0.2.2", 1883))
+    connection = Connection(mqtt.server, PACKET_HANDLERS, header)
+    transport = FakeTransport(mqtt.edge.scheduler, {"peername": ("127.0.0.1", 2)})
+    transport.connect(connection)
+    assert connection.name == "192.0.2.1:1 -> 192.0.2.2:1883"
+    transport.receive(encode(Connect(MQTT_5, "c"), MQTT_5))
+    mqtt.edge.run()
+    (connack,) = ClientReader(1 << 10, MQTT_5).feed(b"".join(transport.writes))
+    assert isinstance(connack, Connack)
+    assert connack.code is ReasonCode.NOT_AUTHORIZED, "guest is not of this machine"
+
+
 def test_a_client_that_says_nothing_is_hung_up_on_in_time() -> None:
     mqtt = MqttEdge(MqttConfig(login_timeout_ms=2_000))
     client = mqtt.accept()
@@ -137,6 +164,51 @@ def test_a_client_that_others_close_gets_their_reason() -> None:
     mqtt.edge.run()
     assert client.packets() == [Disconnect(ReasonCode.ADMINISTRATIVE_ACTION)]
     assert client.reasons == ["closed via management"]
+
+
+def connected_alice(mqtt: MqttEdge) -> MqttClient:
+    editor = mqtt.edge.editor
+    editor.put_user(User("alice", hashed(b"wonder")))
+    editor.vhost("house")
+    editor.put_permission("alice", "house", Permission(".*", ".*", ".*"))
+    client = mqtt.accept()
+    client.send(Connect(MQTT_5, "c", user="house:alice", password=b"wonder"))
+    assert client.expect(Connack).code is ReasonCode.SUCCESS
+    return client
+
+
+@pytest.mark.parametrize("gone", ["user", "virtual host"])
+def test_a_client_whose_user_or_virtual_host_is_gone_is_disconnected(gone: str) -> None:
+    mqtt = MqttEdge()
+    client = connected_alice(mqtt)
+    if gone == "user":
+        mqtt.edge.editor.delete_user("alice")
+    else:
+        mqtt.edge.editor.delete_vhost("house")
+    mqtt.edge.run()
+    assert client.packets() == [Disconnect(ReasonCode.ADMINISTRATIVE_ACTION)]
+    assert len(client.reasons) == 1
+    assert client.transport.is_lost
+
+
+def test_another_password_counts_from_the_next_login_on() -> None:
+    mqtt = MqttEdge()
+    client = connected_alice(mqtt)
+    mqtt.edge.editor.put_user(User("alice", hashed(b"changed")))
+    client.send(Pingreq())
+    client.expect(Pingresp)
+
+
+def test_a_right_to_publish_that_is_taken_away_is_gone_at_once() -> None:
+    mqtt = MqttEdge()
+    client = connected_alice(mqtt)
+    client.publish("a", qos=1)
+    ((_, _, code),) = client.acks()
+    assert not code.is_error
+    mqtt.edge.editor.put_permission("alice", "house", Permission(".*", "^$", ".*"))
+    client.publish("a", qos=1)
+    ((_, _, code),) = client.acks()
+    assert code is ReasonCode.NOT_AUTHORIZED
 
 
 def test_a_reason_is_left_out_where_it_has_no_room() -> None:

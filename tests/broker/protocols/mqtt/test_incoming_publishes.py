@@ -8,15 +8,17 @@ from fluffle.broker.access.users import Permission
 from fluffle.broker.config.config import MqttConfig
 from fluffle.broker.core.route_lookup import LookupTooLong, RouteCache
 from fluffle.broker.protocols.mqtt.incoming_publishes import IncomingPublishes
+from fluffle.protocol.methods import pamqp_table
 from fluffle.protocol.mqtt.codes import MQTT_3_1_1, MQTT_5, PacketType, ReasonCode
 from fluffle.protocol.mqtt.events import Acks, Publishes
-from fluffle.protocol.mqtt.packets import Connack, Disconnect, Publish, encode
+from fluffle.protocol.mqtt.packets import Connack, Disconnect, Publish, Subscribe, encode
 from fluffle.protocol.mqtt.properties import (
     Properties,
     PropertyId,
     decode_properties,
     encode_properties,
 )
+from fluffle.protocol.wire import to_table
 from tests.support.mqtt_edge import MqttClient, MqttEdge
 from tests.support.mqtt_restarts import RestartedMqtt
 
@@ -112,6 +114,42 @@ def test_more_than_may_be_under_way_ends_version_5() -> None:
     client = mqtt.connect("c")
     client.send(*(Publish(b"a", b"", 2, packet_id=packet_id) for packet_id in range(1, 5)))
     assert client.packets()[-1] == Disconnect(ReasonCode.RECEIVE_MAXIMUM_EXCEEDED)
+
+
+def test_a_client_of_version_3_1_1_is_not_read_while_so_many_are_under_way() -> None:
+    node = RestartedMqtt()
+    node.connect("away", clean_start=False, expiry_s=60).send(Subscribe(1, [("a", 1)]))
+    node.settle()
+    client = node.connect("c", MQTT_3_1_1)
+    under_way = MqttConfig().receive_max
+    client.send(*(Publish(b"a", b"", 1, packet_id=number + 1) for number in range(under_way)))
+    assert client.transport.is_reading()
+    client.send(Publish(b"a", b"", 1, packet_id=under_way + 1))
+    assert not client.transport.is_reading()
+    node.settle()
+    assert client.transport.is_reading()
+    assert len(client.acks()) == under_way + 1
+
+
+@pytest.mark.parametrize(
+    ("version", "answers"),
+    [
+        (MQTT_5, [(PUBACK, 1, OK), (PUBACK, 2, ReasonCode.QUOTA_EXCEEDED)]),
+        (MQTT_3_1_1, [(PUBACK, 1, OK)]),
+    ],
+)
+def test_what_a_full_queue_rejects_is_answered_where_there_is_a_code(
+    version: int, answers: list[tuple[PacketType, int, ReasonCode]]
+) -> None:
+    mqtt = MqttEdge()
+    amqp = mqtt.edge.connect()
+    full = to_table({"x-max-length": 1, "x-overflow": "reject-publish"})
+    amqp.declare("full", arguments=pamqp_table(full))
+    amqp.bind("full", "amq.topic", "a")
+    client = mqtt.connect("c", version)
+    client.publish("a", qos=1)
+    client.publish("a", qos=1)
+    assert client.acks() == answers
 
 
 def test_messages_of_qos_2_that_are_not_safe_yet_count_once() -> None:

@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import pytest
 
+from fluffle.broker.access.limits import VhostLimits
 from fluffle.broker.access.users import TopicPermission
 from fluffle.broker.config.config import MqttConfig
 from fluffle.broker.core.input_queue import EVENT_COST
@@ -194,6 +195,17 @@ def test_a_filter_that_may_not_be_read_is_refused_and_the_others_are_not() -> No
     assert bound(mqtt, QOS_1) == ["news.a"]
     (reason,) = client.reasons
     assert reason.startswith("read access to topic 'secret' in exchange 'amq.topic'")
+
+
+def test_a_virtual_host_without_room_for_queues_refuses_a_subscription() -> None:
+    mqtt = MqttEdge()
+    mqtt.edge.editor.vhost("/", limits=VhostLimits(max_queues=1))
+    client = mqtt.connect("c")
+    assert client.subscribe("a", options=1) == [ReasonCode.GRANTED_QOS_1]
+    assert client.subscribe("b", options=0) == [ReasonCode.QUOTA_EXCEEDED]
+    assert client.reasons == [
+        f"cannot declare queue '{QOS_0}': queue limit in vhost '/' (1) is reached"
+    ]
 
 
 @pytest.mark.parametrize("wants_reasons", [False, True])
