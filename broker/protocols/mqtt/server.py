@@ -283,7 +283,7 @@ class MqttServer:
             elif state is not None and kept.ended_at_ms and not kept.expiry_s:
                 self._end_soon(state)
             return
-        if kept is not None and not kept.expiry_s:
+        if kept is None or not kept.expiry_s:
             self.adoption.ended(key)
         if state is None:
             return

@@ -59,8 +59,9 @@ class SessionAdoption:
         """`resume`: has a session wait, whose client is away."""
         self._server = server
         self._resume = resume
-        self._timers: dict[SessionKey, tuple[Timer, Callable[[], None]]] = {}
-        """Timers by session, for when something is due, each with what it does then."""
+        self._timers: dict[SessionKey, tuple[Timer | None, Callable[[], None]]] = {}
+        """Timers by session, for when something is due, each with what it does then; None where
+        nothing is, unless the session ends with a queue."""
 
     def node_lost(self, node: str, is_lost: Callable[[], bool]) -> None:
         """Do for a node that is dead, or none of the cluster any more, what is due of its sessions,
@@ -87,15 +88,17 @@ class SessionAdoption:
             self._stop_timer(key)
             if not kept.ended_at_ms:
                 adopt()  # mutant: MQ60
-            elif (due_ms := self._due_ms(key, kept)) is not None:
-                seconds = max(0, due_ms - self._server.now_ms()) / 1000
-                self._timers[key] = call_later(seconds, adopt), adopt
+                continue
+            timer: Timer | None = None
+            if (due_ms := self._due_ms(key, kept)) is not None:
+                timer = call_later(max(0, due_ms - self._server.now_ms()) / 1000, adopt)
+            self._timers[key] = timer, adopt
         del keys[-ADOPTED_AT_ONCE:]
         if keys:
             call_later(0, partial(self._adopt_in_parts, keys, node, is_lost, lost_at_ms))
 
     def ended(self, key: SessionKey) -> None:
-        """A session lasts no longer: adopt it now if it was to be later."""
+        """A session lasts no longer, or is gone: adopt it now if it was to be later."""
         adopt = self._stop_timer(key)
         if adopt is not None:
             adopt()

@@ -3,8 +3,10 @@
 from functools import partial
 
 from fluffle.broker.base.client_session import ClientSession
+from fluffle.broker.protocols.mqtt.session_state import NEVER_S
 from fluffle.broker.protocols.mqtt.will import PendingWill, encode_record
 from fluffle.broker.vhosts.client_sessions import keep_session
+from fluffle.broker.vhosts.queue_changes import delete_queue
 from fluffle.protocol.mqtt.packets import Will
 from tests.support.mqtt_edge import MqttEdge
 
@@ -40,6 +42,23 @@ def test_sessions_of_a_lost_node_are_adopted_when_something_is_due() -> None:
     mqtt.edge.advance(300)
     found = {client_id: kept.node for client_id, kept in by_client.items()}
     assert found == {"e": "lost"}, "it is back, and does what is due itself"
+
+
+def test_a_session_without_end_of_a_lost_node_ends_with_its_queue() -> None:
+    mqtt = MqttEdge()
+    client = mqtt.connect("c", expiry_s=NEVER_S)
+    client.subscribe("a", options=1)
+    client.lose()
+    mqtt.edge.advance(0)
+    vhost, have = mqtt.edge.vhost, mqtt.edge.editor.have
+    kept = vhost.client_sessions.by_client["c"]._replace(node="lost")
+    have(partial(keep_session, vhost, "c", kept))
+    mqtt.server.adoption.node_lost("lost", lambda: True)
+    mqtt.edge.advance(3600)
+    assert vhost.client_sessions.by_client == {"c": kept}
+    have(partial(delete_queue, vhost, vhost.queues["mqtt-subscription-cqos1"]))
+    mqtt.edge.advance(0)
+    assert vhost.client_sessions.by_client == {}
 
 
 def test_a_session_that_has_moved_meanwhile_is_left_alone() -> None:
