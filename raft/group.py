@@ -270,6 +270,7 @@ def on_write_durable(state: GroupState, token: int) -> None:
     """Note that the group's oldest write under way is on disk.
 
     A leader has its turn only if something follows from it: mostly a follower has to say so, too.
+    A follower of which nothing else waits for the disk says so at once.
     """
     state.durable.finish(token)
     if state.leading is not None:
@@ -287,8 +288,27 @@ def on_write_durable(state: GroupState, token: int) -> None:
     if state.receiver is not None:
         snapshots.on_durable(state, state.receiver, token)
     log = state.log
-    if state.leading is None or (log.commit > log.handed and applicable_index(state) > log.handed):
+    if log.commit > log.handed and applicable_index(state) > log.handed:
         state.touch()
+    elif state.leading is None and state not in state.node.dirty:
+        if is_more_than_acknowledging(state):
+            state.touch()
+        else:
+            replication.acknowledge(state)
+
+
+def is_more_than_acknowledging(state: GroupState) -> bool:
+    """True if `end_turn` may do more for a member than acknowledge, now that a write is on disk."""
+    return (
+        state.role is not Role.FOLLOWER
+        or state.leader not in state.node.alive
+        or state.deadline_ms is not None
+        or state.grant_due
+        or state.restore_due
+        or state.quarantine is not None
+        or state.repair is not None
+        or state.receiver is not None
+    )
 
 
 @dataclass(frozen=True, slots=True)

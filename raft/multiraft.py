@@ -179,7 +179,7 @@ class MultiRaft:
     """Used from one thread.  In each turn `tick` comes first and `output` last.
 
     What followers answer, and what is `durable`, may come before the turn: nothing of it is a
-    matter of time.
+    matter of time.  Messages that follow from it may be taken before `output`, too.
     """
 
     def __init__(
@@ -385,6 +385,15 @@ class MultiRaft:
         if ping_ms is None or alarm_ms is None:
             return alarm_ms if ping_ms is None else ping_ms
         return min(ping_ms, alarm_ms)
+
+    def take_messages(self) -> dict[NodeId, list[Message]]:
+        """Take the messages by node that are to be sent: they need not wait for the `output`.
+
+        What a message says is on disk is there before it is made.
+        """
+        output = self._node.output
+        messages, output.messages = output.messages, {}
+        return messages
 
     @property
     def is_output_due(self) -> bool:

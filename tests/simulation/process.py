@@ -29,6 +29,7 @@ from fluffle.raft.failure_detector import TimesOfDay
 from fluffle.raft.leader import ProposalRefused
 from fluffle.raft.log import Entry, GroupId, SnapshotMeta
 from fluffle.raft.log_store import DamagedLog, LogStore
+from fluffle.raft.messages import Message
 from fluffle.raft.multiraft import MultiRaft
 from fluffle.raft.output import ConfigChange, Echo, LivenessVerdict, Output, Role
 from fluffle.raft.ranges import Ranges
@@ -122,6 +123,12 @@ class ObservedMultiRaft(MultiRaft):
         output = super().output(unread)
         self._process.world.turned(self._process, output)
         return output
+
+    def take_messages(self) -> dict[NodeId, list[Message]]:
+        messages = super().take_messages()
+        if messages:
+            self._process.world.turned(self._process, Output(messages=messages))
+        return messages
 
 
 class DigestedMachine(Machine, Protocol):

@@ -44,6 +44,24 @@ def test_only_what_a_commit_needs_of_three_disks_takes_a_turn(cluster: HostClust
     )
 
 
+def test_a_follower_acknowledges_what_is_on_disk_without_a_turn(cluster: HostCluster) -> None:
+    leader, outcomes = cluster.leader(GROUP), list[object]()
+    leader.host.group(GROUP).propose(put(1, 0), outcomes.append)
+    leader.step()
+    leader.store.sync()
+    while cluster.network.deliver():
+        pass
+    follower, other = cluster.followers(GROUP)
+    follower.step()
+    assert not cluster.network.deliver(), "nothing of it is on disk"
+    follower.store.sync()
+    assert not follower.is_turn_due
+    while cluster.network.deliver():
+        pass
+    leader.step()
+    assert outcomes == [Position(1, 2)], f"{other.name} is not needed"
+
+
 def test_an_answer_behind_other_frames_waits_for_its_turn(cluster: HostCluster) -> None:
     node = cluster.leader(GROUP)
     node.host.receive("c", joined(encode([LeaderQuery(GROUP, 1, 1, 1)])))
