@@ -67,6 +67,25 @@ def test_what_a_deleted_user_has_retained_stays() -> None:
     assert retained(client) == [(b"x", 1, True)]
 
 
+def test_a_message_of_qos_2_is_retained_once_though_its_release_comes_over_another_connection() -> (
+    None
+):
+    mqtt = MqttEdge()
+    live = mqtt.connect("live")
+    live.subscribe("a", options=0)
+    client = mqtt.connect("c", clean_start=False, expiry_s=60)
+    client.publish("a", b"1", 2, retain=True)
+    client.lose()
+    client = mqtt.connect("c", clean_start=False, expiry_s=60)
+    client.send(Publish(b"a", b"1", 2, retain=True, dup=True, packet_id=1))
+    client.answer(PacketType.PUBREL, 1)
+    assert [code for _, _, code in client.acks()] == [ReasonCode.SUCCESS, ReasonCode.SUCCESS]
+    assert live.messages() == [("a", b"1", 0)]
+    late = mqtt.connect("late")
+    late.subscribe("a", options=1)
+    assert late.messages() == [("a", b"1", 1)]
+
+
 def test_an_empty_message_removes_what_was_kept() -> None:
     mqtt = MqttEdge()
     publisher, live = mqtt.connect("p"), mqtt.connect("live")

@@ -4,7 +4,9 @@ import pytest
 
 from fluffle.broker.access.users import Permission
 from fluffle.protocol.mqtt.codes import ReasonCode
+from fluffle.protocol.mqtt.events import Publishes
 from fluffle.protocol.mqtt.packets import Connect, Disconnect, Will
+from fluffle.protocol.mqtt.properties import Properties, PropertyId, encode_properties
 from tests.support.mqtt_edge import MqttClient, MqttEdge
 
 WILL = Will(b"w", b"gone", 1)
@@ -74,6 +76,17 @@ def test_a_will_waits_for_its_time() -> None:
     mqtt.edge.advance(2)
     assert watcher.messages() == [("w", b"gone", 1)]
     assert len(mqtt.server.wills) == 0
+
+
+def test_the_life_of_a_will_begins_when_it_is_published() -> None:
+    mqtt = MqttEdge()
+    watcher = watched(mqtt)
+    life = encode_properties(Properties({PropertyId.MESSAGE_EXPIRY_INTERVAL: 10}))
+    will = Will(b"w", b"gone", 1, delay_s=30, properties=life)
+    mqtt.connect("c", will=will, expiry_s=60).lose()
+    mqtt.edge.advance(31)
+    run = watcher.expect(Publishes)
+    assert (run.properties, run.payloads) == (life, [b"gone"])
 
 
 def test_a_will_waits_no_longer_than_the_session_lasts() -> None:
