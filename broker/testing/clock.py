@@ -1,6 +1,6 @@
 """`MovableClock`: the time of this machine, and what it was moved ahead by.
 
-Time that is moved passes step by step: whoever waits for something is called at the moment that he
+Time that is moved passes step by step: what waits for something is called at the moment that it
 waited for, in the order of those moments, and the node comes to rest before the next.  So a message
 that expires into another queue, where it expires again, is in the third one afterwards.
 """
@@ -66,7 +66,7 @@ class MovableClock(LoopBound):
         left_ms = milliseconds(by, parts)
         if left_ms < 0:
             raise ValueError(f"time does not go back by {-left_ms} ms")
-        await self._wait_until_idle()  # who waits for something has said so
+        await self._wait_until_idle()  # what waits for something has said so
         end_ms, give_up_ms = self._ahead_ms + left_ms, self._clock.now_ms() + PATIENCE_MS
         while self._ahead_ms < end_ms:
             if self._clock.now_ms() >= give_up_ms:
@@ -87,7 +87,7 @@ class MovableClock(LoopBound):
         return self._heap[0][0] if self._heap else None
 
     def _fire(self) -> None:
-        """Call those whose time has come; who raises holds up none of the others for good."""
+        """Call those whose time has come; one that raises holds up none of the others for good."""
         now_ms = self.now_ms()
         try:
             while (next_ms := self._next_ms()) is not None and next_ms <= now_ms:

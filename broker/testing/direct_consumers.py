@@ -172,7 +172,7 @@ async def has_later_taken(
             return
         if (
             delivery_batch is not None
-        ):  # now, for it is not kept in memory, and who waits may be cancelled
+        ):  # now, for it is not kept in memory, and the waiting task may be cancelled
             found.append(taken_of(delivery_batch, consumer))
         come.set_result(delivery_batch is not None)
 
@@ -213,6 +213,6 @@ def settle(delivery_batch: DeliveryBatch, consumer: DirectConsumer, outcome: Out
 
 
 def look_again(turn: Turn) -> None:
-    """Have who waits look, as after what a client sends."""
+    """Have waiting tasks look, as after what a client sends."""
     if turn.begin():
         turn.end()

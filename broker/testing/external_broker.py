@@ -275,7 +275,7 @@ PAUSE_S = 0.02
 """Between two questions."""
 
 STATISTICS_S = 6.0
-"""So old may be what RabbitMQ knows of a quorum queue: who waits for that has the time beside."""
+"""So old may be what RabbitMQ knows of a quorum queue: a wait for that has the time beside."""
 
 PEEKED_MAX = 10_000
 
@@ -581,7 +581,8 @@ class VhostClient:
 
     @asynccontextmanager
     async def _turn(self, channel: int) -> AsyncIterator[AmqpConnection]:
-        """Be alone on an open channel; who is cut short on it leaves no half of a conversation."""
+        """Be alone on an open channel; a task that is cut short on it leaves no half of a
+        conversation."""
         async with self._lock:
             try:
                 async with asyncio.timeout(TIMEOUT_S):

@@ -211,7 +211,7 @@ async def result_of(running: Future[T], patience_s: float) -> T:
 
 
 def in_coroutine() -> bool:
-    """True if who asks is in a loop, and must not block it."""
+    """True if the caller is in a loop, and must not block it."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:

@@ -1,6 +1,6 @@
 """`Vhost`: a virtual host for one test, what is in it, and what is asserted of it.
 
-Nothing is polled: who waits looks again after each turn of the node, when something may have
+Nothing is polled: a waiting task looks again after each turn of the node, when something may have
 changed.  Every wait has an end, and says what it saw.  A `Vhost` belongs to the loop of its broker.
 A timeline knows what was seen, queues know what is there: `AssertedVhost` asks both.
 """

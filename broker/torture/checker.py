@@ -611,7 +611,7 @@ class Checker:
         self._put_back.pop(event.node, None)
 
     def _check_served(self, client: str) -> None:
-        """A node has answered; with an old disk it must not, to those who have come since."""
+        """A node has answered; with an old disk it must not, to those that have come since."""
         node = self._node_of.get(client, "")
         if self._put_back.get(node, self._now) < self._connected_at.get(client, 0):
             del self._put_back[node]

@@ -2,7 +2,7 @@
 
 What is declared through one node must be there at once for clients of all the others.  *Things*
 are queues and bindings that come and go; each time that one was answered to be there or not,
-everybody who asks later must hear the same.  *Kept* queues are published to as soon as they are
+every later question must have the same answer.  *Kept* queues are published to as soon as they are
 declared, whichever node that is through, and deleted when they are empty: a message that was
 confirmed and routed nowhere is lost.  Some are *renewed* then, or while they are published to:
 deleted and declared anew under the same name, of which another node may know the former one still.
@@ -78,7 +78,7 @@ OWNERS = 4
 """At each node, for the moment that matters is short."""
 OWNING_PAUSE_S = (0.5, 4.0)
 OWNING_S = (0.0, 0.01, 0.1, 1.0, 40.0, 40.0)
-"""How long one who has asked for an exclusive queue stays, if there is no answer before."""
+"""How long a client that has asked for an exclusive queue stays, if there is no answer before."""
 EXCHANGE = "amq.direct"
 NOT_THERE = "no queue"
 """In the text of a 404; there are others, of queues that are there and cannot be reached."""
@@ -210,7 +210,7 @@ class Definitions:
 async def asking(
     connection: RecordedConnection, thing: str, operation: Operation
 ) -> AsyncIterator[list[bool]]:
-    """Write a question down and what came of it: who asks puts the answer into the list."""
+    """Write a question down and what came of it: the client puts the answer into the list."""
     answers: list[bool] = []
     connection.note(Invoked(connection.name, thing, operation))
     try:

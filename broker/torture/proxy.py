@@ -68,7 +68,7 @@ class Proxy:
     def __init__(self, host: str, port: int) -> None:
         """`host` and `port` are those of the peer."""
         self.forth = ProxyDirection()
-        """From those who connect to the peer."""
+        """From those that connect to the peer."""
         self.back = ProxyDirection()
         self.port = 0
         self._peer = host, port

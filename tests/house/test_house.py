@@ -18,11 +18,6 @@ NOUNS_IN_ING = {
 """Modules whose names end so, each with its reason."""
 
 NAMES_OF_PEOPLE = {
-    "broker.protocols.mqtt.incoming_publishes _told",
-    "broker.protocols.mqtt.packet_handlers is_told",
-    "broker.protocols.mqtt.sys_topics _told",
-    "broker.protocols.mqtt.sys_topics told",
-    "broker.protocols.mqtt.topic_aliases is_told",
     "broker.testing.timeline who",  # released: `TraceStep.who`, a client
 }
 """Names with a word that is of people only.  The list may shrink, and not grow."""

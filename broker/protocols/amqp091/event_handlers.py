@@ -87,7 +87,8 @@ def on_batch(connection: Connection, batch: Publishes, mark: int = 0) -> int:
 
 
 def on_deferred(connection: Connection, kept: DeferredEvent[Occurrence]) -> int:
-    """Act on what has waited; if all is known that was defined before it came, as one who knows."""
+    """Act on what has waited; if all is known that was defined before it came, as a channel does
+    that knows."""
     event = kept.event
     channels = connection.open_channels
     channel = channels.opened(event.channel) if channels is not None else None

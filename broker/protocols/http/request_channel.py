@@ -94,7 +94,7 @@ class HttpClient:
     protocol = "Direct 0-9-1"
     traffic_labels = AMQP_091
     is_encrypted = False
-    """All as RabbitMQ says of those who ask its management."""
+    """All as RabbitMQ says of clients of its management."""
     tls = None
     certificate: PeerCertificate = MappingProxyType({})
     protocol_row: Mapping[str, Any] = MappingProxyType({})

@@ -371,7 +371,7 @@ class ManagementEndpoint:
         return bound[0], bound[1]
 
     def stop(self) -> None:
-        """Accept no more, and hang up on who is there."""
+        """Accept no more, and hang up on all clients."""
         for server in self._servers:
             server.close()
         for connection in tuple(self._server.connections):

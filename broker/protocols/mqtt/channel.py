@@ -1,6 +1,6 @@
 """Channel of an MQTT client: what it publishes and what it is given, over one connection.
 
-MQTT has no channels: to the core it is the one channel of the client, which nobody lists.  It has a
+MQTT has no channels: to the core it is the one channel of the client, and is not listed.  It has a
 consumer a queue of its session.
 """
 
@@ -364,7 +364,9 @@ class Channel:
             return
         name = self.queue_name(TAGS.index(tag)) if tag in TAGS else tag
         is_deleted = name not in queues
-        if is_deleted and self._server.is_own(self.state.key):  # not by who has it anew elsewhere
+        if is_deleted and self._server.is_own(
+            self.state.key
+        ):  # not by a node that has it anew elsewhere
             self.state.expiry_s = 0
         code = ReasonCode.ADMINISTRATIVE_ACTION
         text = "has been deleted" if is_deleted else "has ended its consumer"

@@ -1,4 +1,4 @@
-"""CONNECT of MQTT: who a client is, which session it has, and the answer to it.
+"""CONNECT of MQTT: the identity of a client, the session it has, and the answer to it.
 
     identifier --> credentials --> login --> virtual host --> rights --> takeover --> session
 

@@ -68,7 +68,7 @@ REFUSED_LOGIN = "login was refused, see the log of the broker"
 """Reason that a client gets: what was wrong is for those who may read the log."""
 
 REFUSED_LOGIN_WAIT_S = 3
-"""How long a client waits for the answer to a wrong password, as with RabbitMQ: who guesses is
+"""How long a client waits for the answer to a wrong password, as with RabbitMQ: one that guesses is
 slow."""
 
 SHOWN_PROTOCOLS = {0: "MQTT", 3: "MQTT 3-1", 4: "MQTT 3-1-1", 5: "MQTT 5-0"}
@@ -453,7 +453,7 @@ class Connection(SocketConnection[Event]):
         self.input.end_session()
         try:
             channel.close()
-        except Exception as error:  # noqa: BLE001 - the session must be free for who comes next
+        except Exception as error:  # noqa: BLE001 - the session must be free for the next client
             self._log_bug(error)
         state, session, will = channel.state, channel.session, self.will
         user, pending = session.user.name, None

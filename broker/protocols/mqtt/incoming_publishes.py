@@ -456,7 +456,7 @@ class IncomingPublishes:
             elif taker is not self:  # on a connection that has ended
                 assert not isinstance(taker, BegunPacket), "its message is published again"
                 unanswered = Unanswered(PacketType.PUBREC, (packet_id,), code=None)
-                taker.tell(packet_id, partial(self._told, unanswered))
+                taker.tell(packet_id, partial(self._answer_earlier, unanswered))
                 self._expect(unanswered)
         self._answer()
 
@@ -527,7 +527,7 @@ class IncomingPublishes:
         """Count a message that was not retained; the answer to it, if that is another for it."""
         self._session.traffic.dropped[ClientDrop.NOT_RETAINED] += 1
         is_over_limit = isinstance(error, PreconditionFailed)
-        # before 5.0 a limit cannot be told, and lasts
+        # before 5.0 there is no code for a limit, and it lasts
         return code_of(error) if self._terms.version == MQTT_5 or not is_over_limit else None
 
     def _refuse(self, prepared: PreparedRun, error: BrokerError) -> None:
@@ -759,7 +759,7 @@ class IncomingPublishes:
         """Have `answer` called once it is known of a message."""
         self._waiting.setdefault(packet_id, []).append(answer)
 
-    def _told(self, unanswered: Unanswered, code: ReasonCode) -> None:
+    def _answer_earlier(self, unanswered: Unanswered, code: ReasonCode) -> None:
         """Answer packets of an earlier connection, whose messages are safe or refused."""
         unanswered.code = code
         self._answer()

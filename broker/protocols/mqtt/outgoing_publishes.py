@@ -605,7 +605,7 @@ class PublishWriter:
     def _delivered(
         self, origins: list[Origin], contents: list[bytes], content_bytes: int
     ) -> DeliveryBatch:
-        """Return messages that went past the queue, for those who count deliveries."""
+        """Return messages that went past the queue, for the counters of deliveries."""
         consumer = self._channel.mailbox_consumer
         return DeliveryBatch(
             consumer, origins, contents, (), redelivered=False, content_bytes=content_bytes
@@ -661,7 +661,7 @@ class PublishWriter:
         if terms.packet_bytes_max or form.expiry_ms >= 0 or delivery_batch.redelivered:
             return self._send_each(delivery_batch, form, group)
         if (aliases := self._aliases_for(form.qos)) is not None:
-            if not aliases.is_told(form.topic):
+            if not aliases.is_settled(form.topic):
                 return self._send_each(delivery_batch, form, group)
             form = aliases.shorten(form)
         output = self._channel.output

@@ -244,8 +244,8 @@ def on_violation(connection: Connection, violation: Violation) -> int:
     version = connection.reader.version
     is_unknown = violation.code is ReasonCode.UNSUPPORTED_PROTOCOL_VERSION
     connection.terms.version = version or MQTT_3_1_1  # all understand the answer of this one
-    is_told = version == MQTT_5 or violation.code is ReasonCode.CLIENT_IDENTIFIER_NOT_VALID
-    if is_unknown or (violation.in_connect and is_told):
+    has_code = version == MQTT_5 or violation.code is ReasonCode.CLIENT_IDENTIFIER_NOT_VALID
+    if is_unknown or (violation.in_connect and has_code):
         connection.refuse_connect(violation.code, violation.text)
     else:
         connection.drop(violation.text)

@@ -1,4 +1,4 @@
-"""Runs of messages as they are encoded for clients of MQTT: once for all to whom they go alike.
+"""Runs of messages as they are encoded for clients of MQTT: once for all that get them alike.
 
 group = last_run.alike(origins, contents, content_bytes)
 group.packets(last_run.variant(form, MQTT_5))    # made for the first client, and kept

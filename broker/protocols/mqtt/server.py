@@ -102,7 +102,7 @@ def encoded_connack(
 
 
 class MqttServer:
-    """State of MQTT on a node: sessions, and who is connected."""
+    """State of MQTT on a node: sessions, and connected clients."""
 
     __slots__ = (
         "_expiries",
@@ -258,7 +258,7 @@ class MqttServer:
     def opened(
         self, key: SessionKey, kept: ClientSession | None, *, is_present: bool
     ) -> SessionState:
-        """Return the state of a session for its client, who has come back to it or makes it, and
+        """Return the state of a session for its client, which has come back to it or makes it, and
         have it expire no more.  `kept`: what was kept of it before."""
         self._stop_expiry(key)
         state = self.states.find(key)

@@ -6,7 +6,7 @@
     state.match("a/b", is_own=False).qos          # 1
     ids = state.packet_ids.take(2)                # range(1, 3): in use until `free`
 
-Pure: who connects, when a state ends, and where messages lie is said by others.
+Pure: which client connects, when a state ends, and where messages lie is said by others.
 """
 
 from __future__ import annotations
@@ -164,7 +164,7 @@ class PacketTaker(Protocol):
     they are safe."""
 
     def tell(self, packet_id: int, answer: Callable[[ReasonCode], None]) -> None:
-        """Have `answer` called once it is known of a message: who has sent it asks again, over a
+        """Have `answer` called once it is known of a message: its client asks again, over a
         later connection."""
 
 

@@ -167,10 +167,10 @@ class SysTopics:
         "_labels",
         "_loads",
         "_refreshed_at_ms",
+        "_sent",
         "_server",
         "_shown",
         "_timer",
-        "_told",
         "_topics",
         "_watchers",
         "connections",
@@ -200,7 +200,7 @@ class SysTopics:
         """Values of `_topics`."""
         self._refreshed_at_ms = -FRESH_MS
         """When that was."""
-        self._told: dict[str, str] = {}
+        self._sent: dict[str, str] = {}
         """Values that watchers were sent last."""
         self._topics = RetainedTopics()
         self._timer: Timer | None = None
@@ -250,9 +250,9 @@ class SysTopics:
             self._average(self._totals())
             return
         self._refresh()
-        shown, told = dict(self._shown), self._told
-        changed = {topic: value for topic, value in shown.items() if told.get(topic) != value}
-        self._told = shown
+        shown, sent = dict(self._shown), self._sent
+        changed = {topic: value for topic, value in shown.items() if sent.get(topic) != value}
+        self._sent = shown
         for channel, has_missed in tuple(self._watchers.items()):
             figures = shown if has_missed else changed
             channel.turn.act_later(partial(self._tell, channel, figures), channel.give_up)

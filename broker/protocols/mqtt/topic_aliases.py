@@ -30,7 +30,7 @@ class TopicAliases:
         self._properties: dict[bytes, bytes] = {}
         """Property of an alias, by its topic."""
 
-    def is_told(self, topic: bytes) -> bool:
+    def is_settled(self, topic: bytes) -> bool:
         """Return whether a topic is not going to be given an alias now: it has one, or never
         will."""
         return topic in self._properties or not self._may_have(topic)
@@ -56,7 +56,7 @@ class TopicAliases:
     ) -> tuple[bytes, bytes]:
         """Return the topic and the properties with which a message is sent, which gives its topic
         an alias, if it may have one and there is room for both."""
-        if self.is_told(topic):
+        if self.is_settled(topic):
             return self.known(topic, properties)
         number = len(self._properties) + 1
         alias = encode_properties(Properties({PropertyId.TOPIC_ALIAS: number}))

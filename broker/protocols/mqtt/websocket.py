@@ -456,7 +456,7 @@ def chosen(request: Request, config: MqttConfig) -> str:
         raise HandshakeRefused(
             HTTPStatus.NOT_FOUND, f"the websocket for MQTT is at {config.ws_path}"
         )
-    origin = headers.get(b"origin", b"").decode("latin-1").lower()  # who is no browser says none
+    origin = headers.get(b"origin", b"").decode("latin-1").lower()  # only browsers send one
     if origin and config.ws_origins is not None and origin not in config.ws_origins:
         raise HandshakeRefused(HTTPStatus.FORBIDDEN, "pages of this site may not connect")
     if headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers:

@@ -1,6 +1,6 @@
 """`Network`: links between the nodes of a cluster, and what goes wrong with them.
 
-Nodes know each other by names that mean nothing to the machine; who dials one is led to where that
+Nodes know each other by names that mean nothing to the machine; a dial of one is led to where that
 listens now.  Two nodes between which either way is cut cannot have a new connection.
 """
 

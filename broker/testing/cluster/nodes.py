@@ -252,7 +252,7 @@ class Leaders:
     ) -> None:
         """Have another member lead a quorum queue, and return once it does.
 
-        NotFound, PreconditionFailed for who is no member; TimeoutError.
+        NotFound, PreconditionFailed for a node that is no member; TimeoutError.
         """
         vhost = vhost or self._vhost
         parts = self.nodes.well().parts

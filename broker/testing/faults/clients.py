@@ -1,4 +1,4 @@
-"""Connections and consumers of clients: who is there, and what goes wrong with them.
+"""Connections and consumers of clients: which there are, and what goes wrong with them.
 
 A connection is named by its name, by the one that its client has given it, or by `next`: then the
 next client that comes, to whichever virtual host, has it so from its first byte on.  A consumer is

@@ -406,7 +406,7 @@ class PacketFilter:
         self.tap.pass_on(data, behind=self)
 
     def _introduce(self, packet: WirePacket) -> None:
-        """Find out who comes, and to which virtual host."""
+        """Find out which client comes, and to which virtual host."""
         config = self.connection.server.config
         for event in Reader(len(packet.data)).feed(packet.data):
             if isinstance(event, Connect):
@@ -626,7 +626,7 @@ LIMITS: Mapping[str, tuple[str, range]] = {
 
 
 class LimitedServer:
-    """`MqttServer` in the eyes of a client for whom other limits hold."""
+    """`MqttServer` in the eyes of a client with other limits."""
 
     def __init__(self, server: MqttServer, changes: Mapping[str, int]) -> None:
         limited = replace(server.config, **cast(Any, changes))

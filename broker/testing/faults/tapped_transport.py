@@ -5,7 +5,7 @@ under way stands in two queues, one for each direction, which are empty unless s
 up: a connection that is frozen, or one that passes on piece by piece.
 
 `ClientAcceptor` accepts the clients of one broker, with a `TappedConnection` for each.  While it is
-shut the address stays its own: a socket that is bound and does not listen refuses whoever comes.
+shut the address stays its own: a socket that is bound and does not listen refuses all connections.
 
 `FaultScope` is what faults of one broker, or of one virtual host of it, act on.  It remembers those
 that last, so that each of them ends with the test at the latest.
@@ -149,7 +149,7 @@ class TappedConnection(asyncio.Protocol):
         """True if the next piece goes out in the next round of the loop."""
         self._is_feeding = False
         self._left: dict[str, int] = {}
-        """Bytes after which the line is cut, by who sends them."""
+        """Bytes after which the line is cut, by the end that sends them."""
         self._is_cut = False
         """Nothing passes any more; what has passed still reaches a client that reads slowly."""
 

@@ -138,7 +138,7 @@ class HttpServer:
             return request, path, await reader.readexactly(size)
 
     def _path_in(self, request: Request) -> str:
-        """Refused for who does not know the token, and for who is not a program."""
+        """Refused without the token, and for clients that are no programs."""
         token, _, path = request.path.removeprefix("/").partition("/")
         if not compare_digest(token.encode("latin-1"), self._token.encode()):
             raise BadRequest(

@@ -91,8 +91,8 @@ async def export_all(call: Call) -> Row | Reply:
 
 
 async def tagged(call: Call, definitions: Row) -> Reply:
-    """With a tag, so that who has them already need not read them again; `download` names the file
-    that a browser makes of them."""
+    """With a tag, so that a client that has them already need not read them again; `download` names
+    the file that a browser makes of them."""
     body = await in_own_thread(lambda: as_json(shown(definitions, call.query)))
     headers = {"etag": f'"{sha256(body).hexdigest()[:24]}"'}
     if is_known(headers["etag"], call.headers.get("if-none-match", "")):

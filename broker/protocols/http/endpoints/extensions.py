@@ -1,5 +1,5 @@
 """fluffle/…: endpoints beyond RabbitMQ's API: messages of a queue, and verbs of the control socket;
-and mqtt/retained/…: what topics retain, for whoever monitors.
+and mqtt/retained/…: what topics retain, for users that monitor.
 
 `fluffle/verbs/{verb}` is the control socket for administrators that are elsewhere: the body has the
 arguments of a verb, the answer is what the socket would say, whose errors keep their codes.
@@ -29,7 +29,7 @@ routes = Routes()
 RETAINED = "mqtt/retained/{vhost}"
 
 AT_ONCE = 1000
-"""Messages that are moved by one request; who wants more asks again."""
+"""Messages that are moved by one request; for more it is repeated."""
 PEEKED_BYTES_MAX = 1 << 26
 """Most bytes of bodies in one answer, which is made in memory."""
 FIRST_DEATH = "x-first-death-queue"

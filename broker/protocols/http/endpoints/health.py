@@ -259,7 +259,7 @@ async def ready(call: Call) -> Row | Reply:
 async def target_size(call: Call) -> Row | Reply:
     """Check that all nodes that found the cluster are up.
 
-    A size that has grown says nothing of those that are: who is new has yet to be let in.
+    A size that has grown says nothing of those that are: a new one has yet to be let in.
     """
     config = call.context.config.cluster
     nodes = call.context.catalogue.nodes.entries
@@ -273,7 +273,7 @@ async def target_size(call: Call) -> Row | Reply:
 async def aliveness(call: Call) -> Row | Reply:
     """Check that a message can be published in a virtual host and fetched again.  Refusal.
 
-    The queue stays, as with RabbitMQ: who asks often does not make one each time.  While an alarm
+    The queue stays, as with RabbitMQ: not each request makes one.  While an alarm
     is raised nothing is published, and only the rest is tried: a node that makes publishers wait
     is alive, and a probe that says otherwise would have it restarted.
     """

@@ -1,4 +1,5 @@
-"""queues: what there is, what is in each, on which nodes quorum queues are, and who leads them."""
+"""queues: what there is, what is in each, on which nodes quorum queues are, and which leads
+them."""
 
 from __future__ import annotations
 
