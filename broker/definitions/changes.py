@@ -18,7 +18,7 @@ from fluffle.broker.metadata.metadata import Decide
 from fluffle.broker.queues.arguments import DEFAULT_QUEUE_TYPE
 from fluffle.broker.routing.changes import drop_exchange
 from fluffle.broker.vhosts.client_sessions import end_session
-from fluffle.broker.vhosts.queue_changes import delete_queue
+from fluffle.broker.vhosts.queue_changes import delete_queues
 from fluffle.broker.vhosts.vhost import VirtualHost
 
 
@@ -97,7 +97,8 @@ def removals_of(catalogue: Catalogue, vhost: VirtualHost) -> Iterator[Decide]:
     yield partial(forget_about, catalogue, vhost.name)
     queues = deque(vhost.queues.values())
     while queues:
-        yield partial(delete_queue, vhost, queues.popleft())  # let go of it: all at once takes long
+        queue = queues.popleft()  # let go of it: all at once takes long
+        yield partial(delete_queues, vhost, (queue,))
     for name in [exchange.spec.name for exchange in vhost.topology]:
         yield partial(drop_exchange, vhost.topology, name)
     yield from forget_retained(catalogue, vhost)

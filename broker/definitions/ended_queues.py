@@ -20,7 +20,13 @@ from fluffle.broker.metadata.change import Change
 from fluffle.broker.metadata.metadata import Metadata, ignore_done
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.queue_api import QueueHandle
-from fluffle.broker.vhosts.queue_changes import delete_ended, nodes_of, renew_ended
+from fluffle.broker.vhosts.queue_changes import (
+    delete_queues,
+    delete_with_sessions,
+    is_renewable,
+    nodes_of,
+    renewal,
+)
 from fluffle.broker.vhosts.vhost import VirtualHost
 
 BATCH_QUEUES = 256
@@ -55,9 +61,17 @@ def remove_ended(
 def decide_end(
     catalogue: Catalogue, vhost: VirtualHost, queues: tuple[QueueHandle, ...], is_ended: IsEnded
 ) -> Change:
-    """Remove queues of a virtual host, which may have been deleted meanwhile."""
-    stays = catalogue.vhosts.get(vhost.name) is vhost
-    return (renew_ended if stays else delete_ended)(vhost, queues, is_ended)
+    """Delete the queues that have ended, with the sessions that need them.  A queue of a session
+    that promises nothing for its messages is made anew, empty: the session goes on.  Of a virtual
+    host that is being deleted the queues just go."""
+    ended = tuple(queue for queue in queues if is_ended(queue.definition) and vhost.has(queue))
+    if catalogue.vhosts.get(vhost.name) is not vhost:
+        return delete_queues(vhost, ended)
+    renewed = [queue for queue in ended if is_renewable(queue.spec)]  # mutant: MQ65
+    change = delete_with_sessions(vhost, tuple(each for each in ended if each not in renewed))
+    for queue in renewed:
+        change = change.joined(renewal(vhost, queue))
+    return change
 
 
 def ended_in(vhost: VirtualHost, is_ended: IsEnded) -> Iterator[QueueHandle]:

@@ -191,8 +191,7 @@ class PacketChanges:
 
 
 def end_sessions_later(vhost: SessionHost, client_ids: Iterable[str]) -> Change:
-    """Have these sessions last no longer than their connections, or no longer at all if their
-    clients are away.  Their protocol deletes them, with all that it has defined of them."""
+    """Have these sessions last no longer than their connections."""
     sessions, change = vhost.client_sessions.by_client, NOTHING
     for client_id in dict.fromkeys(client_ids):
         session = sessions.get(client_id)

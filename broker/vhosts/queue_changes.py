@@ -187,27 +187,6 @@ def delete_queues(vhost: VirtualHost, queues: tuple[QueueHandle, ...]) -> Change
     return going.change().joined(change)
 
 
-def delete_ended(
-    vhost: VirtualHost, queues: tuple[QueueHandle, ...], is_ended: Callable[[QueueDefinition], bool]
-) -> Change:
-    """Delete the queues whose definitions have ended, with the sessions that need them."""
-    ended = tuple(queue for queue in queues if is_ended(queue.definition))
-    return delete_with_sessions(vhost, ended)
-
-
-def renew_ended(
-    vhost: VirtualHost, queues: tuple[QueueHandle, ...], is_ended: Callable[[QueueDefinition], bool]
-) -> Change:
-    """Delete the queues whose definitions have ended, in a virtual host that stays.  A queue of a
-    session that promises nothing for its messages is made anew, empty: the session goes on."""
-    ended = [queue for queue in queues if is_ended(queue.definition) and vhost.has(queue)]
-    renewed = [queue for queue in ended if is_renewable(queue.spec)]  # mutant: MQ65
-    change = delete_with_sessions(vhost, tuple(each for each in ended if each not in renewed))
-    for queue in renewed:
-        change = change.joined(renewal(vhost, queue))
-    return change
-
-
 def is_renewable(spec: QueueSpec) -> bool:
     """True if a session goes on without what was in its queue."""
     return is_for_sessions(spec) and spec.guarantee is DeliveryGuarantee.AT_MOST_ONCE

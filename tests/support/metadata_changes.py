@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from fluffle.broker.base.errors import NotFound
 from fluffle.broker.metadata.change import NOTHING, Change
@@ -29,8 +30,8 @@ def root(node: Node) -> VirtualHost:
     return vhost
 
 
-def declare(node: Node, name: str = "q", **flags: bool) -> Callable[[], Change]:
-    declared = Declaration(name, **flags)  # type: ignore[arg-type]
+def declare(node: Node, name: str = "q", **flags: Any) -> Callable[[], Change]:
+    declared = Declaration(name, **flags)
     return lambda: queues.declare_queue(root(node), declared, OWNER)
 
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from fluffle.broker.access.access import put_permission, put_user
 from fluffle.broker.access.limits import VhostLimits
 from fluffle.broker.access.users import Permission, User
+from fluffle.broker.base.client_session import ClientSession
 from fluffle.broker.cluster.metadata_group import ATTEMPTS_MAX
 from fluffle.broker.definitions.changes import dismantling, doom, set_vhost
 from fluffle.broker.durability.definitions.change_codec import encode_proposals
 from fluffle.broker.metadata.change import Change
+from fluffle.broker.queues.arguments import DeliveryGuarantee
 from fluffle.broker.routing.exchange import ExchangeSpec
+from fluffle.broker.vhosts.client_sessions import keep_session
 from tests.support.definition_digest import digest_of
 from tests.support.metadata_changes import (
     bind,
@@ -19,6 +24,7 @@ from tests.support.metadata_changes import (
     declare,
     declare_exchange,
     delete,
+    root,
     to_queue,
     unbind,
 )
@@ -260,6 +266,26 @@ def test_a_virtual_host_that_is_doomed_goes_whatever_comes_into_it(
     assert late.heard == ["NOT_FOUND - there is no vhost"]
     for node in cluster.nodes.values():
         assert (node.catalogue.vhosts, node.catalogue.doomed) == ({}, {})
+        assert len(node.metadata.state) == 0
+
+
+def test_a_virtual_host_is_deleted_with_the_session_of_a_client_and_its_queue(
+    cluster: Cluster, a: Node
+) -> None:
+    """Nothing may be put into it any more: the session is not ended before it goes."""
+    vhost, kept = root(a), ClientSession("u", 60, 1, "a", b"")
+    for decide in (
+        partial(keep_session, vhost, "c", kept),
+        declare(a, "mqtt-subscription-cqos1", guarantee=DeliveryGuarantee.EXACTLY_ONCE),
+        partial(doom, a.catalogue, "/"),
+    ):
+        a.ask(decide)
+        cluster.settle()
+    for decide in dismantling(a.catalogue, "/"):
+        outcome = a.ask(decide)
+        cluster.settle()
+        assert outcome.heard == ["done"]
+    for node in cluster.nodes.values():
         assert len(node.metadata.state) == 0
 
 

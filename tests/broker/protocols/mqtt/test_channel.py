@@ -10,6 +10,7 @@ from fluffle.broker.base.client_session import ClientSession
 from fluffle.broker.base.session_queues import subscription_queue
 from fluffle.broker.core.client import WITHOUT_CHANNELS
 from fluffle.broker.core.connections import KeepAlives
+from fluffle.broker.definitions.ended_queues import decide_end
 from fluffle.broker.metadata.change import Change, Kind
 from fluffle.broker.protocols.mqtt.server import deletion
 from fluffle.broker.protocols.mqtt.will import encode_record
@@ -19,7 +20,7 @@ from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.changes import declare_exchange
 from fluffle.broker.routing.exchange import ExchangeSpec
 from fluffle.broker.vhosts.client_sessions import keep_session
-from fluffle.broker.vhosts.queue_changes import bind, delete_queue, renew_ended, unbind
+from fluffle.broker.vhosts.queue_changes import bind, delete_queue, unbind
 from fluffle.protocol.methods import Basic, encode_method, make
 from fluffle.protocol.mqtt.codes import MQTT_5, ReasonCode
 from fluffle.protocol.mqtt.events import Publishes
@@ -116,7 +117,8 @@ def lose_disk(mqtt: MqttEdge) -> None:
     """All that was on this node alone is lost, as the others see it."""
     vhost = mqtt.edge.vhost
     queues = tuple(vhost.queues.values())
-    mqtt.edge.editor.have(partial(renew_ended, vhost, queues, lambda _definition: True))
+    decide = partial(decide_end, mqtt.edge.catalogue, vhost, queues, lambda _definition: True)
+    mqtt.edge.editor.have(decide)
     mqtt.edge.advance(0)
 
 
@@ -308,7 +310,7 @@ def test_a_queue_of_qos_0_is_renewed_without_a_change_of_its_bindings() -> None:
     have(lambda: declare_exchange(vhost.topology, spec))
     have(partial(bind, vhost, Binding("x", queue, DestinationKind.QUEUE, ""), None))
     lost, bindings = vhost.queues[queue], vhost.topology.bindings_to(DestinationKind.QUEUE, queue)
-    change = renew_ended(vhost, (lost,), lambda _definition: True)
+    change = decide_end(mqtt.edge.catalogue, vhost, (lost,), lambda _definition: True)
     assert [fact.kind for fact in (*change.removes, *change.puts)] == [Kind.QUEUE, Kind.QUEUE]
     have(lambda: change)
     mqtt.edge.run()
