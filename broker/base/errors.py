@@ -51,6 +51,14 @@ class QueueDeleted(NotFound):
     """The queue that was asked was deleted before it answered; another may have its name."""
 
 
+class QueueCrashed(NotFound):
+    """The queue came upon damage, and hands out nothing until an operator has it go on."""
+
+    def __init__(self, queue: str) -> None:
+        """`queue`: its name and virtual host, as errors have them."""
+        super().__init__(f"{queue} has crashed and failed to restart")
+
+
 class ResourceLocked(BrokerError):
     code, http_status = ReplyCode.RESOURCE_LOCKED, 400
 

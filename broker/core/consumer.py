@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar
 
 from fluffle.broker.base.empty_dict import EMPTY_DICT
 from fluffle.broker.base.errors import (
-    NotFound,
     PreconditionFailed,
+    QueueCrashed,
     ResourceLocked,
 )
 from fluffle.broker.base.logs import event
@@ -221,8 +221,8 @@ def start_consumer(
     """Have a client consume from a queue that it may read.  None if it does so now; else the answer
     of a queue that is led elsewhere.
 
-    NotFound for a queue with damage, PreconditionFailed for arguments, AccessRefused where one of
-    two consumers is exclusive, and what `credit_of` raises.
+    QueueCrashed; PreconditionFailed for arguments, AccessRefused where one of two consumers is
+    exclusive, and what `credit_of` raises.
     """
     session = channel.session
     check_running(queue, session.vhost.name)
@@ -379,7 +379,7 @@ def get_message(
 ) -> DeliveryBatch | Deferred[DeliveryBatch | None] | None:
     """Hand out the next message of a queue to the holder, if there is one.
 
-    ResourceLocked for a quorum queue with a single active consumer; NotFound for one with damage.
+    ResourceLocked for a quorum queue with a single active consumer; QueueCrashed.
     """
     queue = holder.queue
     if queue.spec.queue_type is QueueType.QUORUM and queue.spec.single_active_consumer:
@@ -393,9 +393,9 @@ def get_message(
 
 
 def check_running(queue: QueueHandle, vhost_name: str) -> None:
-    """NotFound, as with RabbitMQ, for a queue that came upon damage."""
+    """QueueCrashed for a queue that came upon damage."""
     if queue.damage is not None:
-        raise NotFound(f"{described(queue, vhost_name)} has crashed and failed to restart")
+        raise QueueCrashed(described(queue, vhost_name))
 
 
 def described(queue: QueueHandle, vhost_name: str) -> str:

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from fluffle.broker.base.clock import CallLater
 from fluffle.broker.base.empty_dict import EMPTY_DICT
-from fluffle.broker.base.errors import AccessRefused, BrokerError, NotFound, QueueDeleted
+from fluffle.broker.base.errors import AccessRefused, BrokerError, QueueCrashed, QueueDeleted
 from fluffle.broker.base.message import Origin
 from fluffle.broker.cluster.queue_sessions import events as happened
 from fluffle.broker.cluster.queue_sessions.events import Event
@@ -615,8 +615,7 @@ class SessionQueue:
         holder = self._gets.end(event.number)
         self._counted.set_ready(event.ready)
         if event.is_crashed:
-            crashed = NotFound(f"{self._where} has crashed and failed to restart")
-            self._gets.fail(event.number, crashed)
+            self._gets.fail(event.number, QueueCrashed(self._where))
             return
         if self._is_over and not event.delivers:
             self._gets.fail(event.number, self._gone)

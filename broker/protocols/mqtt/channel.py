@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from fluffle.broker.base.empty_dict import EMPTY_DICT
-from fluffle.broker.base.errors import AccessRefused, BrokerError, NotFound, Unreachable
+from fluffle.broker.base.errors import AccessRefused, BrokerError, NotFound, QueueCrashed
 from fluffle.broker.base.session_queues import subscription_queue
 from fluffle.broker.core.client import WITHOUT_CHANNELS, Client
 from fluffle.broker.core.confirms import Confirms
@@ -65,7 +65,7 @@ NO_TIMEOUT: FieldTable = {"x-consumer-timeout": ("l", NEVER_MS)}
 """A client may hold what it has for as long as it lives, which its keep alive shows."""
 
 AWAY_RETRY_S = 5.0
-"""After that long a queue is asked for again whose node was away."""
+"""After that long a queue is asked for again whose node was away, or did not have it."""
 
 TAGS = ("mqtt-qos0", "mqtt")
 """Consumer tags by the QoS of their queue.  RabbitMQ calls both `mqtt`.  The consumer of a queue
@@ -312,18 +312,16 @@ class Channel:
     def _consume_refused(self, tag: str, error: BrokerError) -> None:
         """End the connection if a queue of the session is another's alone, or has damage.
 
-        Its queue of QoS 0 is at one node.  While that is away its messages are lost, which QoS 0
-        permits, and the client has the others.
+        Its queue of QoS 0 is at one node.  While that is away, or does not have the queue yet, its
+        messages are lost, which QoS 0 permits, and the client has the others.
         """
         if not self.is_open:
             return
-        queue = self.session.vhost.queues.get(self.queue_name(0))
-        has_damage = queue is not None and queue.damage is not None
-        if tag == TAGS[0] and isinstance(error, Unreachable | NotFound) and not has_damage:
+        is_missing = isinstance(error, NotFound) and not isinstance(error, QueueCrashed)
+        if tag == TAGS[0] and is_missing:
             forget_consumer(self, tag)
             self.writers.pop(tag, None)
-            after_s = AWAY_RETRY_S if isinstance(error, Unreachable) else 0.0
-            self._server.services.runtime.clients_call_later(after_s, self._consume_again)
+            self._server.services.runtime.clients_call_later(AWAY_RETRY_S, self._consume_again)
         else:
             self.connection.disconnect(code_of(error), error.explanation)
 

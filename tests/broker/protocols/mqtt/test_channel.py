@@ -7,11 +7,13 @@ import pytest
 
 from fluffle.broker.access.users import Permission, TopicPermission
 from fluffle.broker.base.client_session import ClientSession
+from fluffle.broker.base.errors import BrokerError, QueueDeleted, Unreachable
 from fluffle.broker.base.session_queues import subscription_queue
 from fluffle.broker.core.client import WITHOUT_CHANNELS
 from fluffle.broker.core.connections import KeepAlives
 from fluffle.broker.definitions.ended_queues import decide_end
 from fluffle.broker.metadata.change import Change, Kind
+from fluffle.broker.protocols.mqtt.channel import AWAY_RETRY_S
 from fluffle.broker.protocols.mqtt.server import deletion
 from fluffle.broker.protocols.mqtt.will import encode_record
 from fluffle.broker.queues.engine import Queue
@@ -21,6 +23,7 @@ from fluffle.broker.routing.changes import declare_exchange
 from fluffle.broker.routing.exchange import ExchangeSpec
 from fluffle.broker.vhosts.client_sessions import keep_session
 from fluffle.broker.vhosts.queue_changes import bind, delete_queue, unbind
+from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.methods import Basic, encode_method, make
 from fluffle.protocol.mqtt.codes import MQTT_5, ReasonCode
 from fluffle.protocol.mqtt.events import Publishes
@@ -297,6 +300,24 @@ def test_a_client_whose_queue_of_qos_0_has_damage_is_disconnected() -> None:
     queue.damage = Damage("here", "it is missing")
     client = mqtt.connect("c", clean_start=False, expiry_s=60)
     assert client.transport.is_lost
+
+
+@pytest.mark.parametrize("error", [Unreachable, QueueDeleted])
+def test_a_queue_of_qos_0_that_is_not_at_its_node_is_asked_for_again_in_a_while(
+    error: type[BrokerError],
+) -> None:
+    mqtt = MqttEdge()
+    client = mqtt.connect("c", expiry_s=60)
+    client.subscribe("a", options=0)
+    client.lose()
+    with patch.object(VirtualHost, "attach", side_effect=error("not there")) as attach:
+        client = mqtt.connect("c", clean_start=False, expiry_s=60)
+        mqtt.edge.advance(AWAY_RETRY_S - 1)
+    assert (attach.call_count, client.transport.is_lost) == (1, False)
+    mqtt.connect("p").publish("a", b"x")
+    assert client.messages() == []
+    mqtt.edge.advance(1)
+    assert client.messages() == [("a", b"x", 0)]
 
 
 def test_a_queue_of_qos_0_is_renewed_without_a_change_of_its_bindings() -> None:
