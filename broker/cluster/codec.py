@@ -332,18 +332,15 @@ class TrafficClasses:
                 del self._catching_up[node]
 
     def _class_of(self, node: NodeId, message: Message) -> TrafficClass:
-        if isinstance(message, AppendRequest):
-            return self._class_of_append(node, message)
         if isinstance(message, SnapshotOffer | SnapshotChunk):
             return TrafficClass.BULK
-        return TrafficClass.URGENT
-
-    def _class_of_append(self, node: NodeId, append: AppendRequest) -> TrafficClass:
+        if not isinstance(message, AppendRequest):
+            return TrafficClass.URGENT
         catching_up = self._catching_up.get(node)
-        if catching_up is not None and append.group in catching_up:
+        if catching_up is not None and message.group in catching_up:
             return TrafficClass.BULK
-        if append.entries and (append.group, append.previous_index + 1) in self._pages:
-            self._catching_up.setdefault(node, set()).add(append.group)
+        if message.entries and (message.group, message.previous_index + 1) in self._pages:
+            self._catching_up.setdefault(node, set()).add(message.group)
             return TrafficClass.BULK
         return TrafficClass.NORMAL
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from fluffle.broker.base.empty_dict import EMPTY_DICT
 from fluffle.broker.cluster.ports import Machine
@@ -49,12 +49,6 @@ OnReadable = Callable[[int | None], None]
 """Called with the index that is applied here, at least; None: ask elsewhere."""
 
 OnRefused = Callable[[ProposalRefused], None]
-
-
-class NextTurn(Protocol):
-    """Function that schedules a call for the next turn; at once if there will be none."""
-
-    def __call__(self, call: Callable[..., object], *args: object) -> None: ...
 
 
 @dataclass(slots=True)
@@ -179,8 +173,15 @@ class HostedGroup:
     )  # fmt: skip
 
     def __init__(
-        self, group: GroupId, incarnation: int, machine: Machine, multi: MultiRaft, ask: NextTurn
+        self,
+        group: GroupId,
+        incarnation: int,
+        machine: Machine,
+        multi: MultiRaft,
+        ask: Callable[..., None],
     ) -> None:
+        """`ask`: schedules a function with its arguments for the next turn; it is called at once
+        if there will be none."""
         self.group = group
         self.raft = multi.group(group)
         """The group itself, to be looked at, and asked from within a turn."""

@@ -82,14 +82,17 @@ class DiskSpace:
         self.on_no_room: Callable[[], object] = do_nothing
         """Called when there is none any more, maybe from within a turn."""
 
-    def look(self) -> None:
-        """See what the disk says now."""
+    def look(self) -> bool:
+        """See what the disk says now; True if it was not, or is not, that there is room."""
         store, had_room = self._store, self.has_room
         self.has_room = has_room = store.has_room
+        if had_room and has_room:
+            return False
         self.may_grow = has_room or store.may_grow
         self.takes_entries = has_room or store.takes_entries
-        if had_room and not has_room:
+        if had_room:
             self.on_no_room()
+        return True
 
     @property
     def follows(self) -> bool:
@@ -280,7 +283,8 @@ class RaftHost:
         except BadFrame as bad:
             self._owner.refused(node, str(bad))
             return
-        if self._inbox or self._steps >= STEPS_MAX or not all(map(is_answer, messages)):
+        are_answers = set(map(type, messages)) <= {AppendAccepted}
+        if self._inbox or self._steps >= STEPS_MAX or not are_answers:
             self.feed(self._receive, node, messages)
         elif not self._is_over:
             self._steps += len(messages)
@@ -354,10 +358,10 @@ class RaftHost:
 
     def _take_turn(self) -> None:
         multi, space = self._multi, self.space
-        space.look()
-        multi.has_room = space.takes_entries
-        self.snapshots.is_short = not space.has_room
-        self.snapshots.is_full = not space.takes_entries
+        if space.look():
+            multi.has_room = space.takes_entries
+            self.snapshots.is_short = not space.has_room
+            self.snapshots.is_full = not space.takes_entries
         now_ms = self._schedule.now_ms()
         multi.tick(now_ms)
         unread: Collection[NodeId] = ()
@@ -534,11 +538,6 @@ class RaftHost:
 
 def _nothing() -> None:
     """Do nothing: the turn is wanted for its tick."""
-
-
-def is_answer(message: Message) -> bool:
-    """True for a follower's answer to entries that it was sent."""
-    return type(message) is AppendAccepted
 
 
 FollowedAs = Callable[[GroupId], tuple[int, NodeId | None]]

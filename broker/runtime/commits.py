@@ -237,7 +237,8 @@ class Commits:
         self._is_whole_once = False
         if not (any(self._batches) or self._waiters):
             self.waiting_bytes = 0  # all of it has been settled meanwhile
-            self._let_go()
+            if self._held:
+                self._let_go()
             return
         batches, self._batches = self._batches, [Batch()]
         self._running_waiters, self._waiters = self._waiters, {}

@@ -161,12 +161,15 @@ class Turn:
                 logger.exception("queue '%s' failed to hand out its messages", queue.name)
             else:
                 self._deliver(delivery_batches)
-        if self._is_consensus_due:
-            self._is_consensus_due = False
-            self._do(self.consensus)
-        if self._is_commit_due:
-            self._is_commit_due = False
-            self._do(self.begin_commit)
+        try:
+            if self._is_consensus_due:
+                self._is_consensus_due = False
+                self.consensus()
+            if self._is_commit_due:
+                self._is_commit_due = False
+                self.begin_commit()
+        except Exception as error:  # noqa: BLE001 - of whatever kind: others wait for its effect
+            self._on_fatal(error)
         self._scheduled = False
         if self._queues or self._is_commit_due or self._is_consensus_due:
             self._schedule()
@@ -178,13 +181,6 @@ class Turn:
     def _call_watchers(self) -> None:
         for watcher in tuple(self.watchers):
             watcher()
-
-    def _do(self, act: Callable[[], None]) -> None:
-        """Call `act`; any error is fatal, for others wait for its effect."""
-        try:
-            act()
-        except Exception as error:  # noqa: BLE001 - of whatever kind
-            self._on_fatal(error)
 
     def _deliver(self, delivery_batches: list[DeliveryBatch]) -> None:
         """Pass runs on to their holders."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import fields
+from functools import partial
 from operator import attrgetter
 from struct import error as StructError  # noqa: N812  it is an exception
 from typing import Any, NamedTuple, TypeAlias, cast, get_type_hints
@@ -310,9 +311,10 @@ def _list_of(form: FieldCodec) -> FieldCodec:
 
 def _plain_list_of(kind: type) -> FieldCodec:
     def read(values: object) -> list[Any]:
-        if set(map(type, _list(values))) - {kind}:
+        found = _list(values)
+        if set(map(type, found)) - {kind}:
             raise BadFrame(f"a list not of {kind.__name__} alone")
-        return _list(values)
+        return found
 
     return FieldCodec(_same, read)
 
@@ -413,7 +415,7 @@ _BY_TYPE: dict[Any, FieldCodec] = {
     str: _plain(str),
     bytes: _plain(bytes),
     SessionBoot: _row_of(
-        SessionBoot, _NUMBER, FieldCodec(_same, lambda value: _counted(value, (1 << 64) - 1))
+        SessionBoot, _NUMBER, FieldCodec(_same, partial(_counted, most=(1 << 64) - 1))
     ),
     list[int]: _list_of(_NUMBER),
     list[bytes]: _plain_list_of(bytes),

@@ -716,19 +716,14 @@ class SessionServer:
         if self._with_backlog:
             self._report_backlogs()
         talking, self._with_output = self._with_output, {}
-        for opened in talking.values():
-            if self._is_open(opened):
-                yield from self._frames_of(opened, has_room)
-
-    def _frames_of(
-        self, opened: OpenedSession, has_room: Callable[[str], bool]
-    ) -> Iterator[tuple[str, m.LeaderFrame]]:
-        node, frames = self._nodes[opened.node], opened.send_queue.take()
-        while has_room(opened.node):  # mutant: L2
-            if (frame := next(frames, None)) is None:
-                return
-            yield opened.node, self._numbered(opened, node, frame.number, frame.messages)
-        self._with_output[opened.key] = opened
+        for opened in filter(self._is_open, talking.values()):
+            node, frames = self._nodes[opened.node], opened.send_queue.take()
+            while has_room(opened.node):  # mutant: L2
+                if (frame := next(frames, None)) is None:
+                    break
+                yield opened.node, self._numbered(opened, node, frame.number, frame.messages)
+            else:
+                self._with_output[opened.key] = opened
 
     def _report_backlogs(self) -> None:
         for opened in list(self._with_backlog.values()):

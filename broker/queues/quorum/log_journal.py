@@ -25,7 +25,6 @@ from fluffle.broker.queues.delivery_counts import DeliveryCountIndex
 from fluffle.broker.queues.expiry_times import NEVER_MS, NO_SPAN, Deadlines, Expiries, alike
 from fluffle.broker.queues.journal import (
     Damage,
-    DiskProgress,
     Journal,
     JournalByPriority,
     LoadedMessages,
@@ -311,20 +310,17 @@ class PriorityLogJournal:
 class LevelLogJournal:
     """The part of a `LogJournal` that one ready list has."""
 
-    __slots__ = ("_builder", "_contents", "_entries", "_level", "groups")
+    __slots__ = ("_builder", "_contents", "_entries", "_level", "commits", "groups")
 
     def __init__(
         self, contents: LogJournal, entries: LiveEntries, builder: EntryBuilder, level: int
     ) -> None:
         self.groups: tuple[int, ...] = ()
+        self.commits = contents.commits
         self._contents = contents
         self._entries = entries
         self._builder = builder
         self._level = level
-
-    @property
-    def commits(self) -> DiskProgress:
-        return self._contents.commits
 
     def recover(self) -> RecoveredContent:
         raise AssertionError("what is ready is recovered for all ready lists together")
