@@ -61,7 +61,7 @@ Launcher = Callable[[Path, Cores], AbstractContextManager[Broker]]
 def fluffle(
     folder: Path, cores: Cores, *, command: Path = OWN_COMMAND, options: tuple[str, ...] = ()
 ) -> Iterator[Broker]:
-    """`fluffle serve`, from this interpreter's environment unless it is told otherwise."""
+    """`fluffle serve`, from this interpreter's environment unless it is asked otherwise."""
     if not command.exists():
         raise NotAvailable("fluffle is not installed beside this Python: pip install -e .")
     data, log = folder / "data", folder / "log"
@@ -143,7 +143,8 @@ BROKERS: dict[str, Launcher] = {"fluffle": fluffle, "rabbitmq": rabbitmq}
 def ending(
     process: "subprocess.Popen[bytes]", reported_pid: Callable[[], int] | None = None
 ) -> Iterator[None]:
-    """Ends `process` afterwards by a SIGTERM to it (or to `told_pid`), by force if it lingers."""
+    """Ends `process` afterwards by a SIGTERM to it (or to `reported_pid`), by force if it
+    lingers."""
     try:
         yield
     finally:

@@ -180,7 +180,7 @@ def compare(chosen: argparse.Namespace) -> Comparison:
 
 
 def record(comparison: Comparison, chosen: argparse.Namespace, *, complete: bool) -> None:
-    """A complete comparison goes into the repository, any other only where it is told to."""
+    """A complete comparison goes into the repository, any other only on request."""
     what = comparison.conditions
     name = f"compare-{what.suite}-{what.date}-{what.commit}.json"
     if chosen.out:

@@ -6,8 +6,8 @@ plain one by turns.  No limit is reached and nothing expires.  Messages have ten
 expirations where a row says so, one after the other.
 
 What the machine does meanwhile meets rows of one repetition about alike: so each is compared with
-the plain one of its own repetition, and of these ratios the median is told, beside the least that
-any run took.
+the plain one of its own repetition, and of these ratios the median is reported, beside the least
+that any run took.
 """
 
 import argparse

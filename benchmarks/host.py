@@ -44,7 +44,7 @@ IDLE_GROUPS = 10_000
 
 
 class Synced(Protocol):
-    """A log store whose writes become durable when it is told."""
+    """A log store whose writes become durable on request."""
 
     @property
     def log(self) -> LogStore: ...
@@ -61,7 +61,7 @@ class InMemory:
 
 
 class OnDisk:
-    """A store on LMDB that is its own writer: a `Writer` that commits when it is told."""
+    """A store on LMDB that is its own writer: a `Writer` that commits on request."""
 
     def __init__(self, directory: Path) -> None:
         self._disk = open_environment(directory)

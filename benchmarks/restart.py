@@ -3,7 +3,7 @@
 The stores are made in this process, as a node would have made them that published in batches or
 one by one (a commit, an entry and a record each), so that no fsync is waited for.  Then `fluffle
 serve` starts on them: the time is from exec to the line that says it listens, and from exec until
-a client has been told how many messages there are.
+a client knows how many messages there are.
 """
 
 import argparse

@@ -32,7 +32,7 @@ Manifests: TypeAlias = dict[tuple[str, str], Json]
 """Manifests by kind and name."""
 
 STOP_S = 10
-"""Time that a node needs to end, at the most, once it is told."""
+"""Time that a node needs to end, at the most, once it is asked to."""
 
 
 def image_environment() -> dict[str, str]:
@@ -162,7 +162,7 @@ def test_pods_may_do_little(container: Json, pods: Json) -> None:
 
 
 def commands_before_the_end(container: Json) -> list[list[str]]:
-    """Commands of a pod before it is told to end."""
+    """Commands of a pod before it is asked to end."""
     shell, option, script = container["lifecycle"]["preStop"]["exec"]["command"]
     assert (shell, option) == ("/bin/sh", "-c")
     return [shlex.split(command) for command in script.split(";")]

@@ -61,7 +61,7 @@ class Kept:
 
 
 class RogueClient:
-    """A client that means no good, and what it expects to be told."""
+    """A client that means no good, and the answer that it expects."""
 
     def __init__(self, client: Client, keep: Callable[[socket.socket, float, str], None]) -> None:
         self.client = client

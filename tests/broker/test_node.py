@@ -263,7 +263,7 @@ PERSISTENT = Properties(delivery_mode=2)
 
 
 class FailingDisk:
-    """Disk whose commits fail once told to."""
+    """Disk whose commits fail when a test says so."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.error: StorageError | None = None
@@ -350,7 +350,7 @@ async def test_a_node_whose_last_write_fails_has_not_stopped_in_order(
 
 
 async def test_a_node_that_believes_what_is_wrong_fails_at_once(config: Config) -> None:
-    """Not only that which has found out; and what it was told since is not written."""
+    """Not only that which has found out; and what it heard since is not written."""
     node = Node(config)
     await node.start()
     vhost = node.catalogue.vhosts["/"]

@@ -85,7 +85,7 @@ class RecordedRun:
     random: Random
     kind: Kind = field(default_factory=Kind)
     reported: list[tuple[Event, int, int]] = field(default_factory=list)
-    """The event, who told it, and how many methods he had heard."""
+    """The event, the client that reported it, and how many methods it had heard."""
     clients: list[RecordingClient] = field(default_factory=list)
 
     async def begin(self) -> None:

@@ -22,6 +22,7 @@ NAMES_OF_PEOPLE = {
 }
 """Names with a word that is of people only.  The list may shrink, and not grow."""
 
+
 FOREIGN_NAMES = {"Allow", "Authorization"}
 """Headers of HTTP."""
 LOOSE_COUNT_MAX = 5
@@ -69,6 +70,14 @@ def test_every_reason_is_of_a_file(found: list[Module]) -> None:
 def test_names_are_of_things(found: list[Module]) -> None:
     """`told` is of people: something is reported, sent, answered, known."""
     assert source_tree.names_of_people(found) == sorted(NAMES_OF_PEOPLE)
+
+
+def test_names_of_tests_do_not_tell() -> None:
+    """Scenarios and what compares them are as they were asked: `tests/compat`."""
+    paths = (path for folder in ("tests", "benchmarks") for path in (ROOT / folder).rglob("*.py"))
+    files = [path for path in paths if "told" in path.read_text() and "compat" not in path.parts]
+    names = source_tree.names_of_people([source_tree.module_of(path) for path in files])
+    assert [name for name in names if "told" in name.rpartition(" ")[2].split("_")] == []
 
 
 def test_docstrings_begin_with_what_something_is(found: list[Module]) -> None:

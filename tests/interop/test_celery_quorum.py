@@ -59,7 +59,7 @@ def shop(url: str, name: Name) -> Iterator[Shop]:
 
 
 def test_delays_and_retries_wait_in_the_broker(shop: Shop) -> None:
-    """No sooner than they are due; the worker is told of none before."""
+    """No sooner than they are due; the worker hears of none before."""
     worker = shop.open()
     try:
         eta = datetime.now(UTC) + timedelta(seconds=1.9)

@@ -35,7 +35,7 @@ def name(name: Name) -> Name:
 
 
 class Paho:
-    """A connected client with its loop in a thread, and what it was told."""
+    """A connected client with its loop in a thread, and what it heard."""
 
     def __init__(self, client: Client, *, clean: bool, expiry_s: int) -> None:
         self.client = client

@@ -234,8 +234,8 @@ def test_damage_behind_all_that_is_known_is_received_again_too() -> None:
 def test_a_leader_with_a_shorter_log_ends_a_quarantine(
     log: tuple[int, ...], *, is_over: bool
 ) -> None:
-    """Leaders may have counted acknowledged entries of their own term, further than they told; a
-    leader of a later term has all that were ever committed."""
+    """Leaders may have counted acknowledged entries of their own term, further than they reported;
+    a leader of a later term has all that were ever committed."""
     node = Single(log=log, hard=HardState(2, None))
     node.group.damaged(2)
     node.turn()

@@ -192,7 +192,7 @@ def test_a_founder_in_a_new_life_hears_who_leads_before_it_stands() -> None:
 
 
 def test_nobody_clings_to_a_leader_whose_node_has_the_group_no_more() -> None:
-    """Its node is alive; the others are not told that it has left."""
+    """Its node is alive; the others do not hear that it has left."""
     cluster = Cluster()
     cluster.create()
     a = cluster.elect("a")

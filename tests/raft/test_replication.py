@@ -136,7 +136,7 @@ def test_what_was_read_is_not_sent_past_the_window() -> None:
 def test_entries_that_a_snapshot_has_deleted_meanwhile_leave_no_gap(
     missing: int, sent: list[int]
 ) -> None:
-    """The snapshot is on disk; the leader has not been told of it yet."""
+    """The snapshot is on disk; the leader has not heard of it yet."""
     cluster = Cluster()
     cluster.create()
     a = cluster.elect("a")
@@ -177,7 +177,7 @@ def test_a_read_that_nobody_could_confirm_is_asked_again_when_somebody_can() -> 
 
 
 def test_nothing_is_read_for_a_follower_while_a_snapshot_may_be_taking_it_off_the_disk() -> None:
-    """Missing entries would be read again in each turn until the snapshot is told of."""
+    """Missing entries would be read again in each turn until the snapshot is reported."""
     cluster = Cluster(tuning=Tuning(cached_bytes=0, window_messages=1))
     cluster.create()
     a = cluster.elect("a")

@@ -127,7 +127,7 @@ def test_what_has_arrived_is_of_use_for_a_newer_snapshot() -> None:
 
 
 def test_what_was_read_while_a_newer_snapshot_took_its_place_is_not_sent() -> None:
-    """The disk may have the newer one before we are told, and then it is that which was read."""
+    """The disk may have the newer one before we hear of it, and then it is that which was read."""
     cluster, c = behind(Tuning(snapshot_hold_ms=0))
     a = cluster["a"]
     late: list[ReadState] = []

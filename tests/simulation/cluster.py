@@ -176,7 +176,7 @@ class Cluster:
             self.start(name)
 
     def kill(self, name: NodeId, *, is_silent: bool) -> None:
-        """The process dies at once; silently if nobody is told, as when the machine dies."""
+        """The process dies at once; silently if nothing is reported, as when the machine dies."""
         machine = self.machines[name]
         if machine.process is None:
             return

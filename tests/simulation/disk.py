@@ -1,9 +1,9 @@
 """A disk with latency and failures around an image; one commit at a time, as the real one.
 
-    submit ---> waiting ---> [a commit of all that waits] ---> durable ---> told
+    submit ---> waiting ---> [a commit of all that waits] ---> durable ---> reported
 
 A loss of power strikes anywhere on the way: what waits is gone; the commit that runs is kept as a
-whole or lost as a whole; what is durable is kept, whether or not anybody was told.
+whole or lost as a whole; what is durable is kept, whether or not it was reported.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -29,7 +29,7 @@ class DiskProfile:
     commit_us: int = 2 * MS_US
     """Mean duration of a commit."""
     reported_us: int = 50
-    """Mean time from being durable to being told."""
+    """Mean time from being durable to being reported."""
     tail: float = 0.02
     """Share of commits that take twenty times as long."""
     kept: float = 0.5

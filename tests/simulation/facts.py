@@ -125,7 +125,7 @@ class GroupFacts:
     first: Member | None = None
     """Leader of the first term, if all founders have agreed on that."""
     grants: dict[tuple[int, Member], set[Member]] = field(default_factory=dict)
-    """(term, candidate) -> who has told it yes."""
+    """(term, candidate) -> who has voted for it."""
     entries: dict[tuple[int, int], tuple[Entry, int]] = field(default_factory=dict)
     """(index, term) -> the entry, and the term of the one before it."""
     committed: list[int] = field(default_factory=lambda: [0])

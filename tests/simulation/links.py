@@ -32,7 +32,7 @@ from tests.simulation.network import (
 from tests.simulation.virtual_time import MS_US, VirtualTime
 
 AT_ONCE = 0.3
-"""Share of links that are opened again so soon that nobody is told that they were gone."""
+"""Share of links that are opened again so soon that it is not reported that they were gone."""
 LATE = 0.5
 """Share of cuts, if they are short, behind which all comes after all."""
 
@@ -218,7 +218,7 @@ class LinkedNetwork:
     # What goes wrong
 
     def cut(self, sender: NodeId, receiver: NodeId) -> None:
-        """Nothing comes through in this direction, and nobody is told."""
+        """Nothing comes through in this direction, and nothing is reported."""
         self._ways[sender, receiver].is_cut = True
         self._look(sender, receiver)
         self._look(receiver, sender)

@@ -102,7 +102,7 @@ class Direction:
 
     def __init__(self) -> None:
         self.is_cut = False
-        """Frames go nowhere, and nobody is told."""
+        """Frames go nowhere, and nothing is reported."""
         self.slow_us = 0
         """Added to each delay."""
         self.free_us = 0

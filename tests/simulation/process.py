@@ -168,7 +168,7 @@ class GroupServices(Protocol):
         """A frame that is not of consensus."""
 
     def link_changed(self, node: NodeId, is_up: bool) -> None:
-        """The host has been told."""
+        """The host has heard of it."""
 
     def begin_turn(self) -> None:
         """Whatever consensus is to be asked for in this turn is asked now."""

@@ -393,7 +393,7 @@ class Run:
         for process in cluster.alive():
             for group in process.members:
                 process.feed(process.snapshot, group)
-        # Retries that are no longer needed run out, snapshots are written, commits are told.
+        # Retries that are no longer needed run out, snapshots are written, commits are reported.
         clockwork.run(clockwork.now_us + 5 * SECOND_US)
         self._nothing_leaked()
         stirred: list[str] = []

@@ -21,7 +21,7 @@ ROOM = REAL.normal_bytes_max // SCALE
 
 
 class Wired:
-    """Two nodes, and all that they are told."""
+    """Two nodes, and all that they hear."""
 
     def __init__(self, seed: int = 1, *, network_bytes: int = 1 << 30) -> None:
         self.clockwork = VirtualTime(seed)

@@ -46,7 +46,7 @@ SMALL = Tuning(append_bytes_max=100, window_messages=2, snapshot_chunk_bytes=100
 
 
 class ManualDisk:
-    """Durable when told so.  A `LogStore`."""
+    """Durable when it is said to be.  A `LogStore`."""
 
     def __init__(self, name: NodeId, durable: Callable[[NodeId, Persist], None]) -> None:
         self.name = name

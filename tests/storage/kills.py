@@ -42,14 +42,16 @@ def kill(load: ModuleType, directory: Path, seed: int) -> None:
         reported = live_until_killed(load, directory, seed, first, random.randint(1, COMMITS_MAX))
         expected = states(load, seed, reported + 1)
         found = load.held(open_environment(directory))
-        assert found in expected[reported:], f"seed {seed}, life {life}, {reported} commits told"
+        assert found in expected[reported:], (
+            f"seed {seed}, life {life}, {reported} commits reported"
+        )
         first = reported + expected[reported:].index(found)
 
 
 def live_until_killed(
     load: ModuleType, directory: Path, seed: int, first: int, commits: int
 ) -> int:
-    """Kill a process once it has told of so many commits; how many it has told of in the end."""
+    """Kill a process once it has reported so many commits; how many it has reported in the end."""
     arguments = command(load, directory, seed, 10_000, first)
     process = subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None

@@ -1,4 +1,5 @@
-"""Damage, on every log store that can be damaged: it is found, told, and not the end of a log."""
+"""Damage, on every log store that can be damaged: it is found, reported, and not the end of a
+log."""
 
 import pytest
 

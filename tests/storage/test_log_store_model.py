@@ -325,7 +325,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: isinstance(self.subject, InStore))
     @rule()
     def crash_after_the_commit(self) -> None:
-        """Crash after the commit was durable and before anything was told."""
+        """Crash after the commit was durable and before anything was reported."""
         assert isinstance(self.subject, InStore)
         host = self.subject.host
         if host.writer.work is not None:

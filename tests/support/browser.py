@@ -5,7 +5,7 @@
         await page.type("#name", "guest")
         await page.until("document.querySelector('h1')?.textContent === 'Overview'")
 
-Nothing sleeps: who waits is told by the page itself, when it has changed.
+Nothing sleeps: a waiting test hears from the page itself when it has changed.
 """
 
 from __future__ import annotations

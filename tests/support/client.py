@@ -1,4 +1,4 @@
-"""A raw AMQP client for tests: it sends whatever it is told and writes down what it hears.
+"""A raw AMQP client for tests: it sends whatever it is given and writes down what it hears.
 
 Blocking, with a deadline on every wait.  What is heard becomes lines of a transcript that two
 brokers can be compared by: a method with its arguments, a message with properties and body, the

@@ -304,7 +304,7 @@ async def make_cluster(
 
 
 def cluster_at(directory: Path, ports: Mapping[str, int]) -> ClusterNodes:
-    """Nodes that are told of each other at these ports; nothing runs yet."""
+    """Nodes that know each other at these ports; nothing runs yet."""
     peers = {name: ListenAddress(LOOPBACK, port) for name, port in ports.items()}
     return ClusterNodes(
         {name: node_at(port, name, directory, peers, Config()) for name, port in ports.items()}

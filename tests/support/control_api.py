@@ -15,7 +15,7 @@ class Api:
         self._serving = serving
 
     async def reported(self, path: str, **arguments: Any) -> tuple[int, Any]:
-        """A status and what is told."""
+        """A status and the answer."""
         status, body = await self._serving.answer(path, json.dumps(arguments).encode())
         return status, json.loads(body)
 

@@ -134,7 +134,7 @@ class Edge:
         )
         self.facts: Facts = durability.facts
         self.new_queues: list[tuple[str, str]] = []
-        """Queue and virtual host, as the node was told."""
+        """Queue and virtual host, as the node heard of it."""
         self.access = Access()
         maker = LocalQueues(self.turn)
         self.catalogue = Catalogue(

@@ -1,4 +1,4 @@
-"""Facts that are kept as they are told, for tests of those who tell them."""
+"""Facts that are kept as they are reported, for tests of what reports them."""
 
 from contextlib import AbstractContextManager, nullcontext
 
@@ -6,7 +6,7 @@ from fluffle.broker.metadata.change import FactGroup, Key, Kind
 
 
 class FactRecorder:
-    """Facts that are so, by kind and name, and how often something was told."""
+    """Facts that are so, by kind and name, and how often something was reported."""
 
     def __init__(self) -> None:
         self.known: dict[tuple[Kind, Key], object] = {}

@@ -45,7 +45,7 @@ Address = tuple[str, int]
 
 WINDOW = 10
 """Messages that a client takes at most before it has answered, and that a publisher sends at once
-if it is not told otherwise."""
+unless it is asked otherwise."""
 CUT_SHARE = 0.01
 """Reads of a client, of all, after which it cuts its own connection."""
 AGAIN_S = 0.2

@@ -75,7 +75,7 @@ class NodeRecorder:
 
 
 class FailingObserver(NodeRecorder):
-    """An observer that fails at one of the steps of a channel, and notes those that it was told."""
+    """An observer that fails at one of the steps of a channel, and notes those that it hears of."""
 
     def __init__(self, fails_at: str) -> None:
         super().__init__(None)

@@ -39,7 +39,7 @@ STEPS_MAX = 100_000
 
 
 class ToyMachine:
-    """A `Machine` that tells what it was told."""
+    """A `Machine` that tells what it heard."""
 
     def __init__(self) -> None:
         self.toy = Toy()

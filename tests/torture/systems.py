@@ -261,7 +261,7 @@ class Cluster:
         self.mqtt = {node: free_port() for node in places}
 
     def command(self, node: str, peers: Sequence[str]) -> Command:
-        """`peers`: who it is told founds the cluster, the first of them in front."""
+        """`peers`: the founders of the cluster, the first of them in front."""
         here = self._places[node]
         at = {peer: self._listens_at(peer, node) for peer in peers}
         options = {

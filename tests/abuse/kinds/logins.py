@@ -24,7 +24,8 @@ def refused(context: AttackContext, user: str, password: str, *, is_reported: bo
 
 
 def wrong_passwords(context: AttackContext, chance: Random) -> None:
-    """Guesses, for a user that exists and for others, by clients that are told and that are not."""
+    """Guesses, for a user that exists and for others, by clients that hear of it and that do
+    not."""
     for _ in range(LOGINS):
         user = chance.choice(("guest", "admin", "x" * 200))
         refused(context, user, f"{chance.random()}", is_reported=chance.random() < 0.8)

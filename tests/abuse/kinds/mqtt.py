@@ -117,7 +117,7 @@ def numbers_out_of_range(context: AttackContext, chance: Random) -> None:
 
 
 def unknown_acknowledgements(context: AttackContext, _chance: Random) -> None:
-    """Answers to what was never asked: each is told so, or passed over."""
+    """Answers to what was never asked: each is answered, or passed over."""
     client = let_in(context)
     for number in (1, 0xFFFF):
         client.send(Ack(PacketType.PUBACK, number), Ack(PacketType.PUBCOMP, number))

@@ -150,7 +150,7 @@ def test_changes_are_reported_to_those_they_concern() -> None:
         editor.put_topic_permission(name, "/", "x", TopicPermission())
         editor.clear_topic_permission(name, "/", "x")
         editor.put_permission(name, "/", Permission())
-        editor.delete_user(name)  # with what he may: told once
+        editor.delete_user(name)  # with what he may: reported once
     assert len(heard) == 7
     editor.delete_vhost("/")
     assert len(heard) == 8

@@ -70,7 +70,7 @@ async def test_who_is_let_in_again_is_not_sent_away_by_what_was_asked_for_before
     others_lead = asyncio.Event()
 
     class Around(NoCluster):
-        """A cluster, as far as it is told of this."""
+        """A cluster, as far as it hears of this."""
 
         @property
         def cluster(self) -> Any:  # type: ignore[override]

@@ -1,4 +1,4 @@
-"""Alarms: what blocked clients are told, and who hears of changes."""
+"""Alarms: what blocked clients hear, and who hears of changes."""
 
 from __future__ import annotations
 

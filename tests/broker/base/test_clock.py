@@ -1,4 +1,4 @@
-"""Clocks: the real one moves forward, the manual one when it is told."""
+"""Clocks: the real one moves forward, the manual one on request."""
 
 import time
 

@@ -326,7 +326,7 @@ INTERRUPTS_WHEN_ALL_ARE_READY = (
 
 
 def run_processes(tmp_path: Path, **scripts: str) -> tuple[int, list[str]]:
-    """The exit code, and what was told; scripts see the file `ready` once all are."""
+    """The exit code, and what was reported; scripts see the file `ready` once all are."""
     code, printed, _ready = run_and_watch(tmp_path, **scripts)
     return code, printed
 

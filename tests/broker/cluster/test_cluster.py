@@ -1,4 +1,4 @@
-"""Three whole nodes: they find each other in any order, and all know what one was told."""
+"""Three whole nodes: they find each other in any order, and all know what one was asked for."""
 
 from __future__ import annotations
 

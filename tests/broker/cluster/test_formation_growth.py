@@ -39,7 +39,7 @@ ALARMS = ("majority_lost", "node_suspected", "link_lost", "link_down", "link_end
 
 
 class Sizes:
-    """Nodes of one set, each started with a size that it was told."""
+    """Nodes of one set, each started with a size of its own."""
 
     def __init__(self, directory: Path, count: int) -> None:
         self._directory = directory

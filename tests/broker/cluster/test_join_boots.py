@@ -249,7 +249,7 @@ async def test_the_data_of_another_are_left_alone(tmp_path: Path) -> None:
 
 
 async def test_the_cluster_of_a_node_depends_on_no_option(tmp_path: Path) -> None:
-    """A node that was told of more founders than before is of the cluster that it was of."""
+    """A node that was started with more founders than before is of the cluster that it was of."""
     for peers in ("ab", "abc", "b"):
         assert (await begun(tmp_path, 8, peers=peers)).identity.cluster == "c"
 

@@ -284,7 +284,8 @@ async def test_a_node_that_was_forgotten_stays_out(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("is_b_away", [False, True])
 async def test_a_lost_disk_is_replaced(tmp_path: Path, is_b_away: bool) -> None:
-    """The node is told the same as before, also that it is one of those that found the cluster."""
+    """The node is started with the same as before, also that it is one of those that found the
+    cluster."""
     async with running_cluster(tmp_path) as nodes:
         for _ in range(3):
             await nodes["c"].stop()

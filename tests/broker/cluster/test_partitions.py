@@ -193,7 +193,7 @@ def reports_of(nodes: ClusterNodes) -> Mapping[str, ListenAddress]:
 
 
 def tell(nodes: ClusterNodes, names: str, peers: Mapping[str, ListenAddress]) -> None:
-    """These are told of those founders, from their next start on."""
+    """These have those founders, from their next start on."""
     for name in names:
         config = nodes[name].config
         assert config.cluster is not None

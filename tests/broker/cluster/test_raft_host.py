@@ -1,4 +1,5 @@
-"""The host of a node's groups: what comes in, what goes out in which order, who is told what."""
+"""The host of a node's groups: what comes in, what goes out in which order, what is reported to
+whom."""
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise

@@ -1,4 +1,4 @@
-"""Hosts under random faults: whoever asked is told exactly once, and what he is told is true."""
+"""Hosts under random faults: each caller is answered exactly once, and the answer is true."""
 
 from __future__ import annotations
 
@@ -96,7 +96,8 @@ class Chaos:
             self.cluster.network.connect_all(node.name)
 
     def kill(self) -> None:
-        """At most one is away; mostly it is told to stop, so that nobody is left without a word."""
+        """At most one is away; mostly it is asked to stop, so that no caller is left without a
+        word."""
         running = self.cluster.running()
         if len(running) == 3:
             node = self.chance.choice(running)

@@ -471,7 +471,7 @@ QUEUE: GroupId = 7
 
 
 class Noting:
-    """An `Owner`, and `Nodes`, that writes down what it is told."""
+    """An `Owner`, and `Nodes`, that writes down what it hears."""
 
     def __init__(self) -> None:
         self.reported: list[object] = []

@@ -354,7 +354,7 @@ def test_whatever_is_lost_all_ends(seed: int) -> None:
         assert request.has_reply, f"seed {seed}: it would wait for ever"
         request.stop()
     harness.run()
-    assert ended, f"seed {seed}: nothing has been told"
+    assert ended, f"seed {seed}: nothing has been reported"
     harness.pass_time(UNREAD_S_MAX)
     assert not harness.is_waiting, f"seed {seed}"
 

@@ -81,7 +81,7 @@ class End:
         )
 
     def met_by(self, other: End) -> None:
-        """Over a new link all is told that the other knows."""
+        """Over a new link each sends all that it knows."""
         other.sent.clear()
         other.progress.link_changed(self.name, True)
         self.hear(other)
@@ -257,7 +257,7 @@ def test_who_never_knew_a_life_does_not_hide_that_it_is_gone() -> None:
 
 
 def test_of_lives_that_a_node_has_all_of_the_last_is_remembered() -> None:
-    """Should it be put back to before its last start, others are told who do not know that."""
+    """Should it be put back to before its last start, others hear of it that do not know that."""
     b, c = End("b", lives(0), 70), End("c", lives(0), 8)
     for count in range(1, 20):
         b.met_by(End("a", lives(*range(0, count * 10, 10)), count * 10))
@@ -337,7 +337,7 @@ def knows(node: ClusterNode, other: ClusterNode) -> bool:
     return any(row.commit >= disk.commit_number for row in memory.reached(other.name))
 
 
-@pytest.mark.parametrize("who_knows", ["b", "b, started anew", "c, told by b"])
+@pytest.mark.parametrize("who_knows", ["b", "b, started anew", "c, by way of b"])
 async def test_a_disk_that_was_put_back_within_a_life_ends(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, who_knows: str
 ) -> None:

@@ -30,7 +30,7 @@ ACTOR = "user_who_performed_action"
 
 
 def watched(*keys: str) -> tuple[Edge, Client]:
-    """A node, and who is told of what happens on it."""
+    """A node, and the listeners of what happens on it."""
     edge = Edge(announces=True)
     watcher = edge.connect()
     watcher.declare("events")
@@ -41,7 +41,7 @@ def watched(*keys: str) -> tuple[Edge, Client]:
 
 
 def reported(watcher: Client) -> list[tuple[str, dict[str, object]]]:
-    """Take everything that was told: what has happened, and the headers as plain values."""
+    """Take everything that was reported: what has happened, and the headers as plain values."""
     found: list[tuple[str, dict[str, object]]] = []
     while True:
         watcher.send(encode_method(1, Basic.Get(queue="events", no_ack=True)))
@@ -231,7 +231,7 @@ def test_alarms_are_reported_when_they_begin_and_end() -> None:
 
 
 class Operator:
-    """Changes definitions, and has that told."""
+    """Changes definitions, and has that announced."""
 
     def __init__(self, edge: Edge) -> None:
         announcing = edge.announcing()

@@ -1,4 +1,4 @@
-"""Clients that hold messages for too long: what they are told, and what becomes of the messages."""
+"""Clients that hold messages for too long: what they hear, and what becomes of the messages."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ class Scene:
 
 
 def unused(_delay_s: float, _act: Callable[[], None]) -> Any:
-    raise AssertionError("it looks when it is told to")
+    raise AssertionError("it looks on request")
 
 
 def test_what_a_dead_node_has_left_is_removed() -> None:

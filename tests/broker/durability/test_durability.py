@@ -230,7 +230,7 @@ def subscriptions_of(harness: Harness) -> set[tuple[str, int]]:
 
 
 class Taker(NoTimeoutHolder):
-    """Takes messages of a queue, and keeps them unless it is told not to."""
+    """Takes messages of a queue, and keeps them unless it is asked not to."""
 
     def __init__(self, queue: Queue, *, no_ack: bool = False) -> None:
         self.queue = queue
@@ -247,7 +247,7 @@ class Taker(NoTimeoutHolder):
 
 
 def test_what_was_noted_of_messages_goes_with_them(harness: Harness) -> None:
-    """However much was told before, in the same commit."""
+    """However much was reported before, in the same commit."""
     queue = engine_of(harness.catalogue.vhosts["v"], "q")
     queue.enqueue([Origin("", "q")] * 2, [b"n", b"o"], 2, persistent=True)
     crash_at_every_commit(harness)

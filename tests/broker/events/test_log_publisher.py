@@ -46,7 +46,7 @@ class Scene:
         self.client.bind("lines", LOG_EXCHANGE.name, key)
 
     def heard(self) -> list[Arrival]:
-        """All that has been told since the last time."""
+        """All that has been reported since the last time."""
         self.edge.advance(PAUSE_S)
         arrivals: list[Arrival] = []
         while True:
@@ -128,7 +128,7 @@ Messages = Iterable[tuple[str, Properties, bytes]]
 
 
 def echo(scene: Scene, monkeypatch: pytest.MonkeyPatch, say: Callable[[], None]) -> list[int]:
-    """Have something said for each line that is told; how many were, each time."""
+    """Have something said for each line that is reported; how many were, each time."""
     reported: list[int] = []
 
     def publish(_vhost: object, _exchange: str, messages: Messages, _is_given: object) -> None:

@@ -306,7 +306,7 @@ def test_users_and_their_rights_are_reported(facts: FactRecorder) -> None:
             Kind.PERMISSION,
             Kind.TOPIC_PERMISSION,
         }
-        for _ in range(2):  # what is gone is told once
+        for _ in range(2):  # what is gone is reported once
             end()
         assert {kind for kind, _ in facts.known} == left
 

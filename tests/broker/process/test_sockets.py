@@ -28,7 +28,7 @@ from tests.support.loop_turns import turns_until
 
 
 class Listening(socket.socket):
-    """Remembers whom it accepted, and fails as often as it is told to."""
+    """Remembers whom it accepted, and fails as often as asked."""
 
     def __init__(self, errors: list[int]) -> None:
         bound = listening_socket("127.0.0.1", 0)

@@ -1,4 +1,4 @@
-"""Whatever holders do: what is held for too long is told once, all of it, and soon."""
+"""Whatever holders do: what is held for too long is reported once, all of it, and soon."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Somebody:
 
 
 class Holding:
-    """And a model: all that was handed out, and of what it was told."""
+    """And a model: all that was handed out, and what was reported."""
 
     def __init__(self, chance: Random) -> None:
         self.chance = chance
@@ -43,7 +43,7 @@ class Holding:
         self.holders = [Somebody(timeout_ms) for timeout_ms in (None, None, 100, 700)]
         self.handed: dict[int, list[DeliveryBatch]] = {id(each): [] for each in self.holders}
         self.looked_ms = -NEVER_MS
-        """When those were told last who were late."""
+        """When late ones were reported last."""
 
     def now_ms(self) -> int:
         return self.now
@@ -99,7 +99,7 @@ class Holding:
             late.sort(key=lambda run: run.delivered_at_ms)
             reported, somebody.reported = somebody.reported, []
             if not (late and may_tell):
-                assert reported == [], "too soon, or it was told before"
+                assert reported == [], "too soon, or it was reported before"
                 continue
             (one,) = reported
             assert {*map(id, one.delivery_batches)} == {*map(id, late)}

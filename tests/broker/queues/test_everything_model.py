@@ -140,7 +140,7 @@ class Getter:
         self.machine.lose(late)
 
     def timed_out(self, lost: object) -> None:
-        raise AssertionError("it is told by who tells it")
+        raise AssertionError("it is reported elsewhere")
 
 
 class EverythingMachine(RuleBasedStateMachine):

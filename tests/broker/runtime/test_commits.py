@@ -1,4 +1,4 @@
-"""Group commit: who is told and who is let go, also when there is nothing left to write."""
+"""Group commit: what is reported and what is let go, also when there is nothing left to write."""
 
 from __future__ import annotations
 

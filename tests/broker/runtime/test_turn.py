@@ -15,7 +15,7 @@ from tests.support.queue_host import FakeQueueHost
 
 
 class Loop:
-    """Keeps what was asked for, as an event loop does, until it is told to go on."""
+    """Keeps what was asked for, as an event loop does, until it is asked to go on."""
 
     def __init__(self) -> None:
         self.callbacks: list[Callable[[], None]] = []

@@ -107,7 +107,7 @@ def test_what_follows_each_other_is_reported_together(
     )
     assert "client (1): acks b'0' and 2 more of queue 'orders'" in text
     assert "left in queue 'orders': 0 ready, 2 unacknowledged" in text
-    # How the publishes are told depends on how many of them the broker finds in one read.
+    # How the publishes are reported depends on how many of them the broker finds in one read.
     of_the_last = [line for line in text if "b'4'" in line and " publishes " not in line]
     assert len(of_the_last) == 1
     assert of_the_last[0].startswith("  <b'4' (exchange '', key 'orders'")

@@ -1,4 +1,4 @@
-"""A broker that writes its clients' histories itself, and lies in one way if it is told to.
+"""A broker that writes its clients' histories itself, and lies in one way on request.
 
 One publisher, two consumers, a durable queue, one that is steady and one that is transient.  What
 is committed is copied to a disk, which is all that a crash leaves.  What is sent to a consumer is

@@ -49,7 +49,7 @@ STEPS = st.lists(
 
 @dataclass
 class Clients:
-    """Two consumers and a publisher that do what can be done, whatever they are told."""
+    """Two consumers and a publisher that do what can be done, whatever they hear."""
 
     history: list[Event] = field(default_factory=list)
     lives: dict[str, int] = field(default_factory=lambda: {"a": 1, "b": 1})

@@ -16,7 +16,7 @@ BATCHES = [
     Mutant("BA6", "a stretch has the first times", Swap("A(B, C)", "B")),
     Mutant("BA7", "stretches have the numbers of the first", Swap("A(B + C, B + D)", "A(C, D)")),
     Mutant("BA8", "who leads no more is believed", Swap("(A, B)", "(B,)")),
-    Mutant("BA9", "what is here is told of others", Swap("A + B", "1 + B")),
+    Mutant("BA9", "what is here is reported of others", Swap("A + B", "1 + B")),
     Mutant(
         "BA10",
         "all have the first time",
@@ -26,7 +26,7 @@ BATCHES = [
     Mutant("BA12", "a full disk refuses nothing", Swap("A()", "True")),
     Mutant("BA13", "duplicates are refused", Swap("A is B.C", "A is not B.ACCEPTED")),
     Mutant("BA14", "the last number is not remembered", Swap("(A, B)", "(A, B - 1)")),
-    Mutant("BA15", "parts are told of the first", Swap("A + B", "A")),
+    Mutant("BA15", "parts are reported of the first", Swap("A + B", "A")),
     Mutant("BA16", "all runs have the first times", Swap("slice(A, B)", "slice(0, B - A)")),
     Mutant(
         "BA17",
@@ -41,7 +41,7 @@ BATCHES = [
     Mutant("BA19", "numbers stay behind", Swap("B if A else None", "None if A else None")),
     Mutant("BA20", "what is brought along stays behind", Swap("A(..., B=C)", "A(..., B=NEW)")),
     Mutant("BA21", "the last of a batch is left out", Swap("range(0, A, B)", "range(0, A - 1, B)")),
-    Mutant("BA22", "all runs are told as the first", Swap("A(..., B, C)", "A(..., 0, C)")),
+    Mutant("BA22", "all runs are reported as the first", Swap("A(..., B, C)", "A(..., 0, C)")),
     Mutant("BA23", "the last is kept", Swap("A(0, B, C)", "A(0, B - 1, C)")),
     Mutant("BA24", "the successor gets what has an outcome", Swap("A - B", "0")),
     Mutant(
@@ -63,11 +63,11 @@ BATCHES = [
         Swap("A(..., B=C)", "A(..., B=C[0] if isinstance(C, list) else C)"),
     ),
     Mutant("BA31", "nothing that is partly taken waits", Swap("A.B", "EnqueueResult.ACCEPTED")),
-    Mutant("BA32", "parts are told of the first", Swap("A + B", "A")),
+    Mutant("BA32", "parts are reported of the first", Swap("A + B", "A")),
     Mutant("BA33", "what is refused is not said", Swap("A.B", "id")),
     Mutant("BA34", "an operation too few", Swap("A(B, C)", "A(B, 1)")),
     Mutant("BA35", "what was held back is taken", Swap("B if A else C", "B")),
-    Mutant("BA36", "more is told than was held back", Swap("A - B", "A")),
+    Mutant("BA36", "more is reported than was held back", Swap("A - B", "A")),
 ]
 
 HOME = [

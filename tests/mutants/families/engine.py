@@ -18,7 +18,7 @@ ENGINE = [
     Mutant("X2", "what has expired is handed out", Swap("A(B, C, D=E)", "A(B, C - 200, D=E)")),
     Mutant("X3", "what comes back has all the time anew", Swap("A(..., B=C)", "A(..., B=None)")),
     Mutant("X4", "a queue goes though it has just been used", Swap("A + B", "A")),
-    Mutant("X5", "nobody is told that a queue is to go", Swap("not A", "True")),
+    Mutant("X5", "the end of a queue is not announced", Swap("not A", "True")),
     Mutant("X6", "whoever leaves a queue had not used it", Remove()),
     Mutant("B1", "what comes pushes out nothing", Swap("A and B", "True")),
     Mutant("B2", "what is too much is taken", Swap("0 if A else B", "wanted or B")),

@@ -1,4 +1,4 @@
-"""Mistakes in what a publisher is told of messages that are put into very many queues."""
+"""Mistakes in what a publisher hears of messages that are put into very many queues."""
 
 from tests.mutants.change import Remove
 from tests.mutants.mutant import Mutant

@@ -122,7 +122,7 @@ RAFT = [
         "an outdated rejection moves the next index back",
         Swap("A or B or C or D", "False and (A or B or C or D)"),
     ),
-    Mutant("M38", "the last commit index is not told", Swap("A or B", "A")),
+    Mutant("M38", "the last commit index is not reported", Swap("A or B", "A")),
     Mutant("M41", "an entry that was lost on the way is not sent again", Swap("A or B", "False")),
     Mutant(
         "M42",

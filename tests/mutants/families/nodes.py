@@ -13,7 +13,7 @@ NODES = [
     ),
     Mutant(
         "N2",
-        "who was let in is not told as which member it may begin",
+        "a node that was let in does not hear as which member it may begin",
         Swap("A and B", "False and B"),
     ),
     Mutant(
@@ -36,7 +36,7 @@ NODES = [
     ),
     Mutant(
         "I2",
-        "who asks whether all is known here is told so at once",
+        "a question whether all is known here is answered at once",
         Swap("A(B(C, D))", "return done()"),
     ),
     Mutant(
@@ -47,7 +47,7 @@ NODES = [
     Mutant("I4", "nobody waits until the read index is applied", Swap("A < B", "False")),
     Mutant(
         "I5",
-        "who asks while a round is under way is told what that brings",
+        "a question while a round is under way is answered by that",
         Swap("A.append", "(self._asked or A).append"),
     ),
     Mutant(

@@ -53,7 +53,7 @@ QUEUES = [
     Mutant("R17e", "who leads hears of no change of policies", Remove()),
     Mutant(
         "R18",
-        "an empty queue is told of from memory",
+        "an empty queue is reported from memory",
         Swap("A.B(lambda: C)", "(A.B if delivery_batch else A._known.append)(lambda: C)"),
     ),
     Mutant(

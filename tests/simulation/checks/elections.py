@@ -85,7 +85,7 @@ class Elections:
         """1: only the leader of a term sends appends of that term."""
         leaders = self._facts.group(request.group).leaders
         if request.term not in leaders:
-            # Elected and deposed in one turn: nobody was told, but it has spoken meanwhile.
+            # Elected and deposed in one turn: nothing was reported, but it has spoken meanwhile.
             replica = self._facts.replicas[node].get(request.group)
             if replica is None:  # deleted in that turn, too, and with it what it was elected by
                 leaders[request.term] = Member(node, request.sender)

@@ -1,4 +1,5 @@
-"""Clusters are founded once, however many nodes are told of whatever size, whatever goes wrong.
+"""Clusters are founded once, however many nodes are started with whatever size, whatever goes
+wrong.
 
 python -m tests.simulation.formation 1 2000
 """

@@ -2,7 +2,7 @@
 
 What a channel does about a declaration that takes its time, and what ends with a connection, is as
 in the daemon.  Invariant, once all is at rest: no exclusive queue is there without its connection,
-and no connection without what it was told is there.
+and no connection without what it was answered is there.
 """
 
 from __future__ import annotations

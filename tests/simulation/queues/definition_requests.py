@@ -66,7 +66,7 @@ class DefinitionRequests:
     def declare(
         self, name: str, arguments: FieldTable, answered: Callable[[GroupId], None] = nobody_asks
     ) -> None:
-        """Unless it is there, whatever it is like; `answered` is told which one it is."""
+        """Unless it is there, whatever it is like; `answered` gets which one it is."""
         declared = Declaration(name, durable=True, arguments=arguments)
         made: GroupId = 0
 

@@ -1,7 +1,7 @@
 """All clients of one queue at one node, as channels use an `SessionQueue`.
 
 What they ask for goes through the queue that the node has; the model hears of what its stream is
-asked, and of what it is told before the queue is.
+asked, and of what it hears before the queue does.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class ConsumerSink:
     is_stuck: bool = False
     """Its socket does not drain."""
     most: int = 0
-    """So many its leader may ever have been told that it takes."""
+    """So many its leader may ever have heard that it takes."""
 
     consumer: Consumer = field(init=False)
 
@@ -208,7 +208,7 @@ class QueueClients:
     def session(self) -> SessionClient:
         return self.port.session
 
-    # What they are told
+    # What they hear
 
     def reported(self, events: list[Event]) -> None:
         """The model before them: what they then do rests on it."""
@@ -448,7 +448,7 @@ class QueueClients:
             later.then(lambda _answer: self.are_known(finals), _failed)
 
     def are_known(self, finals: list[FinalSettlement]) -> None:
-        """Check that messages of final settlements are gone, or that clients were told
+        """Check that messages of final settlements are gone, or that clients heard
         otherwise."""
         if self.is_over:
             return
@@ -456,7 +456,7 @@ class QueueClients:
             for sequence, ordinal in final.messages:
                 is_gone = sequence in self.model.gone and (sequence, ordinal) not in self.model.back
                 assert is_gone or final.settling.error is not None, (
-                    f"G4: {sequence} was acknowledged, and is not gone; nobody is told"
+                    f"G4: {sequence} was acknowledged, and is not gone; nothing is reported"
                 )
 
     def at_rest(self) -> None:

@@ -252,7 +252,7 @@ class QueueCluster:
         self.removal_checks.defined(definition, self.cluster.names)
 
     def _configured(self, node: NodeId, change: ConfigChange) -> None:
-        """A node has told of a committed configuration."""
+        """A node has reported a committed configuration."""
         del node
         if change.group != METADATA_GROUP:
             groups = self.cluster.registry.groups
@@ -395,7 +395,7 @@ class QueueCluster:
         self._know_of_others()
         for queue_node in self.queue_nodes():
             if queue_node.questions:
-                return f"{queue_node.process.node} is not told how many messages there are"
+                return f"{queue_node.process.node} does not hear how many messages there are"
             if queue_node.metadata._pending:
                 return f"{queue_node.process.node} waits for a change of definitions"
         for queue_node in self.queue_nodes():

@@ -503,7 +503,7 @@ class QueueNode:
     def _on_counts(self, counts: LeaderCounts | None) -> None:
         self.questions -= 1
         if self.questions < 0 or (counts is not None and min(counts) < 0):
-            raise Violation(f"{self.process.node} is told {counts}")
+            raise Violation(f"{self.process.node} hears of {counts}")
 
 
 class SimulatedClusterView:

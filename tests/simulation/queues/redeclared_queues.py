@@ -45,7 +45,7 @@ class RedeclaredQueues:
         self._rate = self._chance.choice(RATES)
         self._workload: Workload
         self._since_us: dict[GroupId, int] = {}
-        """When somebody was told that a queue is there."""
+        """When a client heard that a queue is there."""
         self.replaced = 0
         """Messages that were refused, for they came too late for one queue."""
 

@@ -2,11 +2,11 @@
 
 Each of them is a register: it is there, or it is not.  A declaration that was answered has made it
 so at some time between question and answer, whatever was there before; what had no answer may come
-true at any time.  Who is told that it is not there, though it was there when he asked, and nobody
-has deleted it since, has been told what a node knew that did not know enough.
+true at any time.  A client that hears that it is not there, though it was there when it asked, and
+none has deleted it since, was answered by what a node knew that did not know enough.
 
-A client that finds something is told at once, so that may be old; in half of the cases it asks so
-that it is not.
+A client that finds something is answered at once, so that may be old; in half of the cases it asks
+so that it is not.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class TopologyChecks:
         self.exchanges = {name: Register(f"exchange {name}") for name in NAMES}
         self.bindings = {name: Register(f"the binding of {name}") for name in NAMES}
         self.answers = 0
-        """How many have been told that something is not there."""
+        """How many have heard that something is not there."""
 
     def begin(self) -> None:
         if self._rate:

@@ -31,7 +31,7 @@ def identity(node: NodeId, boot: int = 1, cluster: str = "rabbits") -> Identity:
 
 
 class Node:
-    """Links, and what they told."""
+    """Links, and what they reported."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class Node:
         return [payload for _, _, payload in self.frames]
 
     async def until(self, is_so: Callable[[], bool]) -> None:
-        """Wait until it is; looked at whenever something was told or came."""
+        """Wait until it is; looked at whenever something was reported or came."""
         while not is_so():
             self._changed.clear()
             await self._changed.wait()

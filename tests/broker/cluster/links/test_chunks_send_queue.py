@@ -191,7 +191,7 @@ def test_what_does_not_fit_is_not_taken() -> None:
 
 
 def test_a_frame_of_any_size_is_taken_where_less_than_half_a_lane_waits() -> None:
-    """Senders that saw room rely on it, and are never told that a frame was lost."""
+    """Senders that saw room rely on it, and never hear that a frame was lost."""
     outbox = LinkSendQueue({**PLENTY, TrafficClass.NORMAL: 1_000})
     assert outbox.put(TrafficClass.NORMAL, 0, bytes(500 - FRAME_COST_BYTES))
     assert outbox.put(TrafficClass.NORMAL, 0, bytes(5_000))

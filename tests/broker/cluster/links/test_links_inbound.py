@@ -187,7 +187,7 @@ def test_a_node_that_is_refused_logs_it_once_and_goes_on_trying(
 def test_who_has_proved_his_name_is_refused_by_it(
     run: Run, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Several nodes of one host are told apart."""
+    """Several nodes of one host are distinguished."""
 
     async def scenario() -> None:
         a = Node("a", boots=PeerBoots({"b": identity("b", 7).boot, "c": identity("c", 7).boot}))

@@ -1,4 +1,4 @@
-"""All clients of one queue at one edge: what they ask for, have in hands and are told.
+"""All clients of one queue at one edge: what they ask for, have in hands and hear.
 
 The model hears of everything that they do and see.
 """

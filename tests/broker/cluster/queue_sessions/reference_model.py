@@ -275,7 +275,7 @@ def check_rest(
 ) -> None:
     """G13: nothing is pending, and hands are as the log says.
 
-    Of a queue whose leader and edges have told each other everything; `lives` are node and boot of
+    Of a queue whose leader and edges have sent each other everything; `lives` are node and boot of
     all processes.
     """
     assert {session.id[:3] for session in state.sessions.values()} <= lives

@@ -164,7 +164,7 @@ class SessionHarness:
         self.lead(QueueImage())
 
     def turn_to_leader(self, node: str) -> None:
-        """An edge is told who leads, and has a link there."""
+        """An edge hears who leads, and has a link there."""
         if node in self.up:
             self.clients[node].session.connect(self.led.own)
             self.pump()

@@ -218,7 +218,7 @@ def test_what_the_leadership_before_said_does_not_count_as_of_the_next_one() -> 
 def test_an_edge_that_has_not_heard_of_it_is_notified_when_it_asks() -> None:
     harness = holding()
     harness.lead_anew()
-    harness.lose_all("near")  # it would be told without asking, but that is not repeated
+    harness.lose_all("near")  # it would be reported without asking, but that is not repeated
     harness.publish("near")
     harness.arrive()
     (misled,) = harness.arrive()

@@ -395,10 +395,10 @@ class Batches:
         result.then(partial(self.tell, first))
 
     def tell(self, first: int, start: int, stop: int, *, is_accepted: bool) -> None:
-        assert start < stop, "something is told of nothing"
+        assert start < stop, "something is reported of nothing"
         for place in range(first + start, first + stop):
-            assert place not in self.reported, "it is told twice"
-            assert place < len(self.sent), "it is told of what was not sent"
+            assert place not in self.reported, "it is reported twice"
+            assert place < len(self.sent), "there is a report of what was not sent"
             assert is_accepted or self.may_refuse, "there is room"
             self.reported[place] = is_accepted
 

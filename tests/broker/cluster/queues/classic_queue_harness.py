@@ -92,7 +92,7 @@ class ObservedQueue(Queue):
 
 
 class LocalSink(NoTimeoutSink):
-    """The client of a consumer on the home itself, who acknowledges when it is told to."""
+    """The client of a consumer on the home itself, who acknowledges on request."""
 
     def __init__(self, model: ReferenceModel, room: int = UNLIMITED) -> None:
         self.model = model

@@ -1,4 +1,4 @@
-"""How edges find who leads their queue: by what they are told, and by asking."""
+"""How edges find who leads their queue: by what they hear, and by asking."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def _failed(named: Mapping[str, object], error: Exception) -> None:
 
 @dataclass
 class Reported:
-    """Sessions that remember what they were told; and the queue that has them."""
+    """Sessions that remember what they heard; and the queue that has them."""
 
     heard: list[tuple[NodeId, SessionBoot | None]] = field(default_factory=list)
     ticks: int = 0

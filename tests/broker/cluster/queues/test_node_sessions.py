@@ -204,7 +204,7 @@ def test_consumers_make_room_where_no_disk_has_any(cluster: QueueCluster) -> Non
     cluster.hosts.advance(1_000)
     cluster.ask("b").publish(1)
     cluster.hosts.settle()
-    assert len(cluster.model.confirmed) == 5, "it was let in before publishers were told"
+    assert len(cluster.model.confirmed) == 5, "it was let in before publishers were answered"
     for node in cluster.nodes.values():
         node.store.may_grow = False
     cluster.hosts.advance(1_000)
@@ -277,7 +277,7 @@ def test_counts_are_those_of_the_leader(cluster: QueueCluster) -> None:
     answers: list[object] = []
     for node in cluster.nodes.values():
         node.node_sessions.ask_counts(cluster.queue, answers.append)
-    assert answers == [], "who leads is no quicker: whoever asks is not ready to be told yet"
+    assert answers == [], "who leads is no quicker: whoever asks is not ready for an answer yet"
     cluster.hosts.settle()
     assert answers == [(2, 1, 1, 0)] * 3
 

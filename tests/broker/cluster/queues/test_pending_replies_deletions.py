@@ -15,7 +15,7 @@ from fluffle.broker.queues.publish_target import EnqueueResult
 
 
 class Asked:
-    """A `Knowledge` that comes when it is told to."""
+    """A `Knowledge` that comes on request."""
 
     is_complete = False
     mark = 1

@@ -122,7 +122,7 @@ def test_who_is_former(configs: list[Configuration], incarnation: int, *, is_so:
 
 
 async def test_a_node_with_data_does_not_begin_anew(tmp_path: Path) -> None:
-    """Should it be told to all the same."""
+    """Should it be asked to all the same."""
     async with running_cluster(tmp_path) as nodes:
         reported = (9).to_bytes(INCARNATION_BYTES, "big")
         nodes["c"].cluster.membership.receive("a", reported)

@@ -27,7 +27,7 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
 
 
 class Work:
-    """A publisher at one node and consumers at another, in all queues, that go on until told."""
+    """A publisher at one node and consumers at another, in all queues, that go on until asked."""
 
     def __init__(self, scene: Scene, publishes_at: str, consumes_at: str) -> None:
         self._scene = scene

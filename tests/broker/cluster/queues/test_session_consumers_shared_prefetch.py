@@ -12,7 +12,7 @@ from tests.broker.cluster.queues.session_queue_harness import QueueHarness
 
 @pytest.fixture(params=[QueueType.CLASSIC, QueueType.QUORUM])
 def harness(request: pytest.FixtureRequest) -> QueueHarness:
-    """Consumers of quorum queues have a part in it if they are told to."""
+    """Consumers of quorum queues have a part in it on request."""
     harness = QueueHarness(request.param)
     session = harness.client.connection.session
     assert session is not None

@@ -20,7 +20,7 @@ def behind(harness: QueueHarness) -> Client:
     consumer = harness.node.connect()
     consumer.consume(prefetch=1_000)
     harness.client.publish(*[b"m"] * (BEHIND_MESSAGES + 2_000))
-    assert harness.client.transport.is_reading()  # it was told only now
+    assert harness.client.transport.is_reading()  # it heard of that only now
     harness.client.publish(*[b"m"] * OWED_MESSAGES_MAX)
     return consumer
 

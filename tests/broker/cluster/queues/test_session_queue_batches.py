@@ -255,7 +255,7 @@ def asks_home_again(seed: int) -> None:
                 continue
             assert isinstance(message, DoneReply | RejectedReply)
             for number in range(message.first, message.first + message.count):
-                assert number not in reported, "it was told before"
+                assert number not in reported, "it was reported before"
                 assert isinstance(message, DoneReply) == (number <= room)
                 assert not persistent or number > room or sents[number - 1].content in stored
                 reported.add(number)
@@ -362,7 +362,7 @@ class Reported:
     def known(self, start: int, stop: int, *, is_accepted: bool) -> None:
         assert start < stop <= len(self.contents)
         for content in self.contents[start:stop]:
-            assert content not in self.outcomes, "it is told twice"
+            assert content not in self.outcomes, "it is reported twice"
             self.outcomes[content] = is_accepted
 
 

@@ -60,7 +60,7 @@ class Answering(asyncio.Protocol):
 
 
 class Scene:
-    """Connections whose time passes when it is told to."""
+    """Connections whose time passes on request."""
 
     def __init__(self, connections_max: int = 2) -> None:
         self.timers: list[Timer] = []

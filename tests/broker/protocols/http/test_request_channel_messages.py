@@ -180,7 +180,7 @@ ALL_STEPS = ["opened", "channel opened", "channel closed", "closed"]
 async def test_an_observer_that_fails_leaves_nothing_open(
     step: str, before: list[str], behind: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Neither counts of what is open, nor an observer that was told of a beginning and no end."""
+    """Neither counts of what is open, nor an observer that heard of a beginning and no end."""
     node, first, failing = Node(), FailingObserver(""), FailingObserver(step)
     services, usage = node.edge.services, node.edge.access.usage
     node.edge.services = replace(services, observers=(first, failing))

@@ -1,4 +1,4 @@
-"""Connection of MQTT: how it begins, how it ends, and what the client is told."""
+"""Connection of MQTT: how it begins, how it ends, and what the client hears."""
 
 import asyncio
 import logging

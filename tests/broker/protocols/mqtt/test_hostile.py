@@ -505,7 +505,7 @@ def test_no_more_messages_of_qos_2_are_taken_than_may_be_under_way(version: int)
     if version == MQTT_5:
         assert client.packets() == [Disconnect(ReasonCode.RECEIVE_MAXIMUM_EXCEEDED)]
     else:
-        assert [each[1] for each in client.acks()] == [1, 2, 3, 4, 5]  # it has not been told
+        assert [each[1] for each in client.acks()] == [1, 2, 3, 4, 5]  # it has not heard of it
 
 
 # Who is there, and who is not any more

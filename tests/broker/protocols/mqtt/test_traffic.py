@@ -97,7 +97,7 @@ def test_a_retained_message_that_is_too_large_for_its_client_is_dropped_and_said
 
 
 def unanswerable(mqtt: MqttEdge) -> MqttClient:
-    """A client without the right to publish, that is not ended for it and cannot be told."""
+    """A client without the right to publish, that is not ended for it and has no answer for it."""
     client = mqtt.connect("c", 4)
     mqtt.edge.editor.put_permission("guest", "/", Permission("", "", ""))
     return client

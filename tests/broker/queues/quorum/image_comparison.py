@@ -50,7 +50,7 @@ class Member:
 
 
 class MemberImage:
-    """A history and the members that have been told it."""
+    """A history and the members that have heard it."""
 
     def __init__(self) -> None:
         self.history = History()

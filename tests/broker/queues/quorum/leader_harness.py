@@ -150,7 +150,7 @@ class LeaderHarness:
         self.published = 0
         self.confirmed: set[bytes] = set()
         self.settled: set[int] = set()
-        """Sequence numbers of what clients were told is settled, and of what needs no ack."""
+        """Sequence numbers of what clients heard is settled, and of what needs no ack."""
         self.seen: dict[int, bytes] = {}
         """Contents delivered to clients, by sequence number."""
         self.rejected: set[bytes] = set()
@@ -402,7 +402,7 @@ class LeaderHarness:
         self.edges.remove(edge)
         self.led.drop_session(self.led.sessions.open(edge.id), Outcome.LOST)
 
-    # What edges are told
+    # What edges hear
 
     def release(self, effects: list[m.Effect]) -> None:
         for session, message in effects:
@@ -426,7 +426,7 @@ class LeaderHarness:
         *,
         is_accepted: bool = True,
     ) -> list[Operation]:
-        """The operations of an edge that are over, by what it is told."""
+        """The operations of an edge that are over, by what it hears."""
         assert first + count <= self.image.state.sessions[session].next, "it is not applied"
         over = []
         for number, operation in list(edge.pending.items()):

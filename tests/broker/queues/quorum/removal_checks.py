@@ -82,7 +82,7 @@ def waiting_again(queue: Queue) -> Iterable[tuple[int, Counts]]:
 def check_counts(counts: Counts, brought: Counts, *, came_back: bool) -> None:
     """Check the delivery counts of a delivered message that brought `brought`."""
     assert came_back or counts == brought
-    assert counts.failed >= brought.failed, "it is told less than it was before"
+    assert counts.failed >= brought.failed, "it hears of less than it did before"
     assert counts.acquired - brought.acquired >= counts.failed - brought.failed
 
 

@@ -38,7 +38,7 @@ class Hold:
 
 @dataclass
 class SessionClients:
-    """A node with clients of the queue, and what they have been told."""
+    """A node with clients of the queue, and what they have heard."""
 
     id: SessionId
     next: int = 1

@@ -32,9 +32,9 @@ class Source:
     arrived: set[int] = field(default_factory=set)
     """Numbers confirmed to the source by the target."""
     unsaid: set[int] = field(default_factory=set)
-    """Numbers among them that the target was not told to forget."""
+    """Numbers among them that the target was not asked to forget."""
     done: set[int] = field(default_factory=set)
-    """Numbers that the target was told to forget."""
+    """Numbers that the target was asked to forget."""
     before: DeadLetterIds | None = None
     """Ids that the former leader had under way."""
 

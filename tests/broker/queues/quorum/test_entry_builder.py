@@ -1,4 +1,4 @@
-"""Queue time, told by clocks that are set, and by leaders whose clocks are hours apart."""
+"""Queue time, read from clocks that are set, and by leaders whose clocks are hours apart."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def test_a_clock_that_is_put_back_and_forward_again_tells_no_time_twice() -> Non
 
 @seeds(20)
 def test_leaders_one_after_the_other_never_go_back_nor_stand_still(seed: int) -> None:
-    """Each is behind the first, by up to an hour; so all time that passes is told, exactly."""
+    """Each is behind the first, by up to an hour; so all time that passes is counted, exactly."""
     chance, passed_ms = Random(seed), 0
     time, clock = made(0, first := at(NOON_MS)), first
     for _ in range(200):

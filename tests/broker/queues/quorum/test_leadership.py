@@ -534,5 +534,5 @@ def test_what_is_asked_again_and_again_is_answered_once() -> None:
     harness.led.publish(session, 1, *bodies(1))
     harness.settle_down()
     assert harness.take() == [m.Effect(session, m.DoneReply(1, 1))], (
-        "and again, when that has been told"
+        "and again, when that has been reported"
     )

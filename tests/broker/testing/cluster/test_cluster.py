@@ -359,7 +359,7 @@ async def bind_all(cluster: Cluster, channel_at: ChannelAt) -> None:
 
 
 @pytest.mark.usefixtures("some_queues_take_a_turn")
-@pytest.mark.slow("a cluster is told of hundreds of queues, one after the other")
+@pytest.mark.slow("a cluster learns of hundreds of queues, one after the other")
 async def test_a_publisher_hears_of_hundreds_of_queues_of_which_some_are_replicated(
     channel_at: ChannelAt,
 ) -> None:

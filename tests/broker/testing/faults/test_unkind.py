@@ -170,7 +170,7 @@ async def test_what_is_said_of_a_broker_lasts_as_long_as_the_broker() -> None:
 
 
 class Publisher:
-    """Believes what it is told."""
+    """Believes what it hears."""
 
     def __init__(self) -> None:
         self.known: dict[int, bool] = {}

@@ -1,4 +1,4 @@
-"""The operations of the control API: what they do, and what is told when they cannot."""
+"""The operations of the control API: what they do, and what is reported when they cannot."""
 
 from __future__ import annotations
 
