@@ -8,7 +8,7 @@
     world.finish()                   # all comes back, and is checked
 
 Nothing moves by itself but the node: clients read, send and acknowledge a packet at a time, as they
-are reported.  All that the node has done is durable before the next step.  What a client is sent is
+are asked to.  All that the node has done is durable before the next step.  What a client is sent is
 checked as it reads it.
 """
 

@@ -4,9 +4,10 @@ What stands for Raft is one election and one entry of each group: a candidate as
 the group for a vote, in frames that take the same way as those of formation; a majority has one
 entry, and with that the cluster has begun.  Voters know no marks, as those of Raft do not.
 
-    size     how many nodes the cluster is to have: grows and shrinks; a node that starts has it as
-    an option crash    what is on its way to the disk is lost cut      frames between two sides are
-    lost, and links go down wipe     a disk is lost; whoever knew its node refuses it from then on
+    size     how many nodes the cluster is to have: grows and shrinks; an option of a new node
+    crash    what is on its way to the disk is lost
+    cut      frames between two sides are lost, and links go down
+    wipe     a disk is lost; each that knew its node refuses it from then on
 """
 
 from __future__ import annotations
