@@ -25,6 +25,7 @@ from fluffle.broker.core.login import (
     MECHANISMS,
     Credentials,
     Login,
+    ask_read_barrier,
     certificate_credentials,
     offered_mechanisms,
 )
@@ -188,11 +189,21 @@ class ConnectRequest:
         """Log the client in, unless its virtual host is not there: RabbitMQ looks for that first,
         and counts a login that failed."""
         client, services = self._client, self._server.services
-        if services.read_barrier.is_complete and self._vhost_name not in services.vhosts:
+        login = Login(client, mechanism, credentials, self._on_login)
+
+        def known() -> None:
+            if not client.is_logging_in:
+                return
+            if self._vhost_name in services.vhosts:
+                login.begin()
+                return
             services.runtime.traffic.logins_of(client.traffic_labels).failed += 1
             self._not_admitted(VhostNotFound(f"vhost {self._vhost_name} not found"))
-            return
-        Login(client, mechanism, credentials, self._on_login).begin()
+
+        if self._vhost_name in services.vhosts:
+            login.begin()
+        else:
+            ask_read_barrier(client, known, self._not_admitted)
 
     def _authenticate(self, method: str) -> None:
         """Log the client in by a SASL mechanism, once it has given its response."""

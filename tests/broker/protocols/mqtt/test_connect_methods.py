@@ -11,6 +11,7 @@ from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
 from fluffle.broker.base.session_queues import subscription_queue
 from fluffle.broker.config.config import ListenAddress, MqttConfig
 from fluffle.broker.metadata.change import Kind
+from fluffle.broker.metadata.metadata import LOCAL_READ_BARRIER, ReadBarrier
 from fluffle.broker.metadata.nodes import NUMBERS_SESSIONS, RegisteredNode
 from fluffle.broker.protocols.mqtt.connect_methods import CHECKED_AT_ONCE
 from fluffle.broker.protocols.mqtt.connection import REFUSED_LOGIN_WAIT_S
@@ -18,7 +19,11 @@ from fluffle.broker.vhosts import queue_changes
 from fluffle.protocol.mqtt.codes import MQTT_3_1_1, MQTT_5, ReasonCode
 from fluffle.protocol.mqtt.packets import Connack, Connect, Disconnect, Will, encode
 from fluffle.protocol.mqtt.properties import Properties, PropertyId
+from tests.support.definitions import EVERYTHING
+from tests.support.edge import Edge
 from tests.support.mqtt_edge import MqttClient, MqttEdge
+from tests.support.mqtt_nodes import KnowsAll
+from tests.support.read_barrier import ManualReadBarrier
 
 OF_NAMES = MqttConfig(cert_client_id_from="subject_alternative_name")
 
@@ -480,12 +485,47 @@ def test_global_parameters_name_the_virtual_host(
     assert client.connection.session.vhost.name == vhost
 
 
-def test_a_virtual_host_that_is_not_there_is_found_missing_before_the_login() -> None:
+@pytest.mark.parametrize("is_alone", [True, False])
+def test_a_virtual_host_that_is_not_there_is_found_missing_before_the_login(
+    is_alone: bool,
+) -> None:
     """RabbitMQ looks for it first: the user has not logged in, which counts as a failed login."""
-    mqtt = MqttEdge()
+    mqtt = MqttEdge(edge=edge_with(LOCAL_READ_BARRIER if is_alone else KnowsAll()))
     client = mqtt.accept()
     client.send(Connect(MQTT_5, "c", user="nowhere:guest", password=b"guest"))
     mqtt.edge.advance(3.1)
     assert client.expect(Connack).code is ReasonCode.BAD_USER_NAME_OR_PASSWORD
     logins = mqtt.edge.services.runtime.traffic.logins["mqtt"]
     assert (logins.succeeded, logins.failed) == (0, 1)
+
+
+def test_a_virtual_host_that_was_made_at_another_node_is_waited_for() -> None:
+    read_barrier = ManualReadBarrier()
+    mqtt = MqttEdge(edge=edge_with(read_barrier))
+    client = mqtt.accept()
+    client.send(Connect(MQTT_5, "c", user="late:guest", password=b"guest"))
+    mqtt.edge.run()
+    assert (len(read_barrier), client.packets()) == (1, [])
+    mqtt.edge.editor.vhost("late")
+    mqtt.edge.editor.put_permission("guest", "late", EVERYTHING)
+    read_barrier.confirm()
+    mqtt.edge.run()
+    assert client.expect(Connack).code is ReasonCode.SUCCESS
+
+
+def test_a_client_that_goes_while_its_virtual_host_is_looked_for_has_not_logged_in() -> None:
+    read_barrier = ManualReadBarrier()
+    mqtt = MqttEdge(edge=edge_with(read_barrier))
+    client = mqtt.accept()
+    client.send(Connect(MQTT_5, "c", user="nowhere:guest", password=b"guest"))
+    mqtt.edge.run()
+    client.lose()
+    read_barrier.confirm()
+    logins = mqtt.edge.services.runtime.traffic.logins["mqtt"]
+    assert (logins.succeeded, logins.failed) == (0, 0)
+
+
+def edge_with(read_barrier: ReadBarrier) -> Edge:
+    edge = Edge()
+    edge.services = replace(edge.services, read_barrier=read_barrier)
+    return edge
