@@ -399,6 +399,7 @@ class Channel:
             self.groups.end()
         if self._outgoing is not None:
             self._outgoing.end()
+            self._outgoing.noted.end()
         if self._settlements is not None or self.observer is not None:
             steps = self.settlements.settle_all(Outcome.LOST)
             for _ in steps:

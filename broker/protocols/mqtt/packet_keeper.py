@@ -351,6 +351,11 @@ class NotedPackets:
         self._ended: list[int] = []
         """Packets that are to be forgotten at the end of the turn."""
 
+    def end(self) -> None:
+        """The connection has ended: of packets that are over only the identifiers are of use from
+        now on.  No cycle is left to the collector."""
+        self._free = self._state.packet_ids.free
+
     def are_overtaken(self, qos: int) -> bool:
         """True if packets of a QoS are written later than those that are sent after them."""
         packets = self._channel.packets

@@ -101,6 +101,29 @@ def test_nothing_keeps_a_connection_alive_that_has_published(
     assert garbage() == []
 
 
+@pytest.mark.parametrize("qos", [0, 1, 2])
+@pytest.mark.parametrize("expiry_s", [0, 60])
+@pytest.mark.parametrize("end", [leave, lose, come_back])
+def test_nothing_keeps_a_connection_alive_that_has_subscribed(
+    end: Callable[[MqttClient], None], expiry_s: int, qos: int
+) -> None:
+    mqtt = MqttEdge()
+    client, publisher = mqtt.connect("meter", expiry_s=expiry_s), mqtt.connect("p")
+    publisher.publish("a", qos=1, retain=True)
+    garbage()
+    left = ref(client.connection)
+    assert client.subscribe("a", "$share/g/b", options=qos)
+    publisher.publish("a", qos=qos)
+    publisher.publish("b", qos=qos)
+    end(client)
+    if not client.transport.is_lost:
+        lose(client)
+    mqtt.edge.advance(MINUTES_S)
+    del client
+    assert left() is None
+    assert garbage() == []
+
+
 @pytest.mark.parametrize("version", CONNECT_CALLS_MAX)
 def test_a_client_that_comes_and_goes_costs_few_calls(version: int) -> None:
     mqtt = MqttEdge()
