@@ -87,7 +87,7 @@ class LocalQueues:
         assert isinstance(queue, Queue), "it was made here"
         for consumer in queue.consumers:
             queue.detach(consumer)
-        queue.clear()
+        queue.end()
         if self.time is not None:
             self.time.forget(queue)
         if queue.journal is not None:

@@ -697,6 +697,13 @@ class Queue:
         release_publishers(self, dropped)
         return dropped
 
+    def end(self) -> None:
+        """Drop all messages of a queue that is deleted, and what leads back to it: no cycle is left
+        to the collector."""
+        self.clear()
+        self._guards, self._length_limit, self.queue_expiry = (), None, None
+        self._entrance = EnqueueFilter(self._host.duplicate_filter, None)
+
     def drop_damaged(self) -> int:
         """Drop the damaged messages that are next, those that were written together; how many.
 
