@@ -4,6 +4,7 @@ A module costs a third of a millisecond, so a start becomes slow by imports and 
 these are counted, which is the same on each machine.
 """
 
+import os
 import subprocess
 import sys
 
@@ -64,6 +65,8 @@ UNUSED = {
 }
 """Not ssl: asyncio imports that itself."""
 
+MEASURED = "COVERAGE_PROCESS_CONFIG"
+"""Variable by which a measured process measures its children: what measures imports, too."""
 MODULES_MAX = 196
 """Most modules of ours; more of them for every start need a reason."""
 
@@ -71,7 +74,10 @@ MODULES_MAX = 196
 def imported(more: str = "pass") -> list[str]:
     """Modules that a process has imported after a first connection."""
     code = FIRST_CONNECTION.format(more=more)
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    environment = {name: value for name, value in os.environ.items() if name != MEASURED}
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment
+    )
     return done.stdout.split()
 
 
