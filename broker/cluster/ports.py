@@ -86,7 +86,8 @@ class Links(Protocol):
     received.  Frames are of the current boot of both ends; they may be lost, with the link."""
     on_link: OnLink
     """Up: a new link is open, what was sent over an earlier one may be lost.  Down: the link is
-    gone, and it could not be opened again at once."""
+    gone, and it could not be opened again at once; or the other end's own is gone, and there is
+    none of this end."""
 
     def send(
         self, node: NodeId, kind: FrameKind, payload: Payload, *, traffic: TrafficClass

@@ -141,7 +141,9 @@ class ClusterLinks:
             draw=secrets.token_bytes,
             certificates=certificates,
         )
-        self._inbound = InboundLinks(self._context, self, on_open=self._on_accepted)
+        self._inbound = InboundLinks(
+            self._context, self, on_open=self._on_accepted, on_end=self._on_accepted_end
+        )
         self._loop = asyncio.get_running_loop()
         self._ending: set[asyncio.Task[None]] = set()
         """Once they are done nothing is dialled or let in any more."""
@@ -340,6 +342,12 @@ class ClusterLinks:
         self.on_met(identity)
         if identity.node in self._peers:
             self._peers[identity.node].heard_from(identity)
+
+    def _on_accepted_end(self, node: NodeId) -> None:
+        """Report a node as down if this one has no link to it either: what came over the link that
+        has ended, such as alarms, does not count any more."""
+        if node in self._peers and not self.is_up(node):
+            self._on_down(node)
 
     def _on_dialled(self, identity: Identity) -> None:
         self.reads[identity.node] = identity.reads
@@ -558,11 +566,17 @@ class InboundLinks:
     """Accepts, lets in, and hands on what comes."""
 
     def __init__(
-        self, context: LinkContext, links: Links, *, on_open: Callable[[Identity], None]
+        self,
+        context: LinkContext,
+        links: Links,
+        *,
+        on_open: Callable[[Identity], None],
+        on_end: Callable[[NodeId], None],
     ) -> None:
         self._context = context
         self._links = links
         self._on_open = on_open
+        self._on_last_end = on_end
         self._strangers = Acceptor(self._let_in, clients_max=context.limits.strangers_max)
         self._connections: dict[NodeId, LinkConnection] = {}
         """Open connections by node."""
@@ -646,6 +660,7 @@ class InboundLinks:
     def _on_end(
         self, connection: LinkConnection, identity: Identity, ended: asyncio.Future[str]
     ) -> None:
+        event(logger, logging.INFO, "link_ended", node=identity.node, reason=ended.result())
         if self._connections.get(identity.node) is connection:
             del self._connections[identity.node]
-        event(logger, logging.INFO, "link_ended", node=identity.node, reason=ended.result())
+            self._on_last_end(identity.node)

@@ -270,6 +270,24 @@ def test_a_peer_can_move_while_it_is_dialled_in_vain(run: Run) -> None:
     run(scenario())
 
 
+def test_a_node_that_is_dialled_in_vain_is_down_when_its_own_link_ends(run: Run) -> None:
+    """Its alarms and counts, which came over that link, must not stay for ever."""
+
+    async def scenario() -> None:
+        a, b = Node("a"), Node("b")
+        async with stopping(a, b), listening() as silent:
+            b.knows(a)
+            a.knows(b, silent.address)
+            await b.reports_of(1)
+            b.send("a", b"low on memory")
+            await a.until(lambda: a.payloads() == [b"low on memory"])
+            assert a.reported == []
+            await b.links.stop()
+            assert await a.reports_of(1) == [False]
+
+    run(scenario())
+
+
 def test_a_peer_can_be_removed_and_is_let_in_no_more(run: Run) -> None:
     async def scenario() -> None:
         a, b = Node("a"), Node("b", boot=2)
