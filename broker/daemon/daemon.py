@@ -57,11 +57,11 @@ def notify(state: str, environment: Mapping[str, str]) -> bool:
     return True
 
 
-GC_THRESHOLDS = (10_000, 1, 2**31 - 1)
-"""No full collection comes by itself: it would look at all objects in one turn, and what piles up
-in a broker are bytes, which the collector skips.  `alarms.MemoryWatch` has one before it says that
-memory is low.  The third number counts the other collections, `YoungCollector`'s too, so any that
-is reached is reached by time (Python 3.14.0 to 3.14.4 ignore it: there each collection looks at a
+GC_THRESHOLDS = (10_000, 1, 25_000)
+"""Full collections become rare: one looks at all objects in one turn, and what piles up in a broker
+are bytes, which the collector skips.  They must come, for members and leaderships of quorum queues
+that have ended are cycles.  The third number counts the other collections, `YoungCollector`'s too:
+that is some 40 minutes of work (Python 3.14.0 to 3.14.4 ignore it: there each collection looks at a
 part of the old objects).  Other collections look at 30,000 objects that have come, for some
 milliseconds of one turn, and at those that have taken the places of others (`YoungCollector`)."""
 
