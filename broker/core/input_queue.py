@@ -110,12 +110,14 @@ SLOWED_BY = frozenset({"flow", "full", "disk"})
 class ReadControl:
     """The input side of one connection's socket."""
 
-    __slots__ = ("_transport", "reasons")
+    __slots__ = ("_reads_ahead", "_transport", "reasons")
 
     def __init__(self, transport: ReadTransport) -> None:
         self._transport = transport
         self.reasons: tuple[str, ...] = ()
         """Reasons not to read it; none for as long as it is read."""
+        self._reads_ahead = False
+        """True if it is read although there are reasons not to."""
 
     def holds(self, reason: str) -> bool:
         return reason in self.reasons
@@ -137,13 +139,30 @@ class ReadControl:
         if reason in self.reasons:
             self.reasons = tuple(each for each in self.reasons if each != reason)
             if not self.reasons:
-                self._transport.resume_reading()
+                self._read()
 
     def release_all(self) -> None:
         """Read, whatever was a reason not to."""
         if self.reasons:
             self.reasons = ()
+            self._read()
+
+    def _read(self) -> None:
+        if not self._reads_ahead:
             self._transport.resume_reading()
+        self._reads_ahead = False
+
+    def read_ahead(self) -> None:
+        """Read the socket although there are reasons not to: what comes is not acted on."""
+        if self.reasons and not self._reads_ahead:
+            self._reads_ahead = True
+            self._transport.resume_reading()
+
+    def read_no_further(self) -> None:
+        """Stop reading ahead."""
+        if self._reads_ahead:
+            self._reads_ahead = False
+            self._transport.pause_reading()
 
 
 class FlowCredit:
@@ -280,6 +299,7 @@ class ReadHolds:
     def _on_alarm(self) -> None:
         """An alarm was raised or cleared; only the last one cleared ends a block."""
         if not self._alarms.reason and self._read_control.holds("alarm"):
+            self._read_control.read_no_further()
             self._read_control.release("alarm")
             self._on_blocked("")
 
@@ -407,6 +427,9 @@ class InputHandler(Waiter, Protocol[E_contra]):
     def give_up(self, error: Exception, event: E_contra) -> None:
         """Close the connection for a bug that an event has met: it ends one connection, not the
         node."""
+
+    def answer_held(self) -> None:
+        """An alarm holds what has been read: answer of it what needs no messages to be taken."""
 
     def drop(self, reason: str) -> None:
         """Cut it off, without a word."""
@@ -562,10 +585,12 @@ class InputQueue(Generic[E]):
         until_s = shares.begin(handler, len(busy))
         if data:
             self.events[:0] = reversed(self._reader.feed(data))
-        has_enough = self.is_asking and self._output.has_enough
-        if has_enough or self.waiting.is_blocking or "alarm" in self._read_control.reasons:
+        is_held = "alarm" in self._read_control.reasons
+        if (self.is_asking and self._output.has_enough) or self.waiting.is_blocking or is_held:
             self._read_control.hold("busy")
             self._wait_for_commit()
+            if is_held:
+                handler.answer_held()
             return
         ends_turn = self._turn.begin()
         if ends_turn and self.session is not None:

@@ -183,6 +183,9 @@ class SocketConnection(asyncio.Protocol, Generic[E]):
     def _go_on_writing(self) -> None:
         """Write what has waited for the socket."""
 
+    def answer_held(self) -> None:
+        """Answer what an alarm holds, as far as that needs no messages to be taken."""
+
     def _end_input(self) -> None:
         """Act on nothing more."""
         self.input.stop()

@@ -23,7 +23,7 @@ from fluffle.broker.base.traffic import TrafficLabels
 from fluffle.broker.core.client import Handshake
 from fluffle.broker.core.connections import NO_ANSWER
 from fluffle.broker.core.login import HANDSHAKE
-from fluffle.broker.core.pending_requests import WHOLE_CONNECTION
+from fluffle.broker.core.pending_requests import WHOLE_CONNECTION, DeferredEvent
 from fluffle.broker.core.session import REMEMBERED_WHEN_SHORT_MAX, Session
 from fluffle.broker.core.socket_connection import SocketConnection
 from fluffle.broker.metadata.metadata import ignore_done
@@ -41,12 +41,13 @@ from fluffle.broker.protocols.mqtt.subscribe_methods import SubscribeRequest, Su
 from fluffle.broker.protocols.mqtt.topics import is_reserved
 from fluffle.broker.protocols.mqtt.will import PendingWill
 from fluffle.protocol.mqtt.codes import BROKER_CODES, MQTT_5, InvalidPacket, PacketType, ReasonCode
-from fluffle.protocol.mqtt.events import Event, Publishes
+from fluffle.protocol.mqtt.events import Event, Publishes, Violation
 from fluffle.protocol.mqtt.packets import (
     Ack,
     Auth,
     Connack,
     Disconnect,
+    Pingreq,
     Pingresp,
     Subscribe,
     encode,
@@ -76,6 +77,9 @@ SHOWN_PROTOCOLS = {0: "MQTT", 3: "MQTT 3-1", 4: "MQTT 3-1-1", 5: "MQTT 5-0"}
 
 PACKET_BYTES = 256
 """Memory that a kept packet takes besides its content."""
+
+HELD_BYTES_MAX = 1 << 14
+"""A client that an alarm holds is read on until so much of it waits: 60 short messages."""
 
 logger = logging.getLogger(__name__)
 
@@ -185,6 +189,30 @@ class Connection(SocketConnection[Event]):
             self.channel.retained.go_on()
 
     # The input queue
+
+    def answer_held(self) -> None:
+        """Answer each PINGREQ among what an alarm holds, and read on for more of them: a client
+        that gets no PINGRESP gives its connection up, and comes again.
+
+        What would be too much in memory is not read, and nothing behind DISCONNECT: then the end of
+        the socket would be seen before the messages in front of it are taken.
+        """
+        held = self.input.events
+        pings_count = sum(isinstance(each, Pingreq) for each in held)
+        if pings_count:
+            held[:] = (each for each in held if not isinstance(each, Pingreq))
+            self.output.add(encode(Pingresp(), MQTT_5) * pings_count)
+        is_partly_read = self.reader.is_waiting or self.reader.is_amid
+        if is_partly_read or self.output.is_draining or not self._may_be_read_on(held):
+            self.read_control.read_no_further()
+        else:
+            self.read_control.read_ahead()
+
+    def _may_be_read_on(self, held: Sequence[Event | DeferredEvent[Event]]) -> bool:
+        if isinstance(held[0], Disconnect | Violation):  # the last that came
+            return False
+        packets = (each.event if isinstance(each, DeferredEvent) else each for each in held)
+        return sum(map(self.waiting_rules.size_of, packets)) < HELD_BYTES_MAX
 
     @property
     def is_open(self) -> bool:

@@ -173,6 +173,8 @@ class LineConnection(asyncio.Protocol):
         """Lines that were handled, in order."""
         self.is_certain = False
         self.reads_ended: list[bool] = []
+        self.held_counts: list[int] = []
+        """Requests that waited, each time those that an alarm holds could be answered."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(FakeTransport, transport)
@@ -213,6 +215,9 @@ class LineConnection(asyncio.Protocol):
 
     def end_read(self, *, is_amid: bool) -> None:
         self.reads_ended.append(is_amid)
+
+    def answer_held(self) -> None:
+        self.held_counts.append(len(self.input.events))
 
     def send(self, *lines: str) -> None:
         """Send lines in one read."""
@@ -666,6 +671,7 @@ def test_who_publishes_under_an_alarm_waits_until_it_is_over(node: Node) -> None
     node.alarms.set("memory", low=True)
     assert client.talk("say a", "publish b", "say c") == ["a"]
     assert client.talk("say d") == []
+    assert client.held_counts[-1] == 2
     node.alarms.set("memory", low=False)
     node.scheduler.run()
     assert client.take() == ["b", "c", "confirms", "d"]

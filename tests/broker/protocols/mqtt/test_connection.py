@@ -17,6 +17,7 @@ from fluffle.broker.core.socket_connection import SILENCE_S
 from fluffle.broker.node import Node
 from fluffle.broker.protocols.mqtt.connection import (
     CLOSE_WAIT_S,
+    HELD_BYTES_MAX,
     REFUSED_LOGIN,
     REFUSED_LOGIN_WAIT_S,
     Connection,
@@ -117,8 +118,7 @@ def test_a_client_that_is_not_read_is_not_silent() -> None:
     mqtt = MqttEdge()
     client = mqtt.connect("c", keep_alive_s=10)
     mqtt.edge.services.alarms.set("memory", low=True)
-    client.publish("a")
-    client.publish("a")
+    client.publish("a", bytes(HELD_BYTES_MAX))
     assert client.connection.state == "blocked"
     mqtt.edge.advance(1_000)
     assert not client.transport.is_lost

@@ -6,11 +6,13 @@ from typing import cast
 import pytest
 
 from fluffle.broker.core.input_queue import OWED_MESSAGES_MAX, SECONDS_PER_MESSAGE
+from fluffle.broker.protocols.mqtt.connection import HELD_BYTES_MAX, PACKET_BYTES
 from fluffle.broker.queues import engine
 from fluffle.broker.queues.publish_target import BackloggedTarget
-from fluffle.protocol.mqtt.codes import PacketType
+from fluffle.protocol.mqtt.codes import MQTT_5, PacketType, ReasonCode
 from fluffle.protocol.mqtt.events import Publishes
-from fluffle.protocol.mqtt.packets import Pingreq, Pingresp, Publish
+from fluffle.protocol.mqtt.packets import Disconnect, Pingreq, Pingresp, Publish, encode
+from fluffle.protocol.mqtt.reader import EVENTS_MAX
 from tests.support.mqtt_edge import MqttClient, MqttEdge
 
 
@@ -121,27 +123,129 @@ def test_a_publisher_is_in_flow_while_the_disk_is_behind(monkeypatch: pytest.Mon
     assert (client.connection.state, client.connection.is_read) == ("running", True)
 
 
+def set_alarms(mqtt: MqttEdge, *resources: str, low: bool = True) -> None:
+    for each in resources:
+        mqtt.edge.services.alarms.set(each, low=low)
+    mqtt.edge.run()
+
+
 @pytest.mark.parametrize("resource", ["memory", "disk"])
 def test_an_alarm_holds_a_publisher_until_the_last_is_cleared(resource: str) -> None:
-    """Its PINGREQ is not read either; a client that connects meanwhile is read until it
-    publishes."""
+    """A client that connects meanwhile is let in, and held once it publishes."""
     mqtt = MqttEdge()
-    alarms = mqtt.edge.services.alarms
     publisher = mqtt.connect("p")
-    for each in ("memory", "disk"):
-        alarms.set(each, low=True)
+    set_alarms(mqtt, "memory", "disk")
     late = mqtt.connect("late")
     for client in (publisher, late):
         assert client.connection.state == "running"
-        client.publish("a")
-        client.send(Pingreq())
-        assert (client.connection.state, client.connection.is_read) == ("blocked", False)
+        client.publish("a", qos=1)
+        assert client.connection.state == "blocked"
         assert client.packets() == []
-    alarms.set(resource, low=False)
+    set_alarms(mqtt, resource, low=False)
     assert publisher.connection.state == "blocked"
-    for each in ("memory", "disk"):
-        alarms.set(each, low=False)
-    mqtt.edge.run()
+    set_alarms(mqtt, "memory", "disk", low=False)
     for client in (publisher, late):
         assert (client.connection.state, client.connection.is_read) == ("running", True)
-        client.expect(Pingresp)
+        assert client.acks() == [(PacketType.PUBACK, 1, ReasonCode.NO_MATCHING_SUBSCRIBERS)]
+
+
+@pytest.mark.parametrize("is_one_read", [False, True])
+def test_a_client_that_an_alarm_holds_is_answered_its_pings(is_one_read: bool) -> None:
+    mqtt = MqttEdge()
+    subscriber = mqtt.connect("s")
+    subscriber.subscribe("#", options=0)
+    publisher = mqtt.connect("p", keep_alive_s=5)
+    set_alarms(mqtt, "memory")
+    messages = [Publish(b"a", b"%d" % number) for number in range(3)]
+    packets: list[Publish | Pingreq] = [messages[0], Pingreq(), messages[1], messages[2], Pingreq()]
+    if is_one_read:
+        publisher.send(*packets)
+    else:
+        for packet in packets:
+            publisher.send(packet)
+    assert publisher.packets() == [Pingresp(), Pingresp()]
+    for _ in range(4):
+        mqtt.edge.advance(5)
+        publisher.send(Pingreq())
+        assert publisher.packets() == [Pingresp()]
+    assert publisher.connection.state == "blocked"
+    assert subscriber.packets() == []
+    set_alarms(mqtt, "memory", low=False)
+    assert [payload for _, payload, _ in subscriber.messages()] == [b"0", b"1", b"2"]
+    publisher.send(Pingreq())
+    assert publisher.packets() == [Pingresp()]
+
+
+def test_a_client_that_is_dead_is_missed_while_an_alarm_holds_it() -> None:
+    mqtt = MqttEdge()
+    publisher = mqtt.connect("p", keep_alive_s=5)
+    set_alarms(mqtt, "memory")
+    publisher.publish("a")
+    mqtt.edge.advance(11)
+    assert publisher.expect(Disconnect).code is ReasonCode.KEEP_ALIVE_TIMEOUT
+
+
+def test_a_client_that_an_alarm_holds_is_not_read_when_much_of_it_waits() -> None:
+    """Its keep alive does not count then, and counts anew behind the alarm."""
+    mqtt = MqttEdge()
+    publisher = mqtt.connect("p", keep_alive_s=5)
+    set_alarms(mqtt, "memory")
+    count = 0
+    while publisher.connection.is_read:
+        publisher.publish("a", qos=1)
+        count += 1
+    assert count == HELD_BYTES_MAX // (PACKET_BYTES + 1) + 1
+    mqtt.edge.advance(600)
+    assert publisher.packets() == []
+    set_alarms(mqtt, "memory", low=False)
+    assert len(publisher.acks()) == count
+    mqtt.edge.advance(5)
+    assert publisher.packets() == []
+    mqtt.edge.advance(12)
+    assert publisher.expect(Disconnect).code is ReasonCode.KEEP_ALIVE_TIMEOUT
+
+
+@pytest.mark.parametrize("what", ["many", "large", "disconnect", "wrong", "unread"])
+def test_a_client_that_an_alarm_holds_is_not_read_behind(what: str) -> None:
+    """A client is not read where that would cost memory, or where the end of its socket may come
+    before its messages are taken."""
+    mqtt = MqttEdge()
+    subscriber = mqtt.connect("s")
+    subscriber.subscribe("#", options=0)
+    publisher = mqtt.connect("p")
+    set_alarms(mqtt, "memory")
+    publisher.publish("first")
+    assert publisher.connection.is_read
+    large = encode(Publish(b"large", b"x" * 100_000), MQTT_5)
+    if what == "many":
+        publisher.send(*[Publish(b"%d" % number, b"x") for number in range(EVENTS_MAX + 1)])
+    elif what == "large":
+        publisher.send(large[:10])
+    elif what == "disconnect":
+        publisher.send(Disconnect())
+    elif what == "wrong":
+        publisher.send(b"\xff")
+    else:
+        publisher.connection.pause_writing()
+        publisher.send(Pingreq())
+    assert not publisher.connection.is_read
+    assert subscriber.packets() == []
+    set_alarms(mqtt, "memory", low=False)
+    assert subscriber.messages()[0][0] == "first"
+    assert publisher.connection.is_over is (what in ("disconnect", "wrong"))
+    if what == "large":
+        assert publisher.connection.is_read
+        publisher.send(large[10:])
+        assert [topic for topic, _, _ in subscriber.messages()] == ["large"]
+
+
+def test_a_second_alarm_holds_what_the_first_has_held() -> None:
+    mqtt = MqttEdge()
+    publisher = mqtt.connect("p")
+    for _ in range(2):
+        set_alarms(mqtt, "memory")
+        publisher.send(Publish(b"a", b"x", 1, packet_id=1), Pingreq())
+        assert publisher.packets() == [Pingresp()]
+        assert publisher.connection.is_read
+        set_alarms(mqtt, "memory", low=False)
+        assert [packet_id for _, packet_id, _ in publisher.acks()] == [1]
