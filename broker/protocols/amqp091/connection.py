@@ -22,6 +22,7 @@ from fluffle.broker.base.errors import (
     BrokerError,
     BrokerFailed,
     ChannelError,
+    ConnectionForced,
     NotAllowed,
     NotImplementedHere,
 )
@@ -419,10 +420,12 @@ class Connection(SocketConnection[Occurrence]):
         self.fail(BrokerFailed(), ids)
 
     def fail(self, error: BrokerError | ProtocolError, ids: tuple[int, int] = NO_IDS) -> None:
-        """Log what was wrong, and close the connection."""
+        """Close the connection, and log what was wrong.  Nothing was if an operator closes it, its
+        user or its virtual host is gone, or the node stops: the line of its end says so."""
         if self.phase not in (ConnectionState.CLOSING, ConnectionState.CLOSED):
-            text = error.reply_text
-            event(logger, logging.ERROR, "connection_error", connection=self.name, error=text)
+            if not isinstance(error, ConnectionForced):
+                text = error.reply_text
+                event(logger, logging.ERROR, "connection_error", connection=self.name, error=text)
             self.close(error, ids)
 
     def close(self, error: BrokerError | ProtocolError, ids: tuple[int, int] = NO_IDS) -> None:

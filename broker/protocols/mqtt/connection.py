@@ -385,18 +385,21 @@ class Connection(SocketConnection[Event]):
             self.disconnect(code_of(error), error.explanation)
 
     def disconnect(self, code: ReasonCode, text: str) -> None:
+        """End the connection for an error, which is logged."""
+        if self.phase is not ConnectionState.CLOSED:
+            event(
+                logger,
+                logging.WARNING,
+                "connection_error",
+                connection=self.name,
+                client=self.handshake.client_id or None,
+                error=text,
+            )
+            self._end_with(code, text)
+
+    def _end_with(self, code: ReasonCode, text: str) -> None:
         """End the connection; a client of version 5 gets the reason code, and the text."""
-        if self.phase is ConnectionState.CLOSED:
-            return
         self.close_reason = text
-        event(
-            logger,
-            logging.WARNING,
-            "connection_error",
-            connection=self.name,
-            client=self.handshake.client_id or None,
-            error=text,
-        )
         self.end_session()
         if self.phase is ConnectionState.LOGIN:
             is_answer = code in BROKER_CODES[PacketType.CONNACK]
@@ -444,11 +447,14 @@ class Connection(SocketConnection[Event]):
         )
 
     def fail(self, error: BrokerError) -> None:
-        """End it, for its user or its virtual host is gone, or the node stops."""
+        """End it, for its user or its virtual host is gone, an operator closes it, or the node
+        stops: nothing is wrong with it, and what is logged at its end says why."""
+        if self.phase is ConnectionState.CLOSED:
+            return
         code = code_of(error)
         if code is ReasonCode.SERVER_SHUTTING_DOWN and self._takes_reference:
             code = ReasonCode.USE_ANOTHER_SERVER
-        self.disconnect(code, error.explanation)
+        self._end_with(code, error.explanation)
 
     close = fail
 

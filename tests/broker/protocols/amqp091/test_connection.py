@@ -7,6 +7,7 @@ from socket import AF_INET, AF_INET6, AF_UNIX, AddressFamily, socket
 
 import pytest
 
+from fluffle.broker.base.errors import ConnectionForced
 from fluffle.broker.core.connections import forced_close
 from fluffle.broker.protocols.amqp091 import basic_methods
 from fluffle.broker.protocols.amqp091.channel import Channel as ServerChannel
@@ -55,6 +56,25 @@ def test_a_client_that_closes_hears_close_ok_and_closes_the_socket() -> None:
     assert client.connection.close_reason == "closed by client: 200 bye"
     assert len(edge.services.connections) == 0
     assert edge.scheduler.timer_count == 0
+
+
+def test_a_close_by_an_operator_is_no_error_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    client = Edge().connect()
+    with caplog.at_level("INFO"):
+        client.connection.fail(ConnectionForced("closed by the operator"))
+        client.transport.lose()
+    assert [(record.levelname, record.message) for record in caplog.records] == [
+        ("INFO", "connection_closed")
+    ]
+    assert client.connection.close_reason == "CONNECTION_FORCED - closed by the operator"
+
+
+def test_what_a_client_does_wrong_is_an_error_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    client = Edge().connect()
+    break_off(client)
+    assert [(record.levelname, record.message) for record in caplog.records] == [
+        ("ERROR", "connection_error")
+    ]
 
 
 def test_nothing_is_answered_after_a_close() -> None:

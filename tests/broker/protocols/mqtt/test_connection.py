@@ -265,11 +265,25 @@ def test_the_log_names_the_client_of_a_connection(caplog: pytest.LogCaptureFixtu
     mqtt = MqttEdge()
     client = mqtt.connect("meter")
     with caplog.at_level(logging.INFO):
-        client.connection.fail(ConnectionForced("closed via management"))
+        client.send(b"\xff")
         client.lose()
     assert [
         (record.message, getattr(record, FIELDS_ATTRIBUTE)["client"]) for record in caplog.records
     ] == [("connection_error", "meter"), ("connection_closed", "meter")]
+
+
+def test_a_close_by_an_operator_is_no_error_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    mqtt = MqttEdge()
+    client = mqtt.connect("meter")
+    with caplog.at_level(logging.INFO):
+        client.connection.fail(ConnectionForced("closed via management"))
+        client.connection.fail(ConnectionForced("again"))
+        client.lose()
+    (record,) = caplog.records
+    fields = getattr(record, FIELDS_ATTRIBUTE)
+    assert (record.levelname, record.message) == ("INFO", "connection_closed")
+    assert fields["reason"] == "closed via management"
+    assert client.expect(Disconnect).code is ReasonCode.ADMINISTRATIVE_ACTION
 
 
 async def test_who_sends_too_large_a_packet_hears_why_though_he_sends_it_to_the_end(
