@@ -90,6 +90,7 @@ COMMANDS: Mapping[str, str] = {
     "connections": "cli.connections:connections",
     "channels": "cli.connections:channels",
     "consumers": "cli.connections:consumers",
+    "mqtt": "cli.mqtt:mqtt",
     "policies": "cli.policies:policies",
     "operator-policies": "cli.policies:operator_policies",
     "parameters": "cli.policies:parameters",

@@ -27,13 +27,15 @@ def connections() -> None:
 @prints_rows(
     "name",
     "user_provided_name",
+    "client_id",
     "user",
     "vhost",
+    "protocol",
     "state",
     "channels",
     more=[
         "node",
-        *("peer_host", "peer_port", "host", "port", "type", "protocol"),
+        *("peer_host", "peer_port", "host", "port", "type"),
         *("timeout", "channel_max", "frame_max"),
         *("auth_mechanism", "connected_at", "client_properties", "user_who_performed_action"),
         *("ssl", "ssl_protocol", "ssl_key_exchange", "ssl_cipher", "ssl_hash"),
@@ -46,7 +48,8 @@ def list_connections(client: NodeClient) -> Iterable[Row]:
     Under an alarm, who has tried to publish is blocked, and who has not is blocking. A publisher
     that waits for slow consumers or for the disk is in flow.
     """
-    return rows_everywhere(client, "connections.list")
+    for row in rows_everywhere(client, "connections.list"):
+        yield {**row, "client_id": row["client_properties"].get("client_id")}
 
 
 @connections.command()

@@ -11,7 +11,7 @@ from typing import Any, Self
 from click.testing import CliRunner, Result
 
 from fluffle.broker.__main__ import main
-from fluffle.broker.config.config import Config, ListenAddress
+from fluffle.broker.config.config import Config, ListenAddress, MqttConfig
 from fluffle.broker.node import Node
 from tests.support.deadlines import DEADLINE_S
 
@@ -19,9 +19,11 @@ from tests.support.deadlines import DEADLINE_S
 class RunningNode:
     """A node that serves while this is entered, and the commands that are run against it."""
 
-    def __init__(self, data_dir: Path) -> None:
-        self.config = Config(node_name="a", data_dir=data_dir, listen=ListenAddress("127.0.0.1", 0))
-        self.port = 0
+    def __init__(self, data_dir: Path, *, has_mqtt: bool = False) -> None:
+        anywhere = ListenAddress("127.0.0.1", 0)
+        mqtt = MqttConfig(listen=(anywhere,) if has_mqtt else ())
+        self.config = Config(node_name="a", data_dir=data_dir, listen=anywhere, mqtt=mqtt)
+        self.port = self.mqtt_port = 0
         self._started = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
 
@@ -31,6 +33,8 @@ class RunningNode:
         node = Node(self.config)
         try:
             await node.start()
+            if self.config.mqtt.listen:
+                self.mqtt_port = node.addresses["mqtt"][1]
             self.port = node.addresses["amqp"][1]
         finally:
             self._started.set()

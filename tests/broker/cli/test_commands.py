@@ -477,8 +477,11 @@ def test_columns_are_those_of_the_rows(node: RunningNode, words: str) -> None:
     desk.ask("permissions.topic_set", user="guest", vhost="/", **topics)
     row = desk.rows(words.replace(" ", ".").replace("-", "_"))[0]
     header = node.output(*words.split(), "--columns", "all").splitlines()[0].split()
-    measured = (*NAMES, *QUORUM_NAMES, HEAD_TIMESTAMP) if words == "queues list" else ()
-    assert sorted(header) == sorted((*row, *measured))
+    more = {
+        "queues list": (*NAMES, *QUORUM_NAMES, HEAD_TIMESTAMP),
+        "connections list": ("client_id",),
+    }
+    assert sorted(header) == sorted((*row, *more.get(words, ())))
 
 
 def test_how_much_is_in_queues_is_measured_for_who_asks(node: RunningNode) -> None:
