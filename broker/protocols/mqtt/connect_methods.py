@@ -9,7 +9,7 @@ Sources: S5 3.1, 3.1.4; RabbitMQ 4.0.5 (rabbit_mqtt_processor, process_connect).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -19,7 +19,6 @@ from fluffle.broker.access.users import User
 from fluffle.broker.base.client_session import ClientSession
 from fluffle.broker.base.errors import BrokerError, NotAllowed, PreconditionFailed
 from fluffle.broker.base.message import KEY_BYTES
-from fluffle.broker.base.session_queues import subscription_queues
 from fluffle.broker.core.admission import ConnectionLimitReached, VhostNotFound, admit
 from fluffle.broker.core.login import (
     MECHANISMS,
@@ -41,6 +40,7 @@ from fluffle.broker.process.encryption import (
 from fluffle.broker.protocols.mqtt.authentication import AuthenticatedClient, Authentication
 from fluffle.broker.protocols.mqtt.reasons import code_of
 from fluffle.broker.protocols.mqtt.server import (
+    bound_subscriptions,
     has_definitions,
     lasting_queues_of,
     queues_of,
@@ -67,7 +67,6 @@ if TYPE_CHECKING:
     from fluffle.broker.core.services import Services
     from fluffle.broker.protocols.mqtt.server import MqttServer
     from fluffle.broker.queues.queue_api import QueueHandle
-    from fluffle.broker.routing.topic_filter import FilterBinding
     from fluffle.broker.vhosts.vhost import VirtualHost
     from fluffle.protocol.mqtt.packets import Connect
 
@@ -623,13 +622,11 @@ def restore_subscriptions(server: MqttServer, session: Session, state: SessionSt
     its client was away."""
     vhost, there = session.vhost, state.subscriptions
     bound: dict[str, TopicSubscription] = {}
-    for part in in_pieces(filters_of(server, vhost, state.client_id), CHECKED_AT_ONCE):
+    found = bound_subscriptions(vhost, server.config.exchange, state.client_id)
+    for part in in_pieces(found, CHECKED_AT_ONCE):
         for each in part:
-            own = None if each.group else there.get(each.topic_filter)
-            terms = each.options, each.identifier or 0, each.group
-            if own is None or (own.options, own.identifier, own.share_name) != terms:
-                own = TopicSubscription(each.topic_filter, *terms)
-            bound[own.full_filter if each.group else each.topic_filter] = own
+            own = there.get(each.full_filter)
+            bound[each.full_filter] = own if own == each else each
         if len(part) == CHECKED_AT_ONCE:
             yield
     for filters in in_pieces(there.keys() - bound.keys(), CHECKED_AT_ONCE):
@@ -644,12 +641,3 @@ def restore_subscriptions(server: MqttServer, session: Session, state: SessionSt
                 state.subscribe(subscription)
         if len(new) == CHECKED_AT_ONCE:
             yield
-
-
-def filters_of(server: MqttServer, vhost: VirtualHost, client_id: str) -> Iterator[FilterBinding]:
-    """Yield what the bindings of a session say of its subscriptions."""
-    exchange = server.config.exchange
-    yield from memberships(vhost, exchange, client_id, LASTS).values()
-    for queue in subscription_queues(client_id):
-        for _, each in queue_changes.subscriptions(vhost, exchange, queue):
-            yield each

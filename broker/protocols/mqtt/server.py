@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache, partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fluffle.broker.base.client_session import OUTGOING, ClientSession
@@ -33,6 +34,7 @@ from fluffle.broker.protocols.mqtt.session_state import (
     SessionKey,
     SessionState,
     SessionStates,
+    TopicSubscription,
 )
 from fluffle.broker.protocols.mqtt.shared_queues import LASTS, end_memberships, memberships
 from fluffle.broker.protocols.mqtt.subscribe_methods import (
@@ -171,8 +173,9 @@ class MqttServer:
         for state in self.states:
             client = self.connected.get(state.key)
             vhost, client_id = state.key
+            subscriptions = [*self._subscriptions_of(state)]
             queues = [*subscription_queues(client_id)]
-            queues += (each.queue(client_id) for each in state.shared)
+            queues += (each.queue(client_id) for each in subscriptions if each.share_name)
             there = self.services.vhosts[vhost].queues if vhost in self.services.vhosts else ()
             yield {
                 "vhost": vhost,
@@ -187,12 +190,20 @@ class MqttServer:
                         "options": each.options,
                         "subscription_id": each.identifier or None,
                     }
-                    for each in state.subscriptions.values()
+                    for each in subscriptions
                 ],
                 "queues": [queue for queue in queues if queue in there],
                 "packets_from_client": len(state.incoming),
                 "packets_to_client": len(state.packet_ids.used),
             }
+
+    def _subscriptions_of(self, state: SessionState) -> Iterable[TopicSubscription]:
+        """Return the subscriptions of a session.  While its client is away only bindings say which
+        there are: others may change them, and after a restart nothing else has them."""
+        vhost = self.services.vhosts.get(state.key[0])
+        if state.key in self.connected or vhost is None:
+            return state.subscriptions.values()
+        return bound_subscriptions(vhost, self.config.exchange, state.client_id)
 
     def session_counts(self) -> SessionCounts:
         """How many sessions there are, as a `SessionKeeper`."""
@@ -561,3 +572,15 @@ def has_definitions(vhost: VirtualHost, client_id: str, exchange: str) -> bool:
         or bool(queues_of(vhost, client_id))
         or bool(memberships(vhost, exchange, client_id, LASTS))
     )
+
+
+def bound_subscriptions(
+    vhost: VirtualHost, exchange: str, client_id: str
+) -> Iterator[TopicSubscription]:
+    """Yield what the bindings of a session say of its subscriptions."""
+    found = iter(memberships(vhost, exchange, client_id, LASTS).values())
+    for queue in subscription_queues(client_id):
+        own = queue_changes.subscriptions(vhost, exchange, queue)
+        found = chain(found, (each for _, each in own))
+    for each in found:
+        yield TopicSubscription(each.topic_filter, each.options, each.identifier or 0, each.group)

@@ -25,6 +25,12 @@ from tests.support.mqtt_restarts import RestartedMqtt
 LASTS: dict[str, Any] = {"clean_start": False, "expiry_s": 3600}
 
 
+def listed(row: dict[str, Any]) -> tuple[list[tuple[Any, ...]], list[str]]:
+    """Return the subscriptions and queues of a session as it is listed, in an order of its own."""
+    subscriptions = [tuple(each.values()) for each in row["subscriptions"]]
+    return sorted(subscriptions, key=str), sorted(row["queues"])
+
+
 def subscribed(node: RestartedMqtt, client: MqttClient, *filters: str, options: int = 1) -> None:
     client.send(Subscribe(client.next_id(), [(each, options) for each in filters]))
     node.settle()
@@ -80,6 +86,23 @@ def test_subscriptions_are_as_they_were() -> None:
     published(node, "a/b", b"x", 2)
     published(node, "z", b"y", 1)
     assert again.messages() == [("a/b", b"x", 2), ("z", b"y", 0)]
+
+
+def test_subscriptions_are_listed_though_their_client_is_not_back() -> None:
+    node = RestartedMqtt()
+    client = node.connect("c", **LASTS)
+    subscribed(node, client, "a/+", "$share/g/s", options=1 | 8)
+    subscribed(node, client, "z", options=0)
+    (before,) = map(listed, node.mqtt.server.session_rows())
+    assert len(before[0]) == len(before[1]) == 3
+    node.kill()
+    (row,) = node.mqtt.server.session_rows()
+    assert row["connection"] == ""
+    assert listed(row) == before
+    node.connect("c", **LASTS)
+    (row,) = node.mqtt.server.session_rows()
+    assert row["connection"]
+    assert listed(row) == before
 
 
 def test_what_was_published_meanwhile_is_there() -> None:
