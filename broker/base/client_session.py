@@ -26,8 +26,8 @@ class ClientSession(NamedTuple):
     user: str
     expiry_s: int
     """How long it lasts once its client has gone.  0: it lasts no longer than the connection, as
-    its client or a lost queue has it; if the client has gone, its protocol is about to delete it,
-    with all that it has defined of it."""
+    its client asked for that, or a queue of it was deleted; if the client has gone, its protocol is
+    about to delete it, with all that it has defined of it."""
     ended_at_ms: int
     """When that was, since 1970; 0 while the client is connected."""
     node: str

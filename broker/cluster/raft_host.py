@@ -83,7 +83,8 @@ class DiskSpace:
         """Called when there is none any more, maybe from within a turn."""
 
     def look(self) -> bool:
-        """See what the disk says now; True if it was not, or is not, that there is room."""
+        """Read the space of the disk.  False if there is room now, as there was at the last call:
+        then nothing has changed.  Called once a turn, by the one that passes changes on."""
         store, had_room = self._store, self.has_room
         self.has_room = has_room = store.has_room
         if had_room and has_room:

@@ -221,8 +221,8 @@ def start_consumer(
     """Have a client consume from a queue that it may read.  None if it does so now; else the answer
     of a queue that is led elsewhere.
 
-    QueueCrashed; PreconditionFailed for arguments, AccessRefused where one of two consumers is
-    exclusive, and what `credit_of` raises.
+    QueueCrashed for a queue with damage, PreconditionFailed for arguments, AccessRefused where one
+    of two consumers is exclusive, and what `credit_of` raises.
     """
     session = channel.session
     check_running(queue, session.vhost.name)

@@ -64,8 +64,8 @@ class Turn:
         self._is_consensus_due = False
         self._scheduled = False
         self.watchers: set[Callable[[], None]] = set()
-        """Functions called after each batch of input and each turn; in a daemon one, ten times a
-        second at most."""
+        """Functions called after each batch of input and each turn.  In a daemon there is one, the
+        `YoungCollector`, ten times a second at most."""
         self.consensus: Callable[[], None] = do_nothing
         """Has the Raft groups take their turn: what queues have just proposed is in it, and what it
         writes goes with the commit that `begin_commit` begins."""

@@ -72,7 +72,7 @@ def test_names_are_of_things(found: list[Module]) -> None:
     assert source_tree.names_of_people(found) == sorted(NAMES_OF_PEOPLE)
 
 
-def test_names_of_tests_do_not_tell() -> None:
+def test_names_of_tests_are_of_things() -> None:
     """Scenarios and what compares them are as they were asked: `tests/compat`."""
     paths = (path for folder in ("tests", "benchmarks") for path in (ROOT / folder).rglob("*.py"))
     files = [path for path in paths if "told" in path.read_text() and "compat" not in path.parts]

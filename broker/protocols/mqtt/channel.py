@@ -10,7 +10,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from fluffle.broker.base.empty_dict import EMPTY_DICT
-from fluffle.broker.base.errors import AccessRefused, BrokerError, NotFound, QueueCrashed
+from fluffle.broker.base.errors import (
+    AccessRefused,
+    BrokerError,
+    NotFound,
+    QueueCrashed,
+    QueueDeleted,
+)
 from fluffle.broker.base.session_queues import subscription_queue
 from fluffle.broker.core.client import WITHOUT_CHANNELS, Client
 from fluffle.broker.core.confirms import Confirms
@@ -321,7 +327,9 @@ class Channel:
         if tag == TAGS[0] and is_missing:
             forget_consumer(self, tag)
             self.writers.pop(tag, None)
-            self._server.services.runtime.clients_call_later(AWAY_RETRY_S, self._consume_again)
+            # If it was deleted there is another one already, or the session is over.
+            after_s = 0.0 if isinstance(error, QueueDeleted) else AWAY_RETRY_S
+            self._server.services.runtime.clients_call_later(after_s, self._consume_again)
         else:
             self.connection.disconnect(code_of(error), error.explanation)
 
@@ -362,9 +370,8 @@ class Channel:
             return
         name = self.queue_name(TAGS.index(tag)) if tag in TAGS else tag
         is_deleted = name not in queues
-        if is_deleted and self._server.is_own(
-            self.state.key
-        ):  # not by a node that has it anew elsewhere
+        is_own = self._server.is_own(self.state.key)  # not if a node elsewhere has it anew
+        if is_deleted and is_own:
             self.state.expiry_s = 0
         code = ReasonCode.ADMINISTRATIVE_ACTION
         text = "has been deleted" if is_deleted else "has ended its consumer"

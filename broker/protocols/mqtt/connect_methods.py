@@ -38,7 +38,7 @@ from fluffle.broker.process.encryption import (
     distinguished_name,
 )
 from fluffle.broker.protocols.mqtt.authentication import AuthenticatedClient, Authentication
-from fluffle.broker.protocols.mqtt.reasons import code_of
+from fluffle.broker.protocols.mqtt.reasons import REFUSED_LOGIN, code_of
 from fluffle.broker.protocols.mqtt.server import (
     bound_subscriptions,
     has_definitions,
@@ -91,7 +91,7 @@ class ConnectClient(AuthenticatedClient, Protocol):
     def accept(self, accepted: Accepted) -> None:
         """Let the client in, and answer it."""
 
-    def refuse_connect(self, code: ReasonCode, text: str) -> None:
+    def refuse_connect(self, code: ReasonCode, text: str, answer: str | None = None) -> None:
         """Answer that it is not let in, and close."""
 
     def give_up(self, error: Exception) -> None:
@@ -195,14 +195,18 @@ class ConnectRequest:
                 return
             if self._vhost_name in services.vhosts:
                 login.begin()
-                return
-            services.runtime.traffic.logins_of(client.traffic_labels).failed += 1
-            self._not_admitted(VhostNotFound(f"vhost {self._vhost_name} not found"))
+            else:
+                failed(VhostNotFound(f"vhost {self._vhost_name} not found"))
+
+        def failed(error: BrokerError) -> None:
+            if client.is_logging_in:
+                services.runtime.traffic.logins_of(client.traffic_labels).failed += 1
+                self._not_admitted(error)
 
         if self._vhost_name in services.vhosts:
             login.begin()
         else:
-            ask_read_barrier(client, known, self._not_admitted)
+            ask_read_barrier(client, known, failed)
 
     def _authenticate(self, method: str) -> None:
         """Log the client in by a SASL mechanism, once it has given its response."""
@@ -272,7 +276,7 @@ class ConnectRequest:
 
     def _on_login(self, outcome: User | LoginRefused) -> None:
         if isinstance(outcome, LoopbackOnly):
-            self._refuse(ReasonCode.NOT_AUTHORIZED, str(outcome))
+            self._refuse(ReasonCode.NOT_AUTHORIZED, str(outcome), REFUSED_LOGIN)
         elif isinstance(outcome, PasswordChecksOverloaded):
             self._refuse(ReasonCode.SERVER_BUSY, str(outcome))
         elif isinstance(outcome, LoginRefused):
@@ -564,9 +568,9 @@ class ConnectRequest:
         asked_s = self._packet.properties.integer(PropertyId.SESSION_EXPIRY_INTERVAL, 0)
         return min(asked_s, longest_s)
 
-    def _refuse(self, code: ReasonCode, text: str) -> None:
+    def _refuse(self, code: ReasonCode, text: str, answer: str | None = None) -> None:
         if not self._client.is_over:
-            self._client.refuse_connect(code, text)
+            self._client.refuse_connect(code, text, answer)
 
 
 def mapped_vhost(services: Services, parameter: str, key: str) -> str | None:

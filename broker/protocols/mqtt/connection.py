@@ -34,7 +34,7 @@ from fluffle.broker.protocols.mqtt.channel import Channel
 from fluffle.broker.protocols.mqtt.connect_methods import Accepted
 from fluffle.broker.protocols.mqtt.delivery_terms import DeliveryTerms
 from fluffle.broker.protocols.mqtt.prepared_runs import PublishTerms
-from fluffle.broker.protocols.mqtt.reasons import code_of
+from fluffle.broker.protocols.mqtt.reasons import REFUSED_LOGIN, code_of
 from fluffle.broker.protocols.mqtt.server import TRAFFIC_LABELS, encoded_connack
 from fluffle.broker.protocols.mqtt.session_state import WINDOW_MAX, TopicSubscription
 from fluffle.broker.protocols.mqtt.subscribe_methods import SubscribeRequest, SubscriptionTerms
@@ -64,9 +64,6 @@ if TYPE_CHECKING:
 
 CLOSE_WAIT_S = 3
 """How long a client has to read why its connection ends."""
-
-REFUSED_LOGIN = "login was refused, see the log of the broker"
-"""Reason that a client gets: what was wrong is for those who may read the log."""
 
 REFUSED_LOGIN_WAIT_S = 3
 """How long a client waits for the answer to a wrong password, as with RabbitMQ: one that guesses is
@@ -340,13 +337,14 @@ class Connection(SocketConnection[Event]):
             return encoded(tuple(required))
         return connack
 
-    def refuse_connect(self, code: ReasonCode, text: str) -> None:
-        """Answer that the client is not let in, and close."""
+    def refuse_connect(self, code: ReasonCode, text: str, answer: str | None = None) -> None:
+        """Answer that the client is not let in, and close.  The log gets the text; so does the
+        client, if there is no other answer."""
         self.close_reason = self.close_reason or text
         self.phase = ConnectionState.CLOSED
         self.input.stop()
         if code is not ReasonCode.BAD_USER_NAME_OR_PASSWORD:
-            self._answer_refusal(code, text)
+            self._answer_refusal(code, text if answer is None else answer)
             return
         self.services.runtime.clients_call_later(
             REFUSED_LOGIN_WAIT_S, partial(self._answer_refusal, code, REFUSED_LOGIN)

@@ -27,6 +27,9 @@ CODES: dict[type[BrokerError], ReasonCode] = {
 }
 """Reason code for each error of the core; all others are `UNSPECIFIED_ERROR`."""
 
+REFUSED_LOGIN = "login was refused, see the log of the broker"
+"""Reason that a client gets: what was wrong is for those who may read the log."""
+
 REASON_LENGTH_MAX = 1_000
 """Most characters of a Reason String; the rest of an operator's reason is cut off."""
 

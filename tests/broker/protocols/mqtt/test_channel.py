@@ -7,7 +7,7 @@ import pytest
 
 from fluffle.broker.access.users import Permission, TopicPermission
 from fluffle.broker.base.client_session import ClientSession
-from fluffle.broker.base.errors import BrokerError, QueueDeleted, Unreachable
+from fluffle.broker.base.errors import BrokerError, NotFound, QueueDeleted, Unreachable
 from fluffle.broker.base.session_queues import subscription_queue
 from fluffle.broker.core.client import WITHOUT_CHANNELS
 from fluffle.broker.core.connections import KeepAlives
@@ -302,7 +302,7 @@ def test_a_client_whose_queue_of_qos_0_has_damage_is_disconnected() -> None:
     assert client.transport.is_lost
 
 
-@pytest.mark.parametrize("error", [Unreachable, QueueDeleted])
+@pytest.mark.parametrize("error", [Unreachable, NotFound])
 def test_a_queue_of_qos_0_that_is_not_at_its_node_is_asked_for_again_in_a_while(
     error: type[BrokerError],
 ) -> None:
@@ -317,6 +317,19 @@ def test_a_queue_of_qos_0_that_is_not_at_its_node_is_asked_for_again_in_a_while(
     mqtt.connect("p").publish("a", b"x")
     assert client.messages() == []
     mqtt.edge.advance(1)
+    assert client.messages() == [("a", b"x", 0)]
+
+
+def test_a_queue_of_qos_0_that_was_renewed_meanwhile_is_asked_for_again_at_once() -> None:
+    mqtt = MqttEdge()
+    client = mqtt.connect("c", expiry_s=60)
+    client.subscribe("a", options=0)
+    client.lose()
+    with patch.object(VirtualHost, "attach", side_effect=[QueueDeleted("not there")]) as attach:
+        client = mqtt.connect("c", clean_start=False, expiry_s=60)
+    assert attach.call_count == 1
+    mqtt.edge.advance(0)
+    mqtt.connect("p").publish("a", b"x")
     assert client.messages() == [("a", b"x", 0)]
 
 

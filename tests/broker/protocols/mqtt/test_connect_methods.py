@@ -15,6 +15,7 @@ from fluffle.broker.metadata.metadata import LOCAL_READ_BARRIER, ReadBarrier
 from fluffle.broker.metadata.nodes import NUMBERS_SESSIONS, RegisteredNode
 from fluffle.broker.protocols.mqtt.connect_methods import CHECKED_AT_ONCE
 from fluffle.broker.protocols.mqtt.connection import REFUSED_LOGIN_WAIT_S
+from fluffle.broker.protocols.mqtt.reasons import REFUSED_LOGIN
 from fluffle.broker.vhosts import queue_changes
 from fluffle.protocol.mqtt.codes import MQTT_3_1_1, MQTT_5, ReasonCode
 from fluffle.protocol.mqtt.packets import Connack, Connect, Disconnect, Will, encode
@@ -410,6 +411,7 @@ def test_guest_comes_from_this_machine_alone(user: str | None, password: bytes |
     client = MqttEdge().accept(peer=("192.0.2.1", 40_000))
     client.send(Connect(MQTT_5, "c", user=user, password=password))
     assert client.expect(Connack).code is ReasonCode.NOT_AUTHORIZED
+    assert client.reasons == [REFUSED_LOGIN]
 
 
 @pytest.mark.parametrize("asks", [False, True])
@@ -523,6 +525,19 @@ def test_a_client_that_goes_while_its_virtual_host_is_looked_for_has_not_logged_
     read_barrier.confirm()
     logins = mqtt.edge.services.runtime.traffic.logins["mqtt"]
     assert (logins.succeeded, logins.failed) == (0, 0)
+
+
+def test_a_login_whose_virtual_host_cannot_be_looked_for_has_failed() -> None:
+    read_barrier = ManualReadBarrier()
+    mqtt = MqttEdge(edge=edge_with(read_barrier))
+    client = mqtt.accept()
+    client.send(Connect(MQTT_5, "c", user="nowhere:guest", password=b"guest"))
+    mqtt.edge.run()
+    read_barrier.fail()
+    mqtt.edge.run()
+    assert client.expect(Connack).code is ReasonCode.NOT_AUTHORIZED
+    logins = mqtt.edge.services.runtime.traffic.logins["mqtt"]
+    assert (logins.succeeded, logins.failed) == (0, 1)
 
 
 def edge_with(read_barrier: ReadBarrier) -> Edge:

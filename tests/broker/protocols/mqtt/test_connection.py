@@ -18,12 +18,12 @@ from fluffle.broker.node import Node
 from fluffle.broker.protocols.mqtt.connection import (
     CLOSE_WAIT_S,
     HELD_BYTES_MAX,
-    REFUSED_LOGIN,
     REFUSED_LOGIN_WAIT_S,
     Connection,
     ConnectionState,
 )
 from fluffle.broker.protocols.mqtt.packet_handlers import PACKET_HANDLERS
+from fluffle.broker.protocols.mqtt.reasons import REFUSED_LOGIN
 from fluffle.protocol.mqtt.codes import MQTT_3_1_1, MQTT_5, PacketType, ReasonCode
 from fluffle.protocol.mqtt.packets import (
     Ack,
