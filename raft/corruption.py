@@ -121,7 +121,9 @@ def is_repaired(state: GroupState) -> bool:
     """True if all that was damaged is on disk again, as the leader of this term has it.
 
     A leader's log may be shorter than the damaged one was, if that had no entry of its term; then
-    all that it has committed, one entry of its own among it, is all there ever was to keep.
+    all that it has committed, one entry of its own among it, is all there ever was to keep.  If it
+    may have had one, the leader may have counted it: it adds entries until all is covered.  See
+    `leader.asks_behind_the_end`.
     """
     quarantine, log = state.quarantine, state.log
     assert quarantine is not None

@@ -78,7 +78,7 @@ HANDLERS: dict[Role, dict[type[GroupMessage], Handler]] = {
     Role.LEADER: {
         AppendAccepted: replication.on_append_accepted,
         AppendRejected: replication.on_append_rejected,
-        RepairRequest: replication.on_repair_request,
+        RepairRequest: leader.on_repair_request,
         SnapshotProgress: snapshots.on_snapshot_progress,
     },
 }

@@ -26,7 +26,7 @@ from fluffle.raft.config import (
     with_change,
 )
 from fluffle.raft.log import CONFIG, NOOP, Entry, size_of
-from fluffle.raft.messages import NotLeading
+from fluffle.raft.messages import NotLeading, RepairRequest
 from fluffle.raft.output import LeaderReady, Readable, Role
 from fluffle.raft.state import (
     UNHEARD,
@@ -119,6 +119,57 @@ def on_deleted(state: GroupState) -> None:
                 state.group, state.term, state.me.incarnation, member.incarnation
             )  # fmt: skip
             state.node.send(member.node, message)
+
+
+# Repair
+
+
+def on_repair_request(state: GroupState, node: NodeId, request: RepairRequest) -> None:
+    """Send again what the follower cannot read: what it said of it does not count any more."""
+    leading = state.leading
+    assert leading is not None
+    peer = leading.peer_of(node, request.sender)
+    if peer is None:
+        return
+    if asks_behind_the_end(state, leading, peer, request):
+        append(state, leading, NOOP, b"")
+    peer.repaired_at = state.log.last_index
+    # A snapshot may be under way for another reason, and be too old for this one.
+    is_served = peer.match < request.first and (
+        peer.flow is ProgressState.SNAPSHOT and peer.snapshot_from >= request.floor
+        if request.floor
+        else peer.next <= request.first
+    )
+    if is_served:
+        return
+    peer.retract(request.first)
+    peer.first_valid_round = leading.round
+    if request.floor:
+        peer.snapshot_from = request.floor
+        peer.need_snapshot()
+    else:
+        peer.probe(request.first)
+        peer.probe_round = leading.round
+    state.touch()
+
+
+def asks_behind_the_end(
+    state: GroupState, leading: LeaderState, peer: Progress, request: RepairRequest
+) -> bool:
+    """True if a follower that has the whole log, all of it committed, asks for more.
+
+    Its damaged log was longer, and it cannot know that nothing of that was of this term: only
+    entries up to there, or a later term, end its quarantine.  See `corruption.is_repaired`.  As all
+    is committed, no more than one such entry waits for a majority.
+    """
+    last = state.log.last_index
+    return (  # mutant: M53 M54
+        not request.floor
+        and peer.match == last == state.log.commit
+        and request.first == last + 1
+        and leading.transfer is None
+        and state.node.has_room
+    )
 
 
 # The turn

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from fluffle.raft import corruption, leadership_transfer, snapshots
 from fluffle.raft.config import NodeId
 from fluffle.raft.log import Entry, Log, size_of
-from fluffle.raft.messages import AppendAccepted, AppendRejected, AppendRequest, RepairRequest
+from fluffle.raft.messages import AppendAccepted, AppendRejected, AppendRequest
 from fluffle.raft.output import ReadEntries, Role
 from fluffle.raft.state import GroupState, LeaderState, Progress, ProgressState
 
@@ -305,33 +305,6 @@ def is_stale(peer: Progress, answer: AppendRejected) -> bool:
         or answer.previous_index <= peer.match
         or answer.previous_index >= peer.next
     )
-
-
-def on_repair_request(state: GroupState, node: NodeId, request: RepairRequest) -> None:
-    """Send again what the follower cannot read: what it said of it does not count any more."""
-    leading = state.leading
-    assert leading is not None
-    peer = leading.peer_of(node, request.sender)
-    if peer is None:
-        return
-    peer.repaired_at = state.log.last_index
-    # A snapshot may be under way for another reason, and be too old for this one.
-    is_served = peer.match < request.first and (
-        peer.flow is ProgressState.SNAPSHOT and peer.snapshot_from >= request.floor
-        if request.floor
-        else peer.next <= request.first
-    )
-    if is_served:
-        return
-    peer.retract(request.first)
-    peer.first_valid_round = leading.round
-    if request.floor:
-        peer.snapshot_from = request.floor
-        peer.need_snapshot()
-    else:
-        peer.probe(request.first)
-        peer.probe_round = leading.round
-    state.touch()
 
 
 # Committing

@@ -157,4 +157,14 @@ RAFT = [
         Swap("max(A, B)", "tuning.suspect_after_ms"),
     ),
     Mutant("M52", "who has asked for a repair is promoted before that", Swap("A < B", "False")),
+    Mutant(
+        "M53",
+        "a leader that is asked for more than it has adds nothing",
+        Swap("A and B and C and D and E", "False"),
+    ),
+    Mutant(
+        "M54",
+        "a leader adds an entry whenever one that had everything asks for a repair",
+        Swap("A and B and C and D and E", "A and B and D and E"),
+    ),
 ]
