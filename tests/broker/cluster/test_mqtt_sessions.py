@@ -14,6 +14,7 @@ import pytest
 
 from fluffle.broker.base.client_session import OUTGOING, ClientSession
 from fluffle.broker.base.session_queues import shared_queue
+from fluffle.broker.cluster.queue_sessions import session_server
 from fluffle.broker.cluster.queues.quorum_member import QuorumQueueMember
 from fluffle.broker.config.config import Config, ListenAddress, MqttConfig
 from fluffle.broker.protocols.mqtt import channel, packet_handlers
@@ -197,6 +198,35 @@ async def test_a_group_has_members_at_several_nodes(tmp_path: Path) -> None:
             await members[name].expect(Unsuback)
         everywhere = [three[name].node.catalogue.vhosts["/"].queues for name in "abc"]
         await until(lambda: not any(shared_queue("g", "t") in queues for queues in everywhere))
+
+
+async def test_a_group_goes_on_though_the_machine_of_a_member_says_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """New messages go to the others, and those that the member holds once its time is over."""
+    async with running_cluster(tmp_path, config=CONFIG) as three, AsyncExitStack() as lines:
+        members = {
+            name: await lines.enter_async_context(connected(three[name], f"m {name}"))
+            for name in "ab"
+        }
+        for line in members.values():
+            await line.subscribe(1, "$share/g/t")
+        publisher = await lines.enter_async_context(connected(three["c"], "p"))
+        await until(lambda: members_of(three["b"]) == ["m a", "m b"])
+        for number in range(4):
+            await publisher.publish(b"held %d" % number, 1)
+        lost = (await unanswered(members, 4))["a"]
+        assert len(lost) == 2
+        for name in "bc":
+            monkeypatch.setattr(three[name].cluster.links, "is_not_running", lambda _node: False)
+        await three["a"].kill()
+        await until(lambda: not any(three[name].cluster.absent.is_alive("a") for name in "bc"))
+        for number in range(4):
+            await publisher.publish(b"new %d" % number, 1)
+        came = (await unanswered({"b": members["b"]}, 4))["b"]
+        assert came == [b"new %d" % number for number in range(4)]
+        monkeypatch.setattr(session_server, "CONSUMER_DISCONNECTED_MS", 1)
+        assert (await unanswered({"b": members["b"]}, 2))["b"] == lost
 
 
 async def test_the_lost_queue_of_qos_0_ends_no_client_and_refuses_no_publisher(
