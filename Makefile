@@ -19,7 +19,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-serve: $(INSTALLED) ## run the broker in the foreground, with MQTT; ARGS="--listen :5673" adds options, MQTT="--mqtt :1884" names other ports
+serve: $(INSTALLED) ## run the broker in the foreground, with MQTT; ARGS="--management :15672" adds options, such as pages, MQTT="--mqtt :1884" names other ports
 	$(BIN)/fluffle serve $(MQTT) $(ARGS)
 
 cluster: $(INSTALLED) ## run a cluster of three nodes in the foreground, with MQTT, for trying things out; ARGS="--mqtt 1893" names other ports
