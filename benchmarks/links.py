@@ -18,7 +18,7 @@ from time import perf_counter_ns, process_time_ns
 import uvloop
 
 from benchmarks.report import markdown_table
-from fluffle.broker.alarms.alarms import keep_buffers
+from fluffle.broker.alarms import keep_buffers
 from fluffle.broker.cluster.links.identity import Boot, Identity
 from fluffle.broker.cluster.links.keepalive import LinkLimits
 from fluffle.broker.cluster.links.links import ClusterLinks

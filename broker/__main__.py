@@ -109,7 +109,7 @@ COMMANDS: Mapping[str, str] = {
     "salvage": "daemon.data:salvage_node",
     "test-server": "testing.server.command:test_server",
     "torture": "torture.command:torture",
-    "bench": "bench.command:bench",
+    "bench": "bench:bench",
 }
 """In the order in which they are shown: where in this package they are."""
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from fluffle.broker.access.limits import Usage
-from fluffle.broker.alarms.alarms import Alarms
+from fluffle.broker.alarms import Alarms
 from fluffle.broker.metadata.metadata import Metadata, ReadBarrier
 from fluffle.broker.queues.queue_api import QueueFactory
 from fluffle.broker.vhosts.vhost import OnKept

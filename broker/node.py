@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from fluffle.broker.admin.context import NodeContext
 from fluffle.broker.admin.maintenance import Maintenance
-from fluffle.broker.alarms.alarms import Alarms, watermarks_of
+from fluffle.broker.alarms import Alarms, watermarks_of
 from fluffle.broker.base.logs import event
 from fluffle.broker.base.traffic import Traffic
 from fluffle.broker.composition.definitions import NodeDefinitions, PasswordThreads
@@ -34,7 +34,7 @@ from fluffle.broker.core.services import Services, server_properties
 from fluffle.broker.definitions.catalogue import Catalogue, queues_here
 from fluffle.broker.durability.definitions.image import DefinitionImage
 from fluffle.broker.durability.durability import Durability, open_durability
-from fluffle.broker.events.event_publisher import COMMANDS
+from fluffle.broker.event_publisher import COMMANDS
 from fluffle.broker.metadata.change import Kind
 from fluffle.broker.metadata.metadata import Metadata
 from fluffle.broker.process.environment import Environment, MachineEnvironment

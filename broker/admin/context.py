@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 from fluffle.broker.access.access import Access
 from fluffle.broker.admin.maintenance import Maintenance
-from fluffle.broker.alarms.alarms import Alarms
+from fluffle.broker.alarms import Alarms
 from fluffle.broker.base.errors import BrokerError, BrokerFailed, NotFound
 from fluffle.broker.cluster_port import ClusterView
 from fluffle.broker.config.config import Config

@@ -13,7 +13,7 @@ from fluffle.broker.access.limits import LimitedResource
 from fluffle.broker.admin.context import NodeContext, Row, Rows
 from fluffle.broker.admin.members import quorum_queue, quorum_queues
 from fluffle.broker.admin.queues import voters_of
-from fluffle.broker.alarms.alarms import free_bytes, resident_bytes
+from fluffle.broker.alarms import free_bytes, resident_bytes
 from fluffle.broker.queues.quorum.entry_codec import VERSION
 from fluffle.raft.config import majority_of
 

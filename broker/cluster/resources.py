@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 import msgpack
 
 from fluffle.broker.access.limits import LimitedResource, Usage
-from fluffle.broker.alarms.alarms import RESOURCES, Alarms
+from fluffle.broker.alarms import RESOURCES, Alarms
 from fluffle.broker.base.clock import EventLoop
 from fluffle.broker.cluster.codec import TEXT_ERRORS, BadFrame, pack, unpack
 from fluffle.broker.cluster.ports import FrameSender

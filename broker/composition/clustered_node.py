@@ -10,7 +10,7 @@ from functools import partial
 from typing import Protocol
 
 from fluffle.broker.access.limits import Usage
-from fluffle.broker.alarms.alarms import Alarms
+from fluffle.broker.alarms import Alarms
 from fluffle.broker.base.callbacks import completion_of
 from fluffle.broker.base.logs import event
 from fluffle.broker.cluster.client_takeover import ClientTakeover

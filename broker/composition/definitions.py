@@ -39,7 +39,7 @@ from fluffle.broker.definitions.retained import RetainedLimits, RetainedStore
 from fluffle.broker.durability.definitions.image import FirstStart, VhostImage
 from fluffle.broker.durability.durability import Durability
 from fluffle.broker.durability.local_queues import LocalQueues
-from fluffle.broker.events.event_publisher import INTERNAL
+from fluffle.broker.event_publisher import INTERNAL
 from fluffle.broker.metadata.change import NOTHING, Change, Fact, Kind
 from fluffle.broker.metadata.metadata import Metadata, ReadBarrier
 from fluffle.broker.node_services import NodeServices

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from fluffle.broker.alarms.alarms import DiskWatch, MemoryWatch
+from fluffle.broker.alarms import DiskWatch, MemoryWatch
 from fluffle.broker.base.logs import event, level_of
 from fluffle.broker.durability.durability import PageOut
-from fluffle.broker.events.event_publisher import EVENT_EXCHANGE, HOME, LOG_EXCHANGE
+from fluffle.broker.event_publisher import EVENT_EXCHANGE, HOME, LOG_EXCHANGE
 
 if TYPE_CHECKING:
-    from fluffle.broker.alarms.alarms import Alarms
+    from fluffle.broker.alarms import Alarms
     from fluffle.broker.base.clock import Clock
     from fluffle.broker.base.traffic import Traffic
     from fluffle.broker.cluster_port import ClusterPort
@@ -97,7 +97,7 @@ def start_log_publisher(config: Config, vhosts: Mapping[str, VirtualHost]) -> Ca
     """Start publishing lines logged from now on, if wanted; returns what ends that."""
     if config.log_exchange is None:
         return nothing
-    from fluffle.broker.events.event_publisher import LogPublisher  # noqa: PLC0415  only if it is used
+    from fluffle.broker.event_publisher import LogPublisher  # noqa: PLC0415  only if it is used
 
     loop, node = asyncio.get_running_loop(), config.node_name
     home = partial(vhosts.get, config.default_vhost)

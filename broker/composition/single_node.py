@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from fluffle.broker.access.limits import Usage
-from fluffle.broker.alarms.alarms import Alarms
+from fluffle.broker.alarms import Alarms
 from fluffle.broker.base.errors import StartFailed
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.metadata.metadata import (

@@ -7,7 +7,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from fluffle.broker.core.observer import ChangedBy
-from fluffle.broker.events.event_publisher import (
+from fluffle.broker.event_publisher import (
     ACTOR,
     EventHeaders,
     EventPublisher,
@@ -23,7 +23,7 @@ from fluffle.protocol.terms import atom, term
 from fluffle.protocol.wire import TYPE_NAMES, Field, FieldTable
 
 if TYPE_CHECKING:
-    from fluffle.broker.alarms.alarms import Alarms
+    from fluffle.broker.alarms import Alarms
     from fluffle.broker.base.clock import Clock
     from fluffle.broker.base.errors import BrokerError
     from fluffle.broker.core.client import Client, ObservedChannel, ObservedSession

@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from fluffle.broker.alarms.alarms import Alarms
+from fluffle.broker.alarms import Alarms
 from fluffle.broker.base.clock import Timer
 from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.core.connections import Deadlines

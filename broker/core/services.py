@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fluffle.broker.access.access import Access
-from fluffle.broker.alarms.alarms import Alarms
+from fluffle.broker.alarms import Alarms
 from fluffle.broker.config.config import AUTH_MECHANISMS, Config, Limits, QuorumConfig
 from fluffle.broker.core.connections import Connections, ForcedCloses, Owners
 from fluffle.broker.core.direct_reply_to import ReplyTargets

@@ -15,7 +15,7 @@ from fluffle.broker.core.observer import ChangedBy, ChannelObserver, Observer, j
 from fluffle.broker.core.property_facts import PropertyFacts
 from fluffle.broker.core.route_lookup import RouteCache
 from fluffle.broker.core.services import Services
-from fluffle.broker.events.event_publisher import INTERNAL
+from fluffle.broker.event_publisher import INTERNAL
 from fluffle.broker.metadata.metadata import OnLateError, ignore_done
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.queue_api import Consumer

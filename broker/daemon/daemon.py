@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from fluffle.broker.alarms.alarms import keep_buffers
+from fluffle.broker.alarms import keep_buffers
 from fluffle.broker.base.errors import NodeMustStop, StartFailed
 from fluffle.broker.base.logs import event
 from fluffle.broker.config.config import Config, ListenAddress

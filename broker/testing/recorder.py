@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from fluffle.broker.core.observer import ChangedBy, ChannelObserver
 from fluffle.broker.core.route_lookup import in_order
-from fluffle.broker.events.event_publisher import EventHeaders, PublishingMetadata
+from fluffle.broker.event_publisher import EventHeaders, PublishingMetadata
 from fluffle.broker.metadata.change import Name
 from fluffle.broker.metadata.metadata import Metadata
 from fluffle.broker.queues.dead_letters import DeadLetterFrom, DeadMessages

@@ -15,7 +15,7 @@ from random import Random
 from typing import Any, TypeVar
 
 from fluffle.broker.access.access import Access
-from fluffle.broker.alarms.alarms import Alarms, watermarks_of
+from fluffle.broker.alarms import Alarms, watermarks_of
 from fluffle.broker.config.config import Config, Limits
 from fluffle.broker.core.client_events import ClientEvents
 from fluffle.broker.core.connections import Connections, ForcedCloses, Owners, delete_late
@@ -25,7 +25,7 @@ from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.definitions.retained import RetainedLimits, RetainedStore
 from fluffle.broker.durability.durability import Durability
 from fluffle.broker.durability.local_queues import LocalQueues
-from fluffle.broker.events.event_publisher import EVENT_EXCHANGE, EventPublisher
+from fluffle.broker.event_publisher import EVENT_EXCHANGE, EventPublisher
 from fluffle.broker.metadata.change import Facts, Kind
 from fluffle.broker.metadata.metadata import Apply, LocalMetadata, Metadata
 from fluffle.broker.observability.statistics.sampler import SampleTimer

@@ -15,7 +15,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fluffle.broker.alarms.alarms import free_bytes, resident_bytes
+from fluffle.broker.alarms import free_bytes, resident_bytes
 from fluffle.broker.base.clock import Clock
 from fluffle.broker.cluster_port import ClusterView
 from fluffle.broker.config.config import Config

@@ -16,7 +16,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any, Protocol
 
-from fluffle.broker.alarms.alarms import Alarms
+from fluffle.broker.alarms import Alarms
 from fluffle.broker.base.callbacks import call_listener
 from fluffle.broker.base.errors import (
     BrokerError,

@@ -20,7 +20,7 @@ from fluffle.broker.core.client import SessionCounts
 from fluffle.broker.core.connections import KeepAlives
 from fluffle.broker.core.observer import ChangedBy
 from fluffle.broker.core.services import Services
-from fluffle.broker.events.event_publisher import INTERNAL
+from fluffle.broker.event_publisher import INTERNAL
 from fluffle.broker.metadata.change import NOTHING, Change
 from fluffle.broker.metadata.metadata import ignore_done
 from fluffle.broker.protocols.mqtt.conversion import MessageConverter

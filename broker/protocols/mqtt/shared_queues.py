@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from fluffle.broker.base.session_queues import shared_queue
 from fluffle.broker.core.consumer import SubscriptionChannel, forget_consumer, stop_consumer
 from fluffle.broker.core.observer import ChangedBy
-from fluffle.broker.events.event_publisher import INTERNAL
+from fluffle.broker.event_publisher import INTERNAL
 from fluffle.broker.metadata.change import NOTHING, Change
 from fluffle.broker.vhosts import queue_changes
 

@@ -15,7 +15,7 @@ from functools import partial
 from math import exp
 from typing import TYPE_CHECKING, Protocol
 
-from fluffle.broker.alarms.alarms import resident_bytes
+from fluffle.broker.alarms import resident_bytes
 from fluffle.broker.base.errors import AccessRefused, BrokerError
 from fluffle.broker.base.message import NEVER_EXPIRES_MS, RetainedMessage
 from fluffle.broker.base.traffic import ClientTraffic, TrafficLabels

@@ -17,7 +17,7 @@ from pika import BlockingConnection, URLParameters
 from pika.exceptions import ProbableAccessDeniedError
 
 from fluffle.broker.access.limits import LimitedResource, Usage
-from fluffle.broker.alarms.alarms import Alarms
+from fluffle.broker.alarms import Alarms
 from fluffle.broker.cluster.codec import BadFrame, pack
 from fluffle.broker.cluster.ports import FrameKind, TrafficClass
 from fluffle.broker.cluster.resources import SharedAlarms, SharedUsage

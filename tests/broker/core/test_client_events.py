@@ -10,7 +10,7 @@ from fluffle.broker.access.users import User
 from fluffle.broker.core.client import WITHOUT_CHANNELS
 from fluffle.broker.core.client_events import AlarmEvents, erlang_version, octets
 from fluffle.broker.core.session import Session
-from fluffle.broker.events.event_publisher import EVENT_EXCHANGE, PublishingMetadata
+from fluffle.broker.event_publisher import EVENT_EXCHANGE, PublishingMetadata
 from fluffle.broker.metadata.change import Kind
 from fluffle.protocol.methods import (
     Basic,
@@ -348,7 +348,7 @@ def test_what_nobody_hears_is_not_described(monkeypatch: pytest.MonkeyPatch) -> 
     """An exchange may go with ten thousand bindings."""
     edge = Edge(announces=True)
     client = edge.connect()
-    monkeypatch.setattr("fluffle.broker.events.event_publisher.described", None)
+    monkeypatch.setattr("fluffle.broker.event_publisher.described", None)
     client.declare("q")
     client.delete("q")
 

@@ -20,7 +20,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fluffle.broker.alarms.alarms import Alarms, watermarks_of
+from fluffle.broker.alarms import Alarms, watermarks_of
 from fluffle.broker.base.errors import BrokerError, InternalError, NotFound, QueueDeleted
 from fluffle.broker.config.config import Config
 from fluffle.broker.core import pending_requests

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 from fluffle.broker.access import access as users
 from fluffle.broker.access.passwords import hashed
 from fluffle.broker.access.users import User
-from fluffle.broker.alarms.alarms import Alarms, watermarks_of
+from fluffle.broker.alarms import Alarms, watermarks_of
 from fluffle.broker.cluster.client_takeover import ClientTakeover
 from fluffle.broker.cluster.ports import FrameKind, TrafficClass
 from fluffle.broker.cluster.queues.classic_queues import ClassicQueues, ClassicQueuesEnvironment

@@ -10,8 +10,8 @@ from weakref import ref
 
 import pytest
 
-from fluffle.broker.alarms import alarms
-from fluffle.broker.alarms.alarms import (
+from fluffle.broker import alarms
+from fluffle.broker.alarms import (
     DISK_PERIOD_S,
     GROWTH_BYTES,
     GROWTH_LOOKS,

@@ -1,7 +1,9 @@
-"""`fluffle bench`: from options to a run, its figures and an exit code.
+"""`fluffle bench`: a load of publishers and consumers on any AMQP 0-9-1 broker, and its figures.
 
-A body begins with the time at which it was published, so that its receiver knows how long it
-took: both are in this process, and go by one clock.
+It knows AMQP and nothing of a node.  It is one process of Python, whose own speed is the limit for
+small messages: for what a broker can do at most see benchmarks/.  A body begins with the time at
+which it was published, so that its receiver knows how long it took: both are in this process, and
+go by one clock.
 """
 
 from __future__ import annotations
@@ -386,7 +388,7 @@ def bench(url: str, *, is_json: bool, **options: Any) -> None:
     import asyncio  # noqa: PLC0415  slow, and --help needs none of it
 
     from fluffle.broker.amqp_client import ConnectionEnded  # noqa: PLC0415
-    from fluffle.broker.bench.command import BenchRun  # noqa: PLC0415
+    from fluffle.broker.bench import BenchRun  # noqa: PLC0415
 
     plan = plan_of(url, options)
 
@@ -407,7 +409,7 @@ def bench(url: str, *, is_json: bool, **options: Any) -> None:
 def plan_of(url: str, options: dict[str, Any]) -> Plan:
     """UsageError for what is no such address."""
     from fluffle.broker.amqp_client import ClientOptions, address_of  # noqa: PLC0415
-    from fluffle.broker.bench.command import Plan  # noqa: PLC0415  as above
+    from fluffle.broker.bench import Plan  # noqa: PLC0415  as above
 
     try:
         at = address_of(url)

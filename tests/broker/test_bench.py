@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fluffle.broker.amqp_client import ClientOptions, ConnectionEnded
-from fluffle.broker.bench.command import (
+from fluffle.broker.bench import (
     BenchRun,
     Latencies,
     Plan,

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterable, Iterator
 import aio_pika
 import pytest
 
+from fluffle.broker import event_publisher as module
 from fluffle.broker.base.logs import LOGGED_BY, event, set_level
 from fluffle.broker.composition.observers import own_exchanges
 from fluffle.broker.config.config import Config, ListenAddress
-from fluffle.broker.events import event_publisher as module
-from fluffle.broker.events.event_publisher import LINES_MAX, LOG_EXCHANGE, PAUSE_S, LogPublisher
+from fluffle.broker.event_publisher import LINES_MAX, LOG_EXCHANGE, PAUSE_S, LogPublisher
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.routing.changes import have_own
 from fluffle.broker.testing.broker import Broker

@@ -1,1 +1,0 @@
-"""Resource alarms: memory and disk."""

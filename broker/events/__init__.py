@@ -1,1 +1,0 @@
-"""Events of a node, published to `amq.rabbitmq.event`."""
