@@ -22,7 +22,7 @@ from typing import Any
 
 import click
 
-from fluffle.broker.amqp_client import AmqpConnection, ClientOptions
+from fluffle.broker.amqp_client import AmqpConnection, ClientOptions, ConnectionEnded, address_of
 from fluffle.protocol.client_reader import ReceivedMethod
 from fluffle.protocol.methods import (
     Basic,
@@ -385,11 +385,6 @@ def bench(url: str, *, is_json: bool, **options: Any) -> None:
     are percentiles in milliseconds, from the publish to its confirm and to who receives it. Exits
     with 0 if all that was confirmed was received, and 1 if not.
     """
-    import asyncio  # noqa: PLC0415  slow, and --help needs none of it
-
-    from fluffle.broker.amqp_client import ConnectionEnded  # noqa: PLC0415
-    from fluffle.broker.bench import BenchRun  # noqa: PLC0415
-
     plan = plan_of(url, options)
 
     async def work() -> dict[str, Any]:
@@ -408,9 +403,6 @@ def bench(url: str, *, is_json: bool, **options: Any) -> None:
 
 def plan_of(url: str, options: dict[str, Any]) -> Plan:
     """UsageError for what is no such address."""
-    from fluffle.broker.amqp_client import ClientOptions, address_of  # noqa: PLC0415
-    from fluffle.broker.bench import Plan  # noqa: PLC0415  as above
-
     try:
         at = address_of(url)
     except ValueError as error:
