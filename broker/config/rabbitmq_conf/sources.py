@@ -15,9 +15,9 @@ from typing import NamedTuple
 from fluffle.broker.config.config import AMQP_PORT
 from fluffle.broker.config.option_table import OPTIONS
 from fluffle.broker.config.option_values import OptionError, OptionTexts, Remark
-from fluffle.broker.config.rabbitmq_conf import client_rules, http_rules, mqtt_rules, node_rules
+from fluffle.broker.config.rabbitmq_conf import client_rules, http_rules, node_rules
+from fluffle.broker.config.rabbitmq_conf.client_rules import MQTT_PORT, WS_PORT
 from fluffle.broker.config.rabbitmq_conf.http_rules import MANAGEMENT, METRICS, PORTS
-from fluffle.broker.config.rabbitmq_conf.mqtt_rules import MQTT_PORT, WS_PORT
 from fluffle.broker.config.rabbitmq_conf.node_rules import LEVELS, own_name
 from fluffle.broker.config.rabbitmq_conf.parser import ConfError, ConfLine, Key, read
 from fluffle.broker.config.rabbitmq_conf.verdicts import (
@@ -33,7 +33,7 @@ from fluffle.broker.config.rabbitmq_conf.verdicts import (
 RULES: Rules = {
     **client_rules.RULES,
     **node_rules.RULES,
-    **mqtt_rules.RULES,
+    **client_rules.MQTT_RULES,
     **http_rules.RULES,
 }
 ADVANCED = "advanced.config"
