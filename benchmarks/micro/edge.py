@@ -9,8 +9,7 @@ from typing import Any, cast
 
 from benchmarks.micro.hot import content, ns_per_message, publish_method, with_priority
 from benchmarks.micro.queue import ALL as ALL_LIMITS
-from fluffle.broker.access.access import Access
-from fluffle.broker.access.users import User
+from fluffle.broker.access.access import Access, User
 from fluffle.broker.base.traffic import Traffic
 from fluffle.broker.config.config import Limits, QuorumConfig
 from fluffle.broker.core.connections import DeferredBytes, Owners

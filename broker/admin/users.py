@@ -8,20 +8,18 @@ from typing import Any
 
 from fluffle.broker.access import access
 from fluffle.broker.access.access import (
+    ADMINISTRATOR,
     LoginRefused,
+    Permission,
+    TopicPermission,
+    User,
     delete_user,
+    permissions_of,
     put_permission,
     put_user,
     user_name,
 )
 from fluffle.broker.access.passwords import SHA256, PasswordHash, check_storable
-from fluffle.broker.access.users import (
-    ADMINISTRATOR,
-    Permission,
-    TopicPermission,
-    User,
-    permissions_of,
-)
 from fluffle.broker.admin.arguments import Limits, changed_limits, check_name
 from fluffle.broker.admin.context import DeferredRow, NodeContext, Result, Row, Rows
 from fluffle.broker.base.errors import AccessRefused, BrokerError, NotFound, PreconditionFailed

@@ -20,9 +20,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fluffle.broker.access.access import Access
+from fluffle.broker.access.access import ADMINISTRATOR, Access, Permission, User
 from fluffle.broker.access.passwords import hashed
-from fluffle.broker.access.users import ADMINISTRATOR, Permission, User
 from fluffle.broker.access.verification import Answer, PasswordVerdict, Verifier
 from fluffle.broker.base.callbacks import completion_of
 from fluffle.broker.base.logs import event

@@ -8,9 +8,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from fluffle.broker.access.access import Access
+from fluffle.broker.access.access import Access, User
 from fluffle.broker.access.limits import LimitedResource, is_reached
-from fluffle.broker.access.users import User
 from fluffle.broker.base.errors import ConnectionForced, NotAllowed
 from fluffle.broker.core.connections import close_connection
 from fluffle.broker.core.login import ask_read_barrier

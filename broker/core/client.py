@@ -11,7 +11,7 @@ from fluffle.protocol.wire import FieldTable
 if TYPE_CHECKING:
     import ssl
 
-    from fluffle.broker.access.users import User
+    from fluffle.broker.access.access import User
     from fluffle.broker.base.errors import BrokerError
     from fluffle.broker.base.traffic import ClientTraffic, TrafficLabels
     from fluffle.broker.core.confirms import Confirms

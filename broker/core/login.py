@@ -12,8 +12,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
-from fluffle.broker.access.access import LoginAnswer, LoginRefused, PasswordChecksOverloaded
-from fluffle.broker.access.users import User, user_name
+from fluffle.broker.access.access import (
+    LoginAnswer,
+    LoginRefused,
+    PasswordChecksOverloaded,
+    User,
+    decoded_user_name,
+)
 from fluffle.broker.base.errors import BrokerError, CommandInvalid, SyntaxFailure
 from fluffle.broker.base.logs import event
 from fluffle.broker.base.traffic import Logins
@@ -77,7 +82,7 @@ def plain_credentials(_client: LoginClient, response: bytes) -> Credentials:
     identity, *parts = response.split(b"\x00")
     if identity or len(parts) != 2:
         raise SyntaxFailure("response is not of the form NUL name NUL password")
-    return Credentials(user_name(parts[0]), parts[1])
+    return Credentials(decoded_user_name(parts[0]), parts[1])
 
 
 def certificate_credentials(client: LoginClient, _response: bytes = b"") -> Credentials:

@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from fluffle.broker.access.access import Rights
-from fluffle.broker.access.users import User
+from fluffle.broker.access.access import Rights, User
 from fluffle.broker.base.callbacks import call_listener
 from fluffle.broker.base.traffic import Deliveries
 from fluffle.broker.core.direct_reply_to import ReplyInbox

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeAlias
 
+from fluffle.broker.access.access import User
 from fluffle.broker.access.passwords import PasswordHash
-from fluffle.broker.access.users import User
 from fluffle.broker.base.delayed_queues import is_delayed_queue
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.definitions.file_format import FORMAT, SINGLE_VHOST, plain

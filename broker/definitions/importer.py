@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from fluffle.broker.access import access
+from fluffle.broker.access.access import Permission, TopicPermission, User, permissions_of
 from fluffle.broker.access.limits import PROTECTED, UserLimits, VhostLimits
 from fluffle.broker.access.passwords import (
     SHA256,
@@ -22,7 +23,6 @@ from fluffle.broker.access.passwords import (
     check_storable,
     hashed,
 )
-from fluffle.broker.access.users import Permission, TopicPermission, User, permissions_of
 from fluffle.broker.base.callbacks import answer_of
 from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.definitions.catalogue import Catalogue

@@ -12,9 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from fluffle.broker.access.access import LoginRefused
+from fluffle.broker.access.access import LoginRefused, User
 from fluffle.broker.access.passwords import ARGON2, hashed
-from fluffle.broker.access.users import User
 from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
 from fluffle.broker.config.config import Config, ListenAddress
 from fluffle.broker.core.services import CAPABILITIES, server_properties

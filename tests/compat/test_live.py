@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from fluffle.broker.access.access import User
 from fluffle.broker.access.passwords import SHA256, SHA512, hashed
-from fluffle.broker.access.users import User
 from fluffle.broker.definitions.file_format import read_file
 from tests.broker.definitions.test_importer import empty, import_all
 from tests.compat.oracle import RabbitMQ

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from random import Random
 
-from fluffle.broker.access.access import Access
+from fluffle.broker.access.access import Access, Permission
 from fluffle.broker.access.limits import VhostLimits, VhostSettings
-from fluffle.broker.access.users import Permission
 from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.base.message import Origin
 from fluffle.broker.cluster.codec import BadFrame

@@ -7,9 +7,8 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from fluffle.broker.access import access as users
-from fluffle.broker.access.access import Access
+from fluffle.broker.access.access import ADMINISTRATOR, Access, Permission, TopicPermission, User
 from fluffle.broker.access.passwords import hashed
-from fluffle.broker.access.users import ADMINISTRATOR, Permission, TopicPermission, User
 from fluffle.broker.definitions import changes as vhosts
 from fluffle.broker.definitions import parameters
 from fluffle.broker.definitions.catalogue import Catalogue

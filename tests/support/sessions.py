@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fluffle.broker.access.users import User
+from fluffle.broker.access.access import User
 from fluffle.broker.base.traffic import AMQP_091
 from fluffle.broker.core.client import Handshake
 from fluffle.broker.core.session import Session

@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 
 import msgpack
 
+from fluffle.broker.access.access import Permission, TopicPermission, User
 from fluffle.broker.access.limits import UserLimits, VhostLimits, VhostSettings
 from fluffle.broker.access.passwords import PasswordHash
-from fluffle.broker.access.users import Permission, TopicPermission, User
 from fluffle.broker.base.client_session import ClientSession, PacketPage
 from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.base.message import RetainedMessage

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
-from fluffle.broker.access.users import User
+from fluffle.broker.access.access import User
 from fluffle.broker.base.errors import BrokerError, CommandInvalid, NotFound, NotImplementedHere
 from fluffle.broker.core.client import Client
 from fluffle.broker.core.confirms import Confirms

@@ -13,8 +13,7 @@ import logging
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from fluffle.broker.access.access import LoginRefused
-from fluffle.broker.access.users import User, user_name
+from fluffle.broker.access.access import LoginRefused, User, decoded_user_name
 from fluffle.broker.base.errors import (
     AccessRefused,
     BrokerError,
@@ -291,7 +290,9 @@ def amqplain_credentials(_client: LoginClient, response: bytes) -> Credentials:
     name, password = table.get("LOGIN"), table.get("PASSWORD")
     if name is None or password is None:
         raise SyntaxFailure("AMQPLAIN auth info does not contain LOGIN and PASSWORD fields")
-    return Credentials(user_name(long_string_or_blank(name)), long_string_or_blank(password))
+    return Credentials(
+        decoded_user_name(long_string_or_blank(name)), long_string_or_blank(password)
+    )
 
 
 def long_string_or_blank(field: Field) -> bytes:

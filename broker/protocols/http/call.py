@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
-from fluffle.broker.access.users import ADMINISTRATOR, User
+from fluffle.broker.access.access import ADMINISTRATOR, User
 from fluffle.broker.admin.context import DeferredRow, NodeContext, Row, Rows
 from fluffle.broker.admin.dispatch import PAGE_ROWS, Dispatcher, RequestOutcome
 from fluffle.broker.admin.local_client import answer_of, give_more_time, in_time, wait_for

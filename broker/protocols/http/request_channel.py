@@ -17,7 +17,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
-from fluffle.broker.access.users import User
+from fluffle.broker.access.access import User
 from fluffle.broker.admin.local_client import in_time
 from fluffle.broker.base.callbacks import answer_of, completion_of
 from fluffle.broker.base.errors import BrokerError, NotAllowed, QueueDeleted

@@ -16,8 +16,13 @@ from enum import Enum
 from functools import partial
 from typing import NamedTuple
 
-from fluffle.broker.access.access import Access, LoginRefused
-from fluffle.broker.access.users import ADMINISTRATOR, User, user_name
+from fluffle.broker.access.access import (
+    ADMINISTRATOR,
+    Access,
+    LoginRefused,
+    User,
+    decoded_user_name,
+)
 from fluffle.broker.base.callbacks import answer_of
 from fluffle.broker.base.logs import event
 from fluffle.broker.protocols.http.responses import LOGIN, UNAUTHORIZED, Refusal, Reply, body_of
@@ -70,7 +75,7 @@ def credentials(authorization: str) -> tuple[str, bytes]:
     name, colon, password = decoded.partition(b":")
     if not colon:
         raise login_failed()
-    return user_name(name), password
+    return decoded_user_name(name), password
 
 
 def login_failed() -> Refusal:

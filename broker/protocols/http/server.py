@@ -28,7 +28,7 @@ from aiohttp import web
 from aiohttp.http import HttpProcessingError
 from aiohttp.web import RequestPayloadError
 
-from fluffle.broker.access.users import User
+from fluffle.broker.access.access import User
 from fluffle.broker.admin.context import NodeContext, Row
 from fluffle.broker.admin.dispatch import VERBS, Dispatcher
 from fluffle.broker.base.clock import Timer

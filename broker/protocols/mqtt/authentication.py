@@ -29,7 +29,7 @@ from fluffle.protocol.mqtt.packets import Auth
 from fluffle.protocol.mqtt.properties import Properties, PropertyId
 
 if TYPE_CHECKING:
-    from fluffle.broker.access.users import User
+    from fluffle.broker.access.access import User
 
 
 class AuthenticatedClient(LoginClient, Protocol):

@@ -14,8 +14,7 @@ from functools import partial
 from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from fluffle.broker.access.access import LoginRefused, LoopbackOnly, PasswordChecksOverloaded
-from fluffle.broker.access.users import User
+from fluffle.broker.access.access import LoginRefused, LoopbackOnly, PasswordChecksOverloaded, User
 from fluffle.broker.base.client_session import ClientSession
 from fluffle.broker.base.errors import BrokerError, NotAllowed, PreconditionFailed
 from fluffle.broker.base.message import KEY_BYTES

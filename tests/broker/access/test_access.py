@@ -10,9 +10,17 @@ from hypothesis import strategies as st
 
 from fluffle.broker.access import access as module
 from fluffle.broker.access import verification
-from fluffle.broker.access.access import Access, AccessTables, LoginRefused, Rights
+from fluffle.broker.access.access import (
+    Access,
+    AccessTables,
+    LoginRefused,
+    Permission,
+    Right,
+    Rights,
+    TopicPermission,
+    User,
+)
 from fluffle.broker.access.passwords import PasswordHash, hashed
-from fluffle.broker.access.users import Permission, Right, TopicPermission, User
 from fluffle.broker.access.verification import Answer, PasswordVerdict, Verifier
 from fluffle.broker.base.errors import AccessRefused
 from fluffle.broker.durability.local_queues import LocalQueues

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fluffle.broker.access.access import put_user
-from fluffle.broker.access.users import User
+from fluffle.broker.access.access import User, put_user
 from fluffle.broker.cluster.applied_barrier import (
     ANSWER,
     ASK,

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fluffle.broker.access.access import put_user
-from fluffle.broker.access.users import User
+from fluffle.broker.access.access import User, put_user
 from fluffle.broker.base.errors import StartFailed
 from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
 from fluffle.broker.cluster.ports import METADATA_GROUP

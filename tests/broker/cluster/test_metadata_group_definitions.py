@@ -6,9 +6,8 @@ from functools import partial
 
 import pytest
 
-from fluffle.broker.access.access import put_permission, put_user
+from fluffle.broker.access.access import Permission, User, put_permission, put_user
 from fluffle.broker.access.limits import VhostLimits
-from fluffle.broker.access.users import Permission, User
 from fluffle.broker.base.client_session import ClientSession
 from fluffle.broker.cluster.metadata_group import ATTEMPTS_MAX
 from fluffle.broker.definitions.changes import dismantling, doom, set_vhost

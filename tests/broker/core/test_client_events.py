@@ -4,9 +4,9 @@ import json
 
 import pytest
 
+from fluffle.broker.access.access import User
 from fluffle.broker.access.limits import LimitedResource, UserLimits, VhostLimits
 from fluffle.broker.access.passwords import SHA256, hashed
-from fluffle.broker.access.users import User
 from fluffle.broker.core.client import WITHOUT_CHANNELS
 from fluffle.broker.core.client_events import AlarmEvents, erlang_version, octets
 from fluffle.broker.core.session import Session

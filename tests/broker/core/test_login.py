@@ -12,9 +12,9 @@ from fluffle.broker.access.access import (
     LoginRefused,
     LoopbackOnly,
     PasswordChecksOverloaded,
+    User,
 )
 from fluffle.broker.access.limits import UserLimits
-from fluffle.broker.access.users import User
 from fluffle.broker.access.verification import Answer, PasswordVerdict, Verifier
 from fluffle.broker.base.errors import BrokerError, NotAllowed, SyntaxFailure
 from fluffle.broker.base.traffic import TrafficLabels

@@ -6,7 +6,7 @@ import gc
 
 import pytest
 
-from fluffle.broker.access.users import User
+from fluffle.broker.access.access import User
 from fluffle.broker.base.empty_dict import EMPTY_DICT
 from fluffle.broker.base.errors import BrokerError, NotFound, PreconditionFailed
 from fluffle.broker.core.confirms import Confirms, Known

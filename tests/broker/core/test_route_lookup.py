@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fluffle.broker.access.users import Permission, TopicPermission
+from fluffle.broker.access.access import Permission, TopicPermission
 from fluffle.broker.base.errors import AccessRefused, NotFound
 from fluffle.broker.core.admission import ask_again
 from fluffle.broker.core.property_facts import TRANSIENT

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fluffle.broker.access.users import Permission
+from fluffle.broker.access.access import Permission
 from fluffle.broker.base.errors import AccessRefused
 from fluffle.broker.core import topology
 from fluffle.broker.core.admission import ask_again

@@ -7,7 +7,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from fluffle.broker.access.users import Permission, TopicPermission
+from fluffle.broker.access.access import Permission, TopicPermission
 from fluffle.broker.base.errors import (
     AccessRefused,
     BrokerError,

@@ -6,9 +6,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fluffle.broker.access.access import Permission, TopicPermission, User
 from fluffle.broker.access.limits import UserLimits, VhostLimits
 from fluffle.broker.access.passwords import PasswordHash
-from fluffle.broker.access.users import Permission, TopicPermission, User
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.definitions.file_format import plain, read, table_of
 from fluffle.broker.metadata.change import Kind

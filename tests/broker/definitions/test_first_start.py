@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from fluffle.broker.access.access import Permission
 from fluffle.broker.access.passwords import matches
-from fluffle.broker.access.users import Permission
 from fluffle.broker.composition.definitions import (
     first_start,
     ignored_after_first_start,

@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 
-from fluffle.broker.access.access import Access
+from fluffle.broker.access.access import Access, Permission, TopicPermission, User
 from fluffle.broker.access.limits import UserLimits, VhostLimits
 from fluffle.broker.access.passwords import PasswordHash, matches
-from fluffle.broker.access.users import Permission, TopicPermission, User
 from fluffle.broker.base.errors import DeleteProtected
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.definitions.changes import doom

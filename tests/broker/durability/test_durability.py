@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from fluffle.broker.access.access import Access
+from fluffle.broker.access.access import Access, Permission, User
 from fluffle.broker.access.limits import VhostSettings
-from fluffle.broker.access.users import Permission, User
 from fluffle.broker.base.client_session import INCOMING
 from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.base.message import Origin

@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fluffle.broker.access.access import Access
+from fluffle.broker.access.access import Access, Permission, TopicPermission, User
 from fluffle.broker.access.limits import VhostLimits, VhostSettings
-from fluffle.broker.access.users import Permission, TopicPermission, User
 from fluffle.broker.definitions import catalogue
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.durability.definitions.change_codec import decode_proposals, encode_proposals

@@ -10,8 +10,8 @@ from itertools import count
 from typing import TYPE_CHECKING, cast
 
 from fluffle.broker.access import access as users
+from fluffle.broker.access.access import User
 from fluffle.broker.access.passwords import hashed
-from fluffle.broker.access.users import User
 from fluffle.broker.alarms import Alarms, watermarks_of
 from fluffle.broker.cluster.client_takeover import ClientTakeover
 from fluffle.broker.cluster.ports import FrameKind, TrafficClass

@@ -12,9 +12,8 @@ from json import dumps
 from math import prod
 from typing import Any
 
-from fluffle.broker.access.access import Rights
-from fluffle.broker.access.users import ResourceKind
-from fluffle.broker.access.users import Right as Needed
+from fluffle.broker.access.access import ResourceKind, Rights
+from fluffle.broker.access.access import Right as Needed
 from fluffle.broker.admin.context import Row
 from fluffle.broker.admin.dispatch import error_row
 from fluffle.broker.admin.messages import BODY_BYTES

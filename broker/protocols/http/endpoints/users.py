@@ -10,8 +10,8 @@ import base64
 import binascii
 from typing import Any
 
+from fluffle.broker.access.access import ADMINISTRATOR, User
 from fluffle.broker.access.passwords import SHA256, PasswordHash, hashed, hashed_again
-from fluffle.broker.access.users import ADMINISTRATOR, User
 from fluffle.broker.admin.context import Row
 from fluffle.broker.admin.users import LIMITS
 from fluffle.broker.definitions.exporter import user_entry, vhost_limits

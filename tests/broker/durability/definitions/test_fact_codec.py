@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fluffle.broker.access.access import Permission, TopicPermission, User
 from fluffle.broker.access.limits import UserLimits, VhostLimits, VhostSettings
 from fluffle.broker.access.passwords import PasswordHash
-from fluffle.broker.access.users import Permission, TopicPermission, User
 from fluffle.broker.base.client_session import INCOMING, OUTGOING, SENT, ClientSession
 from fluffle.broker.base.message import RetainedMessage
 from fluffle.broker.config.config import ListenAddress

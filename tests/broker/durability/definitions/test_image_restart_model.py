@@ -19,10 +19,9 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
-from fluffle.broker.access.access import Access
+from fluffle.broker.access.access import Access, Permission, TopicPermission, User
 from fluffle.broker.access.limits import UserLimits, VhostLimits
 from fluffle.broker.access.passwords import PasswordHash
-from fluffle.broker.access.users import Permission, TopicPermission, User
 from fluffle.broker.base.client_session import INCOMING, OUTGOING, SENT, ClientSession
 from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.base.message import RetainedMessage

@@ -12,7 +12,7 @@ from typing import cast
 
 import pytest
 
-from fluffle.broker.access.users import Permission
+from fluffle.broker.access.access import Permission
 from fluffle.broker.base.errors import AccessRefused
 from fluffle.broker.core import settlement
 from fluffle.broker.core.output_buffer import BURST_BYTES, RUN_BYTES_MIN

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from fluffle.broker.access import verification
+from fluffle.broker.access.access import Permission, TopicPermission, User
 from fluffle.broker.access.limits import LimitedResource, UserLimits, VhostLimits
 from fluffle.broker.access.passwords import hashed
-from fluffle.broker.access.users import Permission, TopicPermission, User
 from fluffle.broker.access.verification import Answer, PasswordVerdict, Verifier
 from fluffle.broker.config.config import Limits
 from fluffle.protocol.methods import Basic, Connection, Queue, encode_method, make

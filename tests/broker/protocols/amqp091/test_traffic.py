@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fluffle.broker.access.users import Permission
+from fluffle.broker.access.access import Permission
 from fluffle.broker.base.traffic import AMQP_091, ClientTraffic, Deliveries, Logins, Traffic
 from fluffle.broker.core.confirms import Confirms
 from fluffle.protocol.methods import Basic, Tx, encode_method, make

@@ -10,10 +10,9 @@ from typing import TypeVar
 
 import pytest
 
-from fluffle.broker.access.access import put_user
+from fluffle.broker.access.access import User, put_user
 from fluffle.broker.access.limits import UserLimits
 from fluffle.broker.access.passwords import hashed
-from fluffle.broker.access.users import User
 from fluffle.broker.base.errors import (
     AccessRefused,
     InternalError,

@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientSession
 
-from fluffle.broker.access.access import Access
-from fluffle.broker.access.users import User
+from fluffle.broker.access.access import Access, User
 from fluffle.broker.metadata.metadata import LOCAL_READ_BARRIER
 from fluffle.broker.protocols.http import server
 from fluffle.broker.protocols.http.call import STRETCH_BYTES_MAX, VALUES_MAX

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from fluffle.broker.access.access import Permission, User
 from fluffle.broker.access.passwords import hashed
-from fluffle.broker.access.users import Permission, User
 from fluffle.broker.config.config import MqttConfig
 from fluffle.protocol.mqtt.codes import MQTT_5, PacketType, ReasonCode
 from fluffle.protocol.mqtt.packets import (

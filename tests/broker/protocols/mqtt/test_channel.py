@@ -5,7 +5,7 @@ from unittest.mock import patch
 
 import pytest
 
-from fluffle.broker.access.users import Permission, TopicPermission
+from fluffle.broker.access.access import Permission, TopicPermission
 from fluffle.broker.base.client_session import ClientSession
 from fluffle.broker.base.errors import BrokerError, NotFound, QueueDeleted, Unreachable
 from fluffle.broker.base.session_queues import subscription_queue

@@ -5,8 +5,8 @@ from itertools import count
 
 import pytest
 
+from fluffle.broker.access.access import Permission
 from fluffle.broker.access.limits import UserLimits, VhostLimits
-from fluffle.broker.access.users import Permission
 from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
 from fluffle.broker.base.session_queues import subscription_queue
 from fluffle.broker.config.config import ListenAddress, MqttConfig

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from fluffle.broker.access.access import Permission, User
 from fluffle.broker.access.passwords import hashed
-from fluffle.broker.access.users import Permission, User
 from fluffle.broker.base.errors import ConnectionForced, NodeStops
 from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
 from fluffle.broker.config.config import Config, ListenAddress, MqttConfig

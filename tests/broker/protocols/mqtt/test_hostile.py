@@ -16,8 +16,7 @@ import pytest
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, BytesMessage, Request
 
-from fluffle.broker.access.access import Access
-from fluffle.broker.access.users import Permission
+from fluffle.broker.access.access import Access, Permission
 from fluffle.broker.config.config import MqttConfig
 from fluffle.broker.protocols.mqtt.connection import REFUSED_LOGIN_WAIT_S, Connection
 from fluffle.broker.protocols.mqtt.packet_handlers import PACKET_HANDLERS

@@ -4,7 +4,7 @@ from unittest.mock import patch
 
 import pytest
 
-from fluffle.broker.access.users import Permission
+from fluffle.broker.access.access import Permission
 from fluffle.broker.config.config import MqttConfig
 from fluffle.broker.core.route_lookup import LookupTooLong, RouteCache
 from fluffle.broker.protocols.mqtt.incoming_publishes import IncomingPublishes

@@ -8,7 +8,7 @@ from unittest.mock import patch
 
 import pytest
 
-from fluffle.broker.access.users import Permission
+from fluffle.broker.access.access import Permission
 from fluffle.broker.base.client_session import INCOMING
 from fluffle.broker.core.publisher import Publisher
 from fluffle.broker.core.route_lookup import LookupTooLong

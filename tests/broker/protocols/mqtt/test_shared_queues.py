@@ -7,7 +7,7 @@ from unittest.mock import patch
 
 import pytest
 
-from fluffle.broker.access.users import Permission, TopicPermission
+from fluffle.broker.access.access import Permission, TopicPermission
 from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.base.session_queues import shared_queue
 from fluffle.broker.config.config import MqttConfig

@@ -5,8 +5,8 @@ from itertools import pairwise
 
 import pytest
 
+from fluffle.broker.access.access import TopicPermission
 from fluffle.broker.access.limits import VhostLimits
-from fluffle.broker.access.users import TopicPermission
 from fluffle.broker.config.config import MqttConfig
 from fluffle.broker.core.input_queue import EVENT_COST
 from fluffle.broker.protocols.mqtt.packet_handlers import on_subscribe, on_unsubscribe

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fluffle.broker.access.users import Permission, TopicPermission, User
+from fluffle.broker.access.access import Permission, TopicPermission, User
 from fluffle.broker.config.config import MqttConfig
 from fluffle.broker.protocols.mqtt.sys_topics import LoadAverage
 from fluffle.protocol.mqtt.codes import MQTT_3_1_1, MQTT_5, PacketType, ReasonCode

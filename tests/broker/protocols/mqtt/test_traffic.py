@@ -6,7 +6,7 @@ from itertools import chain
 
 import pytest
 
-from fluffle.broker.access.users import Permission
+from fluffle.broker.access.access import Permission
 from fluffle.broker.base.limited_log import INTERVAL_MS
 from fluffle.broker.base.traffic import ClientDrop, ClientTraffic
 from fluffle.broker.config.config import Config, MqttConfig

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fluffle.broker.access.users import Permission
+from fluffle.broker.access.access import Permission
 from fluffle.protocol.mqtt.codes import ReasonCode
 from fluffle.protocol.mqtt.events import Publishes
 from fluffle.protocol.mqtt.packets import Connect, Disconnect, Will
