@@ -28,8 +28,7 @@ from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.event_publisher import EVENT_EXCHANGE, EventPublisher
 from fluffle.broker.metadata.change import Facts, Kind
 from fluffle.broker.metadata.metadata import Apply, LocalMetadata, Metadata
-from fluffle.broker.observability.statistics.sampler import SampleTimer
-from fluffle.broker.observability.statistics.statistics import Statistics
+from fluffle.broker.observability.statistics.statistics import SampleTimer, Statistics
 from fluffle.broker.policies.policies import Policies
 from fluffle.broker.protocols.amqp091.connection import Connection
 from fluffle.broker.protocols.amqp091.event_handlers import EVENT_HANDLERS

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fluffle.broker.observability.statistics.report import Row, SampleWindow, SampleWindows
-from fluffle.broker.observability.statistics.sampler import PIECE
+from fluffle.broker.observability.statistics.statistics import PIECE
 from fluffle.broker.runtime.background import Task
 from fluffle.protocol.methods import Basic, make
 from tests.support.edge import Client, Edge
