@@ -22,13 +22,17 @@ MESSAGES = 30
 
 
 class ScriptedBroker(socketserver.ThreadingTCPServer):
-    """Welcomes everybody, grants everything, and answers a PUBLISH with `answers`."""
+    """Welcomes everybody, grants everything, and answers a PUBLISH with `answers`.
+
+    A subscriber is sent what was `retained`, and then each PUBLISH of QoS 0."""
 
     daemon_threads = True
 
     def __init__(self, answers: list[bytes]) -> None:
         super().__init__(("127.0.0.1", 0), Session)
         self.answers = answers
+        self.retained = b""
+        self.subscriber: Session | None = None
         self.welcome = WELCOME
         self.published = 0
         self.published_body = b""
@@ -48,6 +52,9 @@ class Session(socketserver.StreamRequestHandler):
                 self.wfile.write(self.server.welcome)
             elif kind == Kind.PINGREQ:
                 self.wfile.write(packet(0xD0))
+            elif kind == Kind.SUBSCRIBE:
+                self.server.subscriber = self
+                self.wfile.write(packet(0x90, body[:2], b"\0\0") + self.server.retained)
             elif kind == Kind.PUBLISH:
                 self.server.published += 1
                 self.server.published_body = body
@@ -55,6 +62,8 @@ class Session(socketserver.StreamRequestHandler):
                 number = body[2 + name_bytes : 4 + name_bytes]
                 for answer in self.server.answers:
                     self.wfile.write(answer.replace(b"ID", number))
+                if self.server.subscriber is not None:
+                    self.server.subscriber.wfile.write(first + bytes([size]) + body)
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +127,16 @@ def test_no_more_is_under_way_than_the_broker_takes(program: Path, broker: Scrip
     broker.answers = []
     done = load(program, broker.server_address[1], "publish", "-q", "1", "-w", "10")
     assert "gave up: 4 sent" in done.stderr
+
+
+def test_what_an_earlier_run_has_retained_is_no_delivery(
+    program: Path, broker: ScriptedBroker
+) -> None:
+    topic = b"load/topic/0"
+    broker.retained = packet(0x31, u16(len(topic)), topic, b"\0", b"kept")
+    done = load(program, broker.server_address[1], "pairs")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["deliveries"] == broker.published == MESSAGES
 
 
 def test_figures_stand_beside_what_is_aimed_at() -> None:

@@ -333,6 +333,8 @@ static void take_packet(client *c, const uint8_t *p, const uint8_t *body, size_t
             int number = body[2 + topic] << 8 | body[3 + topic];
             put_answer(c, (qos == 1 ? PUBACK : PUBREC) << 4, number);
         }
+        if (p[0] & 1) /* an earlier run has retained it: RETAIN is set in nothing that is live */
+            break;
         c->received++;
         delivered++;
         break;
