@@ -9,7 +9,7 @@ a link between two nodes is cut says nothing of either.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Collection, Iterator, Mapping, Set
 from functools import partial
 from itertools import islice
 from typing import Protocol, TypeAlias
@@ -132,8 +132,11 @@ class NodeStates(Protocol):
 class NodeSightings(Protocol):
     """Views that the other nodes have of each other."""
 
-    def ask(self, nodes: Set[str], done: Callable[[Mapping[str, frozenset[str]]], None], /) -> None:
-        """Call `done` once, later, with the nodes that each of `nodes` that answers sees."""
+    def ask(
+        self, nodes: Collection[str], done: Callable[[Mapping[str, frozenset[str]]], None], /
+    ) -> None:
+        """Ask `nodes` in their order, and call `done` once, later, with the nodes that each of them
+        that answers sees."""
 
 
 class WatchedCluster(Protocol):
@@ -210,8 +213,9 @@ class EndedQueues:
     def _ask(self, node: str, boot: int) -> None:
         self._queried.add(node)
         is_alive = self._cluster.absent.is_alive
-        others = frozenset(each for each in self._catalogue.nodes.entries if is_alive(each))
-        self._cluster.peer_views.ask(others, partial(self._on_sightings, node, boot, others))
+        others = sorted(filter(is_alive, self._catalogue.nodes.entries))
+        on_sightings = partial(self._on_sightings, node, boot, frozenset(others))
+        self._cluster.peer_views.ask(others, on_sightings)
 
     def _on_sightings(
         self, node: str, boot: int, others: Set[str], sights: Mapping[str, Set[str]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Collection, Mapping, Set
 from types import SimpleNamespace
 from typing import Any
 
@@ -35,16 +35,22 @@ class Scene:
             nodes[name] = RegisteredNode(ListenAddress("127.0.0.1", 1), boot=1)
         self.dead = {"c"}
         self.asked: list[Reported] = []
+        self.others: list[str] = []
+        """The nodes that were asked last, in order."""
         cluster = self.cluster = SimpleNamespace(
             name="a",
             metadata=SimpleNamespace(leads=True, ensure=editor.metadata.ensure),
             absent=SimpleNamespace(
                 is_dead=self.dead.__contains__, is_alive=lambda node: node in {"b", "c"} - self.dead
             ),
-            peer_views=SimpleNamespace(ask=lambda _others, reported: self.asked.append(reported)),
+            peer_views=SimpleNamespace(ask=self.ask),
         )
         there: Any = cluster
         self.leftovers = EndedQueues(editor.catalogue, there, unused)
+
+    def ask(self, others: Collection[str], reported: Reported) -> None:
+        self.others = [*others]
+        self.asked.append(reported)
 
     def left_by(self, home: str, name: str) -> None:
         """A queue of a node comes true, of its present life."""
@@ -72,6 +78,16 @@ def test_what_a_dead_node_has_left_is_removed() -> None:
     assert "q" not in scene.vhost.queues
     scene.leftovers.look()
     assert not scene.asked, "nothing is left"
+
+
+def test_the_others_are_asked_in_an_order_that_no_hash_decides() -> None:
+    scene = Scene()
+    nodes = scene.editor.catalogue.nodes.entries
+    for number in (7, 3, 9, 1, 8):
+        nodes[f"n{number}"] = nodes["b"]
+    scene.cluster.absent.is_alive = lambda node: node != "c"
+    scene.leftovers.look()
+    assert scene.others == ["a", "b", "n1", "n3", "n7", "n8", "n9"]
 
 
 def test_who_looks_after_sessions_hears_of_a_node_that_is_dead_or_forgotten() -> None:
