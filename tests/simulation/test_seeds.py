@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.simulation.faults import Fault
+from tests.simulation.mqtt.mqtt_cluster import MqttCluster
 from tests.simulation.queues.queue_cluster import QueueCluster
 from tests.simulation.run import Account, Run, Subject
 from tests.simulation.seeds import Failure, Job, Summary, outcome, outcomes
@@ -100,18 +101,23 @@ def test_many_seeds_find_nothing(slice_: int) -> None:
 
 
 DIGEST = """
-from tests.simulation.{} import {} as subject
+from tests.simulation.{} as subject
 from tests.simulation.run import Run
 print(Run(3, 3, seconds=8, subject=subject).go().digest)
 """
 
 
 @pytest.mark.parametrize(
-    ("subject", "module"), [(ToyClient, "toy_client"), (QueueCluster, "queues.queue_cluster")]
+    ("subject", "name"),
+    [
+        (ToyClient, "toy_client import ToyClient"),
+        (QueueCluster, "queues.queue_cluster import QueueCluster"),
+        (MqttCluster, "mqtt.mqtt_cluster import MqttCluster"),
+    ],
 )
-def test_a_seed_is_one_run_whatever_python_hashes(subject: Subject, module: str) -> None:
+def test_a_seed_is_one_run_whatever_python_hashes(subject: Subject, name: str) -> None:
     """Nothing may depend on the order of a set of names, or on where an object lies in memory."""
-    code = DIGEST.format(module, "ToyClient" if subject is ToyClient else "QueueCluster")
+    code = DIGEST.format(name)
     digests = set()
     for hash_seed in ("0", "1", "random"):
         environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(ROOT)}
