@@ -2,6 +2,7 @@
 
 A voter less is a disk less whose loss the queue survives, until another one has caught up.  So a
 node that has only not heard of a queue yet stays its member, whatever the others take it for.
+Queues that are deleted are exempt.
 """
 
 from __future__ import annotations
@@ -40,6 +41,10 @@ class RemovalChecks:
         if index <= former:
             return
         self._voters[spec.group] = index, {*config.voters}
+        # A node that has heard of the deletion drops its member.  A leader that has not heard of it
+        # takes that for a loss.  There is nothing left to lose.
+        if spec.is_deleted:
+            return
         excused = self._unwanted[spec.group] | {
             each.node for each in self._incarnations[spec.group] if each in burnt
         }
