@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.quorum.entry_codec import FIRST_VERSION, VERSION, version_of
 from fluffle.broker.queues.quorum.state import QueueImage
-from fluffle.raft.config import Configuration, NodeId
+from fluffle.raft.config import Configuration, Member, NodeId
 from fluffle.raft.log import CONFIG, DATA, Entry
 from tests.simulation.facts import Violation
 from tests.simulation.profile import Profile
@@ -108,27 +108,52 @@ class EntryVersionChecks:
     """Checks of the versions of the entries of one queue.
 
     The first of each matters: whoever is added later has to read it in any case.
+
+    A leader decides on what is in an entry, and in which version it is written, and proposes it
+    later, when the log takes it.  A member that is added meanwhile is not asked: see `encode`.  So
+    an entry may be of any version that all members of some configuration had announced since its
+    leader began.
     """
 
     def __init__(self, definition: QueueDefinition, reads: dict[NodeId, int]) -> None:
         self._reads = reads
         self._config = Configuration.initial(definition.founders)
         self.seen: set[int] = set()
+        self._term = 0
+        """Term of the last entry."""
+        self._lawful = FIRST_VERSION
+        """Newest version that all members of a former configuration had announced while it counted
+        in this term."""
 
     def apply(self, entry: Entry, before: QueueImage) -> None:
         """The next, and the image without it."""
+        if entry.term != self._term:
+            self._term, self._lawful = entry.term, FIRST_VERSION
         if entry.kind == CONFIG:
+            self._lawful = max(self._lawful, self._announced(before))
             self._config = Configuration.decode(entry.payload)
         elif entry.kind == DATA:
             version = version_of(entry.payload)
             if version in self.seen:
                 return
             self.seen.add(version)
-            for member in self._config.members:
-                name = f"{member.node} {member.incarnation}"
-                said = before.state.versions.get(name, FIRST_VERSION)
-                if version > min(said, self._reads[member.node]):
-                    raise Violation(
-                        f"rule 21: {entry.index} is of version {version}, {name} has announced "
-                        f"{said}, and reads {self._reads[member.node]}"
-                    )
+            if version > self._lawful:
+                self._check(entry.index, version, before)
+
+    def _announced(self, image: QueueImage) -> int:
+        """Newest version that each member has announced, and reads."""
+        return min(min(self._known(member, image)) for member in self._config.members)
+
+    def _known(self, member: Member, image: QueueImage) -> tuple[int, int]:
+        """Version that a member has announced, and the one that its node reads."""
+        name = f"{member.node} {member.incarnation}"
+        return image.state.versions.get(name, FIRST_VERSION), self._reads[member.node]
+
+    def _check(self, index: int, version: int, image: QueueImage) -> None:
+        for member in self._config.members:
+            said, reads = self._known(member, image)
+            if version > min(said, reads):
+                raise Violation(
+                    f"rule 21: {index} is of version {version}, {member.node} {member.incarnation} "
+                    f"has announced {said}, and reads {reads}"
+                )

@@ -57,6 +57,22 @@ def test_whoever_is_added_has_announced_nothing_as_that() -> None:
         versions.apply(NEW_ENTRY, announced("ab"))
 
 
+def test_whoever_is_added_after_the_decision_is_not_asked() -> None:
+    versions = of_members("a")
+    config = Configuration((Member("a", 1),), (Member("b", 2),), 2)
+    versions.apply(Entry(1, 1, CONFIG, config.encode()), announced("a"))
+    versions.apply(NEW_ENTRY, announced("a"))
+    assert versions.seen == {VERSION}
+
+
+def test_another_leader_asks_whoever_was_added_before() -> None:
+    versions = of_members("a")
+    config = Configuration((Member("a", 1),), (Member("b", 2),), 2)
+    versions.apply(Entry(1, 1, CONFIG, config.encode()), announced("a"))
+    with pytest.raises(Violation, match="b 2 has announced 1"):
+        versions.apply(replace(NEW_ENTRY, term=2), announced("a"))
+
+
 def run_of(seed: int) -> tuple[Run, QueueCluster]:
     run = Run(seed, 3, seconds=15, subject=QueueCluster)
     assert isinstance(run.application, QueueCluster)
