@@ -359,7 +359,7 @@ class QueueCluster:
         self.connections.begin(workload)
         self.expiring_queues.begin(workload)
         self.installed_versions.upgrade(workload)
-        self.topology_checks.begin()
+        self.topology_checks.begin(workload)
         self.redeclared_queues.begin(workload)
 
     def propose(self, workload: Workload, group: GroupId) -> None:
@@ -388,8 +388,6 @@ class QueueCluster:
         self.ambushes.clear()
         self.is_arrival_awaited, self.in_the_dark = False, None
         self.installed_versions.stay()
-        self.topology_checks.stop()
-        self.redeclared_queues.stop()
         if missing := self.operator.missing:
             return f"{missing} are no nodes of the cluster"
         self._know_of_others()

@@ -58,12 +58,8 @@ class RedeclaredQueues:
         if self._rate:
             self._again()
 
-    def stop(self) -> None:
-        """Nothing more is asked."""
-        self._rate = 0.0
-
     def _again(self) -> None:
-        if not self._rate:
+        if self._workload.is_stopped:
             return
         queue_nodes = self._queue_cluster.open_nodes()
         if queue_nodes:
@@ -98,9 +94,11 @@ class RedeclaredQueues:
         self._queue_cluster.cluster.clockwork.after(1, self._publish, dark)
 
     def _publish(self, dark: NodeId | None) -> None:
+        if self._workload.is_stopped:
+            return
         for queue_node in self._queue_cluster.open_nodes():
             vhost = queue_node.defining.vhost
-            found = vhost.queues.get(NAME) if vhost is not None and self._rate else None
+            found = vhost.queues.get(NAME) if vhost is not None else None
             client = queue_node.clients.get(found.definition.id) if found is not None else None
             if client is None or client.session.is_full:
                 continue

@@ -51,6 +51,24 @@ def wipe(run: Run, node: NodeId) -> None:
     run.cluster.start(node)
 
 
+def test_clients_of_definitions_stop_with_all_others() -> None:
+    """A queue that they replace for ever, or a full window of changes, would never settle."""
+    run = begun()
+    queue_cluster = run.application
+    assert isinstance(queue_cluster, QueueCluster)
+    queue_cluster.topology_checks._rate = queue_cluster.redeclared_queues._rate = 20.0
+    queue_cluster.topology_checks.begin(run.workload)
+    queue_cluster.redeclared_queues.begin(run.workload)
+    passes(run, seconds=2)
+    run.workload.stop()
+    passes(run, seconds=1)
+    replaced, revision = len(queue_cluster.checkers), queue_cluster.definitions.last_revision
+    assert replaced > 3
+    passes(run, seconds=5)
+    assert len(queue_cluster.checkers) == replaced
+    assert queue_cluster.definitions.last_revision == revision
+
+
 def test_nobody_serves_who_may_let_no_clients_in() -> None:
     run = begun()
     spec = declared(run, "b", 1)

@@ -26,6 +26,7 @@ from fluffle.broker.vhosts import queue_changes
 from fluffle.broker.vhosts.vhost import VirtualHost
 from tests.simulation.facts import Violation
 from tests.simulation.virtual_time import SECOND_US
+from tests.simulation.workload import Workload
 
 if TYPE_CHECKING:
     from tests.simulation.queues.queue_cluster import QueueCluster
@@ -91,21 +92,19 @@ class TopologyChecks:
         self._queue_cluster = queue_cluster
         self._chance = queue_cluster.cluster.clockwork.chance("registers")
         self._rate = self._chance.choice(RATES)
+        self._workload: Workload
         self.exchanges = {name: Register(f"exchange {name}") for name in NAMES}
         self.bindings = {name: Register(f"the binding of {name}") for name in NAMES}
         self.answers = 0
         """How many have heard that something is not there."""
 
-    def begin(self) -> None:
+    def begin(self, workload: Workload) -> None:
+        self._workload = workload
         if self._rate:
             self._again()
 
-    def stop(self) -> None:
-        """Nothing more is asked."""
-        self._rate = 0.0
-
     def _again(self) -> None:
-        if not self._rate:
+        if self._workload.is_stopped:
             return
         clockwork, chance = self._queue_cluster.cluster.clockwork, self._chance
         queue_nodes = self._queue_cluster.open_nodes()
@@ -195,7 +194,7 @@ class TopologyChecks:
         queue_nodes = [
             each for each in self._queue_cluster.open_nodes() if each.defining.vhost is not None
         ]
-        if queue_nodes and self._rate:
+        if queue_nodes and not self._workload.is_stopped:
             queue_node = self._chance.choice(queue_nodes)
             self.look(queue_node, name)
             self.route(queue_node, name)
