@@ -15,10 +15,15 @@ from typing import NamedTuple
 from fluffle.broker.config.config import AMQP_PORT
 from fluffle.broker.config.option_table import OPTIONS
 from fluffle.broker.config.option_values import OptionError, OptionTexts, Remark
-from fluffle.broker.config.rabbitmq_conf import client_rules, http_rules, node_rules
+from fluffle.broker.config.rabbitmq_conf import client_rules, node_rules
 from fluffle.broker.config.rabbitmq_conf.client_rules import MQTT_PORT, WS_PORT
-from fluffle.broker.config.rabbitmq_conf.http_rules import MANAGEMENT, METRICS, PORTS
-from fluffle.broker.config.rabbitmq_conf.node_rules import LEVELS, own_name
+from fluffle.broker.config.rabbitmq_conf.node_rules import (
+    LEVELS,
+    MANAGEMENT,
+    METRICS,
+    PORTS,
+    own_name,
+)
 from fluffle.broker.config.rabbitmq_conf.parser import ConfError, ConfLine, Key, read
 from fluffle.broker.config.rabbitmq_conf.verdicts import (
     ConfSettings,
@@ -34,7 +39,7 @@ RULES: Rules = {
     **client_rules.RULES,
     **node_rules.RULES,
     **client_rules.MQTT_RULES,
-    **http_rules.RULES,
+    **node_rules.SERVED_RULES,
 }
 ADVANCED = "advanced.config"
 ENCRYPTED = "encrypted:"
