@@ -14,9 +14,8 @@ from fluffle.broker.config.config import Config
 from fluffle.broker.config.option_table import OPTIONS
 from fluffle.broker.config.option_values import OptionError
 from fluffle.broker.config.options import CONFIG, resolve
-from fluffle.broker.config.rabbitmq_conf.parser import ConfError
+from fluffle.broker.config.rabbitmq_conf.settings import ConfError, IgnoredSetting, MappedSetting
 from fluffle.broker.config.rabbitmq_conf.sources import LineVerdict, is_conf, line_verdicts, shown
-from fluffle.broker.config.rabbitmq_conf.verdicts import IgnoredSetting, MappedSetting
 from fluffle.broker.definitions.file_format import DefinitionsError, files_of, read_file
 
 AS_HERE = "as it is here anyway"

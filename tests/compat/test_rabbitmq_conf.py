@@ -6,14 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from fluffle.broker.config.rabbitmq_conf.parser import ConfLine, Key, read
-from fluffle.broker.config.rabbitmq_conf.sources import rule_for, unknown
-from fluffle.broker.config.rabbitmq_conf.verdicts import (
+from fluffle.broker.config.rabbitmq_conf.settings import (
+    ConfLine,
     ConfSettings,
     IgnoredSetting,
+    Key,
     MappedSetting,
     RefusedSetting,
+    read,
 )
+from fluffle.broker.config.rabbitmq_conf.sources import rule_for, unknown
 from tests.support.require import require, unavailable
 
 pytestmark = pytest.mark.compat

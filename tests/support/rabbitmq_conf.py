@@ -3,9 +3,14 @@
 from pathlib import Path
 
 from fluffle.broker.config.option_table import OPTIONS
-from fluffle.broker.config.rabbitmq_conf.parser import ConfLine, lines_of
+from fluffle.broker.config.rabbitmq_conf.settings import (
+    ConfLine,
+    ConfSettings,
+    MappedSetting,
+    Verdict,
+    lines_of,
+)
 from fluffle.broker.config.rabbitmq_conf.sources import judgements
-from fluffle.broker.config.rabbitmq_conf.verdicts import ConfSettings, MappedSetting, Verdict
 
 FILE = Path("rabbitmq.conf")
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from shlex import join
 
 from fluffle.broker.config.config import CERT_CLIENT_ID_FROM, CERT_NAME_TYPES
-from fluffle.broker.config.rabbitmq_conf.parser import ConfLine
-from fluffle.broker.config.rabbitmq_conf.verdicts import (
+from fluffle.broker.config.rabbitmq_conf.settings import (
     FALSE,
     TRUE,
+    ConfLine,
     ConfSettings,
     IgnoredSetting,
     MappedSetting,

@@ -9,10 +9,10 @@ import os
 from collections.abc import Mapping
 
 from fluffle.broker.config.config import CLUSTER_PORT, KEEP, OVERWRITE
-from fluffle.broker.config.rabbitmq_conf.parser import ConfLine
-from fluffle.broker.config.rabbitmq_conf.verdicts import (
+from fluffle.broker.config.rabbitmq_conf.settings import (
     FALSE,
     TRUE,
+    ConfLine,
     ConfSettings,
     IgnoredSetting,
     MappedSetting,

@@ -24,15 +24,18 @@ from fluffle.broker.config.rabbitmq_conf.node_rules import (
     PORTS,
     own_name,
 )
-from fluffle.broker.config.rabbitmq_conf.parser import ConfError, ConfLine, Key, read
-from fluffle.broker.config.rabbitmq_conf.verdicts import (
+from fluffle.broker.config.rabbitmq_conf.settings import (
+    ConfError,
+    ConfLine,
     ConfSettings,
     IgnoredSetting,
+    Key,
     MappedSetting,
     RefusedSetting,
     Rule,
     Rules,
     Verdict,
+    read,
 )
 
 RULES: Rules = {

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fluffle.broker.config.rabbitmq_conf.verdicts import (
+from fluffle.broker.config.rabbitmq_conf.settings import (
     IgnoredSetting,
     MappedSetting,
     RefusedSetting,

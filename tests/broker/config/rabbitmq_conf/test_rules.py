@@ -2,14 +2,14 @@
 
 import pytest
 
-from fluffle.broker.config.rabbitmq_conf.parser import ConfLine
-from fluffle.broker.config.rabbitmq_conf.sources import RULES
-from fluffle.broker.config.rabbitmq_conf.verdicts import (
+from fluffle.broker.config.rabbitmq_conf.settings import (
+    ConfLine,
     ConfSettings,
     IgnoredSetting,
     MappedSetting,
     RefusedSetting,
 )
+from fluffle.broker.config.rabbitmq_conf.sources import RULES
 from tests.support.rabbitmq_conf import FILE, options, verdicts
 
 SHARED = "ssl_options.certfile = /c\nssl_options.keyfile = /k\n"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fluffle.broker.config.rabbitmq_conf.parser import ConfError, key_of, read
+from fluffle.broker.config.rabbitmq_conf.settings import ConfError, key_of, read
 
 
 def values(folder: Path, text: str, **environment: str) -> dict[str, str]:
