@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fluffle.broker.testing.broker import Broker
-    from fluffle.broker.testing.cluster.cluster import Cluster
-    from fluffle.broker.testing.cluster.threaded import ThreadedCluster
+    from fluffle.broker.testing.cluster.cluster import Cluster, ThreadedCluster
     from fluffle.broker.testing.threaded import ThreadedBroker
 
 __all__ = ["Broker", "Cluster", "ThreadedBroker", "ThreadedCluster"]
@@ -21,7 +20,7 @@ _WHERE = {
     "Broker": "fluffle.broker.testing.broker",
     "Cluster": "fluffle.broker.testing.cluster.cluster",
     "ThreadedBroker": "fluffle.broker.testing.threaded",
-    "ThreadedCluster": "fluffle.broker.testing.cluster.threaded",
+    "ThreadedCluster": "fluffle.broker.testing.cluster.cluster",
 }
 
 

@@ -30,7 +30,7 @@ import pytest
 
 if TYPE_CHECKING:
     from fluffle.broker.config.config import Config
-    from fluffle.broker.testing.cluster.threaded import ThreadedCluster
+    from fluffle.broker.testing.cluster.cluster import ThreadedCluster
     from fluffle.broker.testing.external_broker import ExternalBroker
     from fluffle.broker.testing.threaded import BlockingVhost, ThreadedBroker
 
@@ -394,7 +394,7 @@ def amqp_cluster(request: pytest.FixtureRequest) -> Iterator[ThreadedCluster]:
 
     In a coroutine all that it does is awaited.
     """
-    from fluffle.broker.testing.cluster.threaded import (  # noqa: PLC0415
+    from fluffle.broker.testing.cluster.cluster import (  # noqa: PLC0415
         ClusterByCaller,
         ThreadedCluster,
     )

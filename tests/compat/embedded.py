@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from fluffle.broker.admin.context import NodeContext
 from fluffle.broker.config.options import resolve
 from fluffle.broker.observability.statistics.counters import TICK_MS
-from fluffle.broker.testing.cluster.threaded import ThreadedCluster
+from fluffle.broker.testing.cluster.cluster import ThreadedCluster
 from fluffle.broker.testing.threaded import ThreadedBroker
 from tests.compat.clusters import NODES
 from tests.compat.replay import Answers
