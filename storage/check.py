@@ -31,7 +31,7 @@ from fluffle.storage.layout import (
     sequence_number,
 )
 from fluffle.storage.log import GroupLogs, UpkeepTuning
-from fluffle.storage.recovery import Recovery
+from fluffle.storage.raft_log import Recovery
 
 SLICE = 256
 """No view looks at more values before it ends."""
