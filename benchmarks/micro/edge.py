@@ -28,8 +28,8 @@ from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.queue_api import DeliveryBatch, Holder
 from fluffle.broker.runtime.turn import Turn
 from fluffle.broker.vhosts.vhost import VirtualHost
-from fluffle.protocol.events import Publishes
 from fluffle.protocol.properties import outline, raw_properties
+from fluffle.protocol.reader import Publishes
 from tests.support.definitions import EVERYTHING
 
 QUEUE = "measurements"

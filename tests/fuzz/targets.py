@@ -54,7 +54,6 @@ from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.jms_topic import selector_matcher
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol import wire
-from fluffle.protocol.events import Event, MessageStarted, MethodReceived, Violation
 from fluffle.protocol.methods import decode_method, encode_method
 from fluffle.protocol.properties import (
     FLAG_HEADERS,
@@ -66,6 +65,7 @@ from fluffle.protocol.properties import (
     property_flags,
 )
 from fluffle.protocol.proxy import ProxyError, bytes_missing, parse
+from fluffle.protocol.reader import Event, MessageStarted, MethodReceived, Violation
 from fluffle.protocol.spec import ProtocolError
 from fluffle.storage.errors import Corrupt, StorageError
 from fluffle.storage.layout import Deletion, Packer, Record, Row, cut

@@ -4,9 +4,8 @@ from struct import pack
 
 from pamqp import body, commands, frame, header, heartbeat
 
-from fluffle.protocol.events import Event, HeaderReceived, MessageStarted, Publishes
 from fluffle.protocol.properties import build_content
-from fluffle.protocol.reader import Reader
+from fluffle.protocol.reader import Event, HeaderReceived, MessageStarted, Publishes, Reader
 from fluffle.protocol.spec import PROTOCOL_HEADER, ReplyCode
 
 FRAME_BYTES_MAX = 128

@@ -6,8 +6,7 @@ from collections.abc import Iterable
 
 from pamqp import commands
 
-from fluffle.protocol.events import Acks, Event, Publishes
-from fluffle.protocol.reader import Reader
+from fluffle.protocol.reader import Acks, Event, Publishes, Reader
 from fluffle.protocol.spec import PROTOCOL_HEADER
 from tests.protocol.client_frames import (
     HEARTBEAT,

@@ -6,17 +6,17 @@ from struct import pack
 import pytest
 from pamqp import commands
 
-from fluffle.protocol.events import (
+from fluffle.protocol.methods import decode_method
+from fluffle.protocol.reader import (
     Acks,
     Event,
     HeaderReceived,
     MethodReceived,
     Oversized,
     Publishes,
+    Reader,
     Violation,
 )
-from fluffle.protocol.methods import decode_method
-from fluffle.protocol.reader import Reader
 from tests.protocol.client_frames import (
     FRAME_BYTES_MAX,
     FRAME_ERROR,

@@ -3,16 +3,16 @@
 import pytest
 from pamqp import commands, frame, header
 
-from fluffle.protocol.events import (
+from fluffle.protocol.reader import (
     Acks,
     HeaderReceived,
     MessageStarted,
     MethodReceived,
     Oversized,
     Publishes,
+    Reader,
     Violation,
 )
-from fluffle.protocol.reader import Reader
 from fluffle.protocol.spec import PROTOCOL_HEADER, ReplyCode
 from tests.protocol.client_frames import (
     HEARTBEAT,

@@ -40,10 +40,10 @@ from fluffle.broker.queues.queue_api import (
     OverdueDeliveries,
     TimedOutDeliveries,
 )
-from fluffle.protocol.events import Acks
 from fluffle.protocol.hot import build_deliveries, build_mixed_deliveries, renumber
 from fluffle.protocol.methods import Basic, Method, deliver_prefix, field_table, get_ok_frame, make
 from fluffle.protocol.properties import split_content
+from fluffle.protocol.reader import Acks
 from fluffle.protocol.spec import DIRECT_REPLY_TO
 from fluffle.protocol.steps import Steps, Unfinished
 

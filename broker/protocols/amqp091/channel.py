@@ -25,8 +25,8 @@ from fluffle.broker.protocols.amqp091.publish_methods import PublishFrames
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.queue_api import Deferred, Outcome, SharedCredit
 from fluffle.broker.vhosts.vhost import VirtualHost
-from fluffle.protocol.events import Event
 from fluffle.protocol.methods import Basic, Method, encode_method, make
+from fluffle.protocol.reader import Event
 from fluffle.protocol.spec import ProtocolError
 from fluffle.protocol.steps import Steps
 

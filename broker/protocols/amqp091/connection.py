@@ -53,12 +53,11 @@ from fluffle.broker.protocols.amqp091.channel import (
     unimplemented,
 )
 from fluffle.broker.queues.publish_target import BackloggedTarget
-from fluffle.protocol.events import MethodReceived, Publishes, Violation, method_ids
 from fluffle.protocol.methods import Basic, Method, encode_method, encode_payload, make
 from fluffle.protocol.methods import Channel as ChannelMethods
 from fluffle.protocol.methods import Connection as ConnectionMethods
 from fluffle.protocol.proxy import ForwardedConnection
-from fluffle.protocol.reader import Reader
+from fluffle.protocol.reader import MethodReceived, Publishes, Reader, Violation, method_ids
 from fluffle.protocol.spec import ProtocolError, ReplyCode
 
 

@@ -26,7 +26,9 @@ from fluffle.broker.protocols.amqp091.channel import (
 )
 from fluffle.broker.protocols.amqp091.connection import VOUCHING, Connection
 from fluffle.broker.protocols.amqp091.publish_methods import on_publishes, take_in_steps
-from fluffle.protocol.events import (
+from fluffle.protocol.methods import Method, decode_method, decode_method_in_steps
+from fluffle.protocol.properties import OUTLINED_BYTES_MAX
+from fluffle.protocol.reader import (
     Acks,
     HeaderReceived,
     MessageStarted,
@@ -35,8 +37,6 @@ from fluffle.protocol.events import (
     Publishes,
     Violation,
 )
-from fluffle.protocol.methods import Method, decode_method, decode_method_in_steps
-from fluffle.protocol.properties import OUTLINED_BYTES_MAX
 from fluffle.protocol.spec import PROTOCOL_HEADER
 from fluffle.protocol.steps import Steps, Unfinished
 

@@ -27,10 +27,10 @@ from fluffle.broker.core.route_lookup import (
 )
 from fluffle.broker.metadata.metadata import UnconfirmedAbsence
 from fluffle.broker.routing.router import RouteInputs
-from fluffle.protocol.events import Publishes
 from fluffle.protocol.hot import ack_frame, nack_frame
 from fluffle.protocol.methods import Basic, decode_method, return_frame
 from fluffle.protocol.properties import OUTLINED_BYTES_MAX, raw_properties, split_content
+from fluffle.protocol.reader import Publishes
 from fluffle.protocol.spec import ProtocolError, ReplyCode
 from fluffle.protocol.steps import Steps
 
