@@ -2,7 +2,7 @@
 
 from random import Random
 
-from fluffle.broker.routing.erlang_terms import Term
+from fluffle.broker.routing.jms_topic import Term
 
 STRINGS, NUMBERS, BOOLEANS = ("s", "t", "u"), ("n", "f", "m"), ("b", "c")
 """Headers by what they hold, where they are there."""

@@ -14,19 +14,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fluffle.broker.base.errors import PreconditionFailed
-from fluffle.broker.routing.erlang_terms import DEPTH_MAX, Term, read_term
 from fluffle.broker.routing.exchange import EXCHANGE_TYPES, ExchangeSpec
 from fluffle.broker.routing.exchange_host import ExchangeHost
 from fluffle.broker.routing.explain import of_selector
 from fluffle.broker.routing.jms_topic import (
+    DEPTH_MAX,
     ITEMS_MAX,
     PATTERNS_MAX,
     VALUE_BYTES_MAX,
     BadPattern,
     LikePattern,
+    Term,
     Value,
     compiled,
     expression,
+    read_term,
 )
 from fluffle.broker.routing.matcher import MatchInput
 from fluffle.broker.routing.router import KEYS_SUFFICE, Router

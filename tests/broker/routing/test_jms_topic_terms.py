@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fluffle.broker.routing.erlang_terms import (
+from fluffle.broker.routing.jms_topic import (
     ATOMS,
     DEPTH_MAX,
     DIGITS_MAX,
