@@ -28,9 +28,14 @@ from fluffle.broker.routing.choice_exchanges import (
     check_arguments,
 )
 from fluffle.broker.routing.exchange_host import ExchangeHost
-from fluffle.broker.routing.headers import headers_matcher
 from fluffle.broker.routing.jms_topic import JMS_TOPIC, selector_matcher
-from fluffle.broker.routing.matcher import DirectMatcher, FanoutMatcher, Matcher, StaleMatcher
+from fluffle.broker.routing.matcher import (
+    DirectMatcher,
+    FanoutMatcher,
+    Matcher,
+    StaleMatcher,
+    headers_matcher,
+)
 from fluffle.broker.routing.recent_history import MessageHistory, check_length
 from fluffle.broker.routing.topic_filter import TopicFilterMatcher
 from fluffle.protocol.terms import atom

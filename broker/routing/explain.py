@@ -15,9 +15,8 @@ from typing import TypeAlias
 
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import DEFAULT_EXCHANGE, Exchange, routes_as
-from fluffle.broker.routing.headers import X_MATCH, HeadersCondition, given_by
 from fluffle.broker.routing.jms_topic import FALSE, JMS_TOPIC, TRUE, headers_of, selector_of
-from fluffle.broker.routing.matcher import MatchInput
+from fluffle.broker.routing.matcher import X_MATCH, HeadersCondition, MatchInput, given_by
 from fluffle.broker.routing.router import Walk
 from fluffle.broker.routing.topic import ANY_WORDS, ONE_WORD, words_of
 from fluffle.broker.routing.topology import Topology

@@ -3,7 +3,7 @@
 import pytest
 
 from fluffle.broker.base.errors import PreconditionFailed
-from fluffle.broker.routing.headers import headers_matcher
+from fluffle.broker.routing.matcher import headers_matcher
 from fluffle.protocol.properties import Properties
 from fluffle.protocol.wire import Field, FieldTable
 from tests.broker.routing.topologies import matches_of, to_queue
