@@ -21,7 +21,6 @@ from typing import Protocol
 from fluffle.broker.base.clock import Clock, SystemClock
 from fluffle.broker.base.errors import StartFailed
 from fluffle.broker.base.logs import event
-from fluffle.broker.cluster.applied_barrier import AppliedBarrier
 from fluffle.broker.cluster.common_time import CommonTime
 from fluffle.broker.cluster.formation import FOUNDED_AS, Formation, Founders, Promise, promise_of
 from fluffle.broker.cluster.join import Admission, BootRecord, ClusterJoin
@@ -48,6 +47,7 @@ from fluffle.broker.cluster.membership import (
     created_as,
 )
 from fluffle.broker.cluster.metadata_group import (
+    AppliedBarrier,
     GroupOwnerDispatch,
     HostedMetadataLog,
     ReplicatedMetadata,

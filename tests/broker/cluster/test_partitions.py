@@ -14,7 +14,7 @@ import pytest
 
 from fluffle.broker.base.errors import InternalError
 from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
-from fluffle.broker.cluster import applied_barrier, cluster, metadata_group
+from fluffle.broker.cluster import cluster, metadata_group
 from fluffle.broker.cluster.links.identity import HelloRefusal
 from fluffle.broker.cluster.links.keepalive import LinkLimits
 from fluffle.broker.cluster.links.links import ClusterLinks
@@ -76,7 +76,7 @@ async def test_a_link_that_flaps_costs_no_change(
     monkeypatch.setattr(cluster, "ClusterLinks", partial(ClusterLinks, limits=swift))
     make_calm(monkeypatch)
     monkeypatch.setattr(metadata_group, "RETRY_MS", NEVER_MS)
-    monkeypatch.setattr(applied_barrier, "WAIT_S", NEVER_MS / 1_000)
+    monkeypatch.setattr(metadata_group, "WAIT_S", NEVER_MS / 1_000)
     async with running_cluster(tmp_path, is_cuttable=True) as three:
         links = [three[dialling].cluster.links for dialling, _dialled in directions]
         for node, rounds in product(three, range(0, 60, 3)):

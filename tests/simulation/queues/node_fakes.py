@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 
-from fluffle.broker.cluster.applied_barrier import AppliedBarrier
+from fluffle.broker.cluster.metadata_group import AppliedBarrier
 from fluffle.broker.cluster.ports import (
     FrameKind,
     Links,

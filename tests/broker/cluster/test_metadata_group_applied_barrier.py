@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from fluffle.broker.access.access import User, put_user
-from fluffle.broker.cluster.applied_barrier import (
-    ANSWER,
-    ASK,
+from fluffle.broker.cluster.codec import BadFrame
+from fluffle.broker.cluster.metadata_group import (
+    ANSWER_REVISION,
+    ASK_REVISION,
     WAIT_S,
     AppliedBarrier,
-    frame,
+    revision_frame,
 )
-from fluffle.broker.cluster.codec import BadFrame
 from fluffle.broker.metadata.change import NOTHING
 from fluffle.broker.queues.arguments import Declaration
 from fluffle.broker.vhosts.queue_changes import declare_queue
@@ -120,7 +120,9 @@ def test_what_was_reported_over_a_link_that_is_gone_is_reported_again_over_the_n
     harness = Harness()
     outcome = harness.add_user("b", "ann")
     harness.cluster.settle()
-    harness.ends["c"].receive("b", frame(ASK, harness.cluster.nodes["c"].metadata.revision))
+    harness.ends["c"].receive(
+        "b", revision_frame(ASK_REVISION, harness.cluster.nodes["c"].metadata.revision)
+    )
     harness.frames = [sent for sent in harness.frames if sent[0] != "c"]
     harness.frames = [sent for sent in harness.frames if sent[:2] != ("b", "c")]
     harness.rest()
@@ -138,7 +140,7 @@ def test_who_says_how_far_it_was_is_waited_for_until_it_is_as_far() -> None:
     before = harness.cluster.nodes["c"].metadata.revision
     outcome = harness.add_user("b", "ann")
     harness.rest()
-    harness.ends["b"].receive("c", frame(ANSWER, before))
+    harness.ends["b"].receive("c", revision_frame(ANSWER_REVISION, before))
     assert outcome.heard == []
     harness.cluster.nodes["c"].is_paused = False
     harness.rest()
@@ -172,12 +174,14 @@ def test_a_new_link_asks_and_answers_anew() -> None:
     assert outcome.heard == ["done"]
 
 
-@pytest.mark.parametrize("payload", [b"", b"\x02" + bytes(8), frame(ASK, 1) + b"x", b"\x00"])
+@pytest.mark.parametrize(
+    "payload", [b"", b"\x02" + bytes(8), revision_frame(ASK_REVISION, 1) + b"x", b"\x00"]
+)
 def test_what_is_no_frame_is_refused(payload: bytes) -> None:
     harness = Harness()
     with pytest.raises(BadFrame):
         harness.ends["a"].receive("b", payload)
-    harness.ends["a"].receive("nobody", frame(ANSWER, 7))
+    harness.ends["a"].receive("nobody", revision_frame(ANSWER_REVISION, 7))
     assert harness.frames == []
 
 
