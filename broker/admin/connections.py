@@ -19,10 +19,10 @@ from fluffle.broker.core.client import (
 )
 from fluffle.broker.core.connections import FORCED_CLOSES_AT_ONCE, close_connection
 from fluffle.broker.definitions.file_format import plain
-from fluffle.broker.observability.statistics.report import SampleWindows
 from fluffle.broker.process.encryption import NOT_ENCRYPTED, encryption_row
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.runtime.background import in_pieces
+from fluffle.broker.statistics.report import SampleWindows
 
 if TYPE_CHECKING:
     from fluffle.broker.core.client import ClientChannel, ClientConsumer, ListedClient

@@ -22,7 +22,7 @@ from fluffle.broker.vhosts.vhost import VirtualHost
 
 if TYPE_CHECKING:
     from fluffle.broker.cluster.cluster import ClusterService
-    from fluffle.broker.observability.statistics.statistics import Statistics
+    from fluffle.broker.statistics.statistics import Statistics
 
 T = TypeVar("T")
 

@@ -21,16 +21,16 @@ from fluffle.broker.admin.all_nodes import rows as rows_everywhere
 from fluffle.broker.admin.context import NodeContext, Row, Rows
 from fluffle.broker.base.errors import SyntaxFailure
 from fluffle.broker.core.client import WITHOUT_CHANNELS, channel_name
-from fluffle.broker.observability.statistics.report import (
+from fluffle.broker.queues.queue_api import Deferred
+from fluffle.broker.statistics.report import (
     SAMPLES_MAX,
     SampleWindow,
     SampleWindows,
     added,
     windows_of,
 )
-from fluffle.broker.observability.statistics.statistics import ByChannel, Statistics
-from fluffle.broker.observability.statistics.volumes import NOTHING, Held, note_held, volume_row
-from fluffle.broker.queues.queue_api import Deferred
+from fluffle.broker.statistics.statistics import ByChannel, Statistics
+from fluffle.broker.statistics.volumes import NOTHING, Held, note_held, volume_row
 from fluffle.broker.vhosts.vhost import VirtualHost
 
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@ Plain integers, raised by the parts that do the work: once for a run of messages
 them. They are read for metrics alone.
 
 A new counter needs a field here, the place that raises it (`runtime.traffic`), a family in
-`observability/metrics/collector` (`groups` for Raft and links), and its row in docs/metrics.md.
-`observability/statistics/counters` are others: those of the management API, with their history.
+`metrics/collector` (`groups` for Raft and links), and its row in docs/metrics.md.
+`statistics/counters` are others: those of the management API, with their history.
 """
 
 from collections import Counter

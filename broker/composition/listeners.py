@@ -188,8 +188,8 @@ class NodeListeners:
         address = self._parts.config.metrics_listen
         if address is None:
             return
-        from fluffle.broker.observability.metrics.collector import NodeCollector  # noqa: PLC0415  only if used
-        from fluffle.broker.observability.metrics.endpoint import MetricsEndpoint, Readiness  # noqa: PLC0415
+        from fluffle.broker.metrics.collector import NodeCollector  # noqa: PLC0415  only if used
+        from fluffle.broker.metrics.endpoint import MetricsEndpoint, Readiness  # noqa: PLC0415
 
         parts, services = self._parts, self._services
         collector = NodeCollector(

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from fluffle.broker.core.services import Services
     from fluffle.broker.definitions.catalogue import Catalogue
     from fluffle.broker.durability.durability import Durability
-    from fluffle.broker.observability.statistics.statistics import Statistics
     from fluffle.broker.queues.engine import Queue
     from fluffle.broker.routing.exchange import ExchangeSpec
     from fluffle.broker.runtime.runtime import Runtime
+    from fluffle.broker.statistics.statistics import Statistics
     from fluffle.broker.vhosts.vhost import VirtualHost
 
 logger = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ def node_observers(
         observers = *observers, announcer
     if config.management_listen is None and config.metrics_listen is None:
         return NodeObservers(observers)
-    from fluffle.broker.observability.statistics.statistics import Statistics  # noqa: PLC0415  only if it is used
+    from fluffle.broker.statistics.statistics import Statistics  # noqa: PLC0415  only if it is used
 
     statistics = Statistics(catalogue.vhosts, traffic, clock=clock)
     return NodeObservers((*observers, statistics.observer), statistics)

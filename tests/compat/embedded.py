@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from fluffle.broker.admin.context import NodeContext
 from fluffle.broker.config.options import resolve
-from fluffle.broker.observability.statistics.counters import TICK_MS
+from fluffle.broker.statistics.counters import TICK_MS
 from fluffle.broker.testing.cluster.cluster import ThreadedCluster
 from fluffle.broker.testing.threaded import ThreadedBroker
 from tests.compat.clusters import NODES

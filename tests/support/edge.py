@@ -28,7 +28,6 @@ from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.event_publisher import EVENT_EXCHANGE, EventPublisher
 from fluffle.broker.metadata.change import Facts, Kind
 from fluffle.broker.metadata.metadata import Apply, LocalMetadata, Metadata
-from fluffle.broker.observability.statistics.statistics import SampleTimer, Statistics
 from fluffle.broker.policies.policies import Policies
 from fluffle.broker.protocols.amqp091.connection import Connection
 from fluffle.broker.protocols.amqp091.event_handlers import EVENT_HANDLERS
@@ -37,6 +36,7 @@ from fluffle.broker.routing.changes import have_own
 from fluffle.broker.runtime.runtime import Runtime
 from fluffle.broker.runtime.timers import LocalQueueClock
 from fluffle.broker.runtime.turn import Turn
+from fluffle.broker.statistics.statistics import SampleTimer, Statistics
 from fluffle.broker.transfer.dead_letters import DeadLetters
 from fluffle.broker.vhosts.queue_changes import delete_disused
 from fluffle.broker.vhosts.vhost import VirtualHost

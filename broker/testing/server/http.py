@@ -17,7 +17,7 @@ from json import dumps
 from secrets import compare_digest
 from typing import NamedTuple, TypeAlias
 
-from fluffle.broker.observability.metrics.http import END_OF_HEAD, HEAD_BYTES_MAX, Request
+from fluffle.broker.metrics.http import END_OF_HEAD, HEAD_BYTES_MAX, Request
 
 HOST = "127.0.0.1"
 BODY_BYTES_MAX = 1 << 24

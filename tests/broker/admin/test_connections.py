@@ -13,7 +13,6 @@ from fluffle.broker.admin.context import Row
 from fluffle.broker.admin.dispatch import VERBS, Dispatcher
 from fluffle.broker.core.client import WITHOUT_CHANNELS, SessionCounts
 from fluffle.broker.core.connections import FORCED_CLOSES_AT_ONCE
-from fluffle.broker.observability.statistics.report import SampleWindows
 from fluffle.broker.process.encryption import NOT_ENCRYPTED
 from fluffle.broker.protocols.amqp091.connection import Connection
 from fluffle.broker.protocols.http.request_channel import (
@@ -23,6 +22,7 @@ from fluffle.broker.protocols.http.request_channel import (
 )
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.runtime.turn import raise_it
+from fluffle.broker.statistics.report import SampleWindows
 from fluffle.protocol.methods import Basic, Tx, make, pamqp_table
 from tests.broker.admin.verb_harness import VerbHarness
 from tests.support.edge import Edge

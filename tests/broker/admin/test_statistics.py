@@ -10,8 +10,8 @@ from fluffle.broker import Cluster
 from fluffle.broker.admin.context import NodeContext, Row
 from fluffle.broker.admin.dispatch import VERBS, Dispatcher
 from fluffle.broker.admin.local_client import rows
-from fluffle.broker.observability.statistics.report import NO_PAST, SampleWindows
 from fluffle.broker.runtime.turn import raise_it
+from fluffle.broker.statistics.report import NO_PAST, SampleWindows
 from tests.broker.admin.verb_harness import VerbHarness
 
 

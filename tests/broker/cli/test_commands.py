@@ -19,7 +19,7 @@ from fluffle.broker.cli.client import LocalClient, NodeUnreachable
 from fluffle.broker.cli.definitions import write_file
 from fluffle.broker.cli.node import duration, size
 from fluffle.broker.cli.output import Row
-from fluffle.broker.observability.statistics.volumes import HEAD_TIMESTAMP, NAMES, QUORUM_NAMES
+from fluffle.broker.statistics.volumes import HEAD_TIMESTAMP, NAMES, QUORUM_NAMES
 from tests.broker.admin.verb_harness import VerbHarness
 from tests.broker.cli.running_node import RunningNode, run
 from tests.support.deadlines import DEADLINE_S

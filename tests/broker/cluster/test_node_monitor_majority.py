@@ -11,7 +11,7 @@ from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
 from fluffle.broker.cluster.node_monitor import SEEN_AFTER_MS, MajorityMonitor
 from fluffle.raft.config import Configuration
 from tests.broker.cluster.queues.test_quorum_queues import Scene, scene
-from tests.broker.observability.metrics.test_groups import of, scrape
+from tests.broker.metrics.test_groups import of, scrape
 from tests.support.cluster_nodes import make_calm, until
 from tests.support.manual_clock import ManualClock
 

@@ -28,7 +28,7 @@ UNUSED = {
     "management": ("fluffle.broker.admin.dispatch", "fluffle.broker.admin.nodes"),
     "commands": ("click", "fluffle.broker.cli", "fluffle.broker.__main__"),
     "options": ("fluffle.broker.config.options", "tomllib", "difflib", "shlex"),
-    "metrics": ("fluffle.broker.observability.metrics", "prometheus_client", "aiohttp"),
+    "metrics": ("fluffle.broker.metrics", "prometheus_client", "aiohttp"),
     "MQTT": (
         "fluffle.broker.protocols.mqtt",
         "fluffle.protocol.mqtt.packets",
@@ -49,7 +49,7 @@ UNUSED = {
     "definitions from a file": ("fluffle.broker.definitions.importer",),
     "management, and counts by object": (
         "fluffle.broker.protocols.http",
-        "fluffle.broker.observability.statistics",
+        "fluffle.broker.statistics",
     ),
     "policies": ("fluffle.broker.policies.validation",),
     "announcements": ("fluffle.broker.core.client_events",),

@@ -17,13 +17,13 @@ from fluffle.broker.admin.context import NodeContext, Row
 from fluffle.broker.admin.nodes import exchange_types
 from fluffle.broker.base.features import FEATURES
 from fluffle.broker.metadata.change import Kind
-from fluffle.broker.observability.statistics.counters import RETAINED_S
 from fluffle.broker.protocols.http.call import Call
 from fluffle.broker.protocols.http.endpoint import Routes, texts
 from fluffle.broker.protocols.http.endpoints.totals import objects_and_counts, windows_asked
 from fluffle.broker.protocols.http.responses import ListingResponse, Reply, bad_request, not_found
 from fluffle.broker.protocols.http.rights import Right
 from fluffle.broker.queues.arguments import QueueType
+from fluffle.broker.statistics.counters import RETAINED_S
 
 routes = Routes()
 ATTEMPTS = "auth/attempts/{node}"

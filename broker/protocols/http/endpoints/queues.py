@@ -14,9 +14,6 @@ from fluffle.broker.admin.context import Row
 from fluffle.broker.admin.members import quorum_queues
 from fluffle.broker.base.errors import NotFound
 from fluffle.broker.core.topology import without_line_breaks
-from fluffle.broker.observability.statistics.counters import TICK_MS
-from fluffle.broker.observability.statistics.report import time_of
-from fluffle.broker.observability.statistics.volumes import HEAD_TIMESTAMP
 from fluffle.broker.patterns.patterns import UnusablePattern, compiled_once
 from fluffle.broker.protocols.http.call import Call
 from fluffle.broker.protocols.http.endpoint import ARGUMENTS, Routes
@@ -69,6 +66,9 @@ from fluffle.broker.queues.arguments import (
 )
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.queue_api import Outcome
+from fluffle.broker.statistics.counters import TICK_MS
+from fluffle.broker.statistics.report import time_of
+from fluffle.broker.statistics.volumes import HEAD_TIMESTAMP
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.properties import raw_properties
 from fluffle.protocol.wire import FieldTable

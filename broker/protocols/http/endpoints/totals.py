@@ -10,9 +10,9 @@ from typing import Any
 
 from fluffle.broker.admin.context import Row
 from fluffle.broker.base.errors import NotFound
-from fluffle.broker.observability.statistics.report import SampleWindows, added, windows_of
 from fluffle.broker.protocols.http.call import Call
 from fluffle.broker.protocols.http.responses import unlike
+from fluffle.broker.statistics.report import SampleWindows, added, windows_of
 
 AGES: Mapping[str, str] = {
     "msg_rates_age": "how much of the past is wanted of what happens, in seconds",

@@ -10,7 +10,7 @@ import pytest
 
 from fluffle.broker.base.clock import SystemClock
 from fluffle.broker.cluster.queues.quorum_member import QuorumQueueMember
-from tests.broker.observability.metrics.test_groups import of, scrape
+from tests.broker.metrics.test_groups import of, scrape
 from tests.support.cluster_nodes import running_cluster, until
 from tests.support.queue_nodes import QueueCluster
 

@@ -17,9 +17,9 @@ import pytest
 from fluffle.broker.core.consumer import Subscription
 from fluffle.broker.core.output_buffer import OutputBuffer
 from fluffle.broker.core.session import Session
-from fluffle.broker.observability.statistics.observer import ChannelStatistics, ConnectionStatistics
 from fluffle.broker.protocols.amqp091.channel import Channel
 from fluffle.broker.queues.queue_api import Consumer
+from fluffle.broker.statistics.observer import ChannelStatistics, ConnectionStatistics
 from fluffle.broker.vhosts.queue_changes import delete_queue
 from fluffle.protocol.methods import Basic, Connection, Queue, Tx, encode_method, make
 from tests.support.edge import Client, Edge, publish_frames

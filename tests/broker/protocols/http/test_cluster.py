@@ -17,7 +17,7 @@ from fluffle.broker.admin.context import Row
 from fluffle.broker.admin.local_client import ask, rows
 from fluffle.broker.cluster.queues import membership
 from fluffle.broker.config.config import Config
-from fluffle.broker.observability.statistics.volumes import QUORUM_NAMES
+from fluffle.broker.statistics.volumes import QUORUM_NAMES
 from tests.support.cluster_nodes import make_calm, running_cluster, until
 from tests.support.deadlines import DEADLINE_S, soon
 from tests.support.management import HERE, Api

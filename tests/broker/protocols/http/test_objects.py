@@ -9,11 +9,11 @@ import pytest_asyncio
 from aiormq.exceptions import ChannelLockedResource
 
 from fluffle.broker.admin.context import Row
-from fluffle.broker.observability.statistics.report import time_of
-from fluffle.broker.observability.statistics.volumes import MESSAGE_BYTES, QUEUE_BYTES
 from fluffle.broker.protocols.http.objects import with_idleness
 from fluffle.broker.queues.arguments import Declaration
 from fluffle.broker.queues.journal import Owner
+from fluffle.broker.statistics.report import time_of
+from fluffle.broker.statistics.volumes import MESSAGE_BYTES, QUEUE_BYTES
 from fluffle.broker.vhosts.queue_changes import declare_queue, delete_queue
 from tests.support.management import Api
 

@@ -10,8 +10,8 @@ from fluffle.broker.access.access import Permission
 from fluffle.broker.base.limited_log import INTERVAL_MS
 from fluffle.broker.base.traffic import ClientDrop, ClientTraffic
 from fluffle.broker.config.config import Config, MqttConfig
-from fluffle.broker.observability.metrics.collector import NodeCollector
-from fluffle.broker.observability.metrics.endpoint import AGGREGATED
+from fluffle.broker.metrics.collector import NodeCollector
+from fluffle.broker.metrics.endpoint import AGGREGATED
 from fluffle.broker.protocols.mqtt.conversion import LONG_BYTES
 from fluffle.broker.protocols.mqtt.server import TRAFFIC_LABELS
 from fluffle.protocol.mqtt.codes import PacketType

@@ -17,8 +17,8 @@ from fluffle.broker.core.client import SessionCounts
 from fluffle.broker.core.confirms import Confirms
 from fluffle.broker.core.settlement import FRONT_RUNS_MAX
 from fluffle.broker.metadata.metadata import ignore_done
-from fluffle.broker.observability.metrics.collector import NodeCollector, UnackedAges
-from fluffle.broker.observability.metrics.endpoint import AGGREGATED, PER_OBJECT, text_page
+from fluffle.broker.metrics.collector import NodeCollector, UnackedAges
+from fluffle.broker.metrics.endpoint import AGGREGATED, PER_OBJECT, text_page
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.queue_api import Consumer, DeliveryBatch, SharedCredit
 from fluffle.broker.queues.settings import DeadLetterStrategy
@@ -115,9 +115,7 @@ rabbitmq_resident_memory_limit_bytes
 
 
 def test_every_name_of_the_overview_is_there(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "fluffle.broker.observability.metrics.families.free_bytes", lambda _folder: 1
-    )
+    monkeypatch.setattr("fluffle.broker.metrics.families.free_bytes", lambda _folder: 1)
     assert set(OVERVIEW.split()) <= names(node.scrape())
 
 
@@ -355,7 +353,7 @@ def test_pieces_come_to_what_one_would_be(
     for number in range(7):
         client.declare(f"q{number}")
     whole = node.text(accept, per_object=True)
-    monkeypatch.setattr("fluffle.broker.observability.metrics.tables.PIECE", 2)
+    monkeypatch.setattr("fluffle.broker.metrics.tables.PIECE", 2)
     pieces = node.text(accept, per_object=True)
     assert without_process(pieces) == without_process(whole)
     assert whole.count("# EOF\n") == bool(accept)
@@ -388,7 +386,7 @@ def crowd(node: Node, names: range) -> None:
 def test_no_step_is_more_work_where_there_is_more_to_tell(
     node: Node, monkeypatch: pytest.MonkeyPatch, per_object: bool
 ) -> None:
-    monkeypatch.setattr("fluffle.broker.observability.metrics.tables.PIECE", 20)
+    monkeypatch.setattr("fluffle.broker.metrics.tables.PIECE", 20)
     node.edge.services.alarms.set("memory", low=True)
     crowd(node, range(40))
     few = most_calls_of_a_step(node, per_object=per_object)
@@ -397,7 +395,7 @@ def test_no_step_is_more_work_where_there_is_more_to_tell(
 
 
 def test_a_channel_that_ends_during_a_scrape_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fluffle.broker.observability.metrics.tables.PIECE", 1)
+    monkeypatch.setattr("fluffle.broker.metrics.tables.PIECE", 1)
     steps_before_the_end = count()
     is_over = False
     while not is_over:

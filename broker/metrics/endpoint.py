@@ -26,15 +26,15 @@ from prometheus_client.registry import Collector
 
 from fluffle.broker.cluster_port import ClusterView
 from fluffle.broker.config.listeners import kind_of
-from fluffle.broker.observability.metrics.collector import NodeCollector
-from fluffle.broker.observability.metrics.http import (
+from fluffle.broker.metrics.collector import NodeCollector
+from fluffle.broker.metrics.http import (
     PLAIN,
     HttpConnection,
     MetricsPage,
     Pages,
     Request,
 )
-from fluffle.broker.observability.metrics.tables import (
+from fluffle.broker.metrics.tables import (
     InvalidQuery,
     Step,
     TableView,

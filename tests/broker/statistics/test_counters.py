@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fluffle.broker.observability.statistics.counters import (
+from fluffle.broker.statistics.counters import (
     LONG,
     OF_QUEUE,
     SHORT,
@@ -20,8 +20,8 @@ from fluffle.broker.observability.statistics.counters import (
     NumberWidth,
     ObjectCounts,
 )
-from fluffle.broker.observability.statistics.report import Row
-from fluffle.broker.observability.statistics.statistics import ByChannel
+from fluffle.broker.statistics.report import Row
+from fluffle.broker.statistics.statistics import ByChannel
 from fluffle.protocol.methods import Basic, Queue, Tx, encode_method, make
 from fluffle.protocol.methods import Channel as ChannelMethods
 from tests.support.edge import Client, Edge, publish_frames

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fluffle.broker.observability.statistics.report import Row, SampleWindow, SampleWindows
-from fluffle.broker.observability.statistics.statistics import PIECE
 from fluffle.broker.runtime.background import Task
+from fluffle.broker.statistics.report import Row, SampleWindow, SampleWindows
+from fluffle.broker.statistics.statistics import PIECE
 from fluffle.protocol.methods import Basic, make
 from tests.support.edge import Client, Edge
 

@@ -19,12 +19,12 @@ from fluffle.broker.config.config import Config
 from fluffle.broker.core.client import ClientChannel, channel_name
 from fluffle.broker.core.connections import Connections
 from fluffle.broker.core.services import Services
-from fluffle.broker.observability.metrics.families import (
+from fluffle.broker.metrics.families import (
     CountedTables,
     NodeTables,
     ObjectTables,
 )
-from fluffle.broker.observability.metrics.tables import (
+from fluffle.broker.metrics.tables import (
     RAFT,
     Step,
     TableView,
@@ -38,9 +38,9 @@ from fluffle.broker.observability.metrics.tables import (
     table_steps,
     text_of,
 )
-from fluffle.broker.observability.statistics.statistics import Statistics
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.settings import DeadLetterStrategy
+from fluffle.broker.statistics.statistics import Statistics
 from fluffle.protocol.deaths import DeathReason
 
 ONCE, SURE = DeadLetterStrategy.AT_MOST_ONCE, DeadLetterStrategy.AT_LEAST_ONCE
@@ -247,7 +247,7 @@ class NodeCollector:
     def _groups(self, view: TableView) -> Iterator[Step]:
         """Metrics of Raft groups, if there are any."""
         if self.cluster_view.groups and view.wants(RAFT):
-            from fluffle.broker.observability.metrics.groups import group_steps  # noqa: PLC0415  as below
+            from fluffle.broker.metrics.groups import group_steps  # noqa: PLC0415  as below
 
             yield from group_steps(self.cluster_view, self._services.vhosts, view)
 
@@ -255,7 +255,7 @@ class NodeCollector:
         """Nothing of what a node does not have."""
         cluster = self.cluster_view.cluster
         if cluster is not None:
-            from fluffle.broker.observability.metrics.groups import (  # noqa: PLC0415  for these alone
+            from fluffle.broker.metrics.groups import (  # noqa: PLC0415  for these alone
                 clock_metrics,
                 links_metrics,
                 room_metrics,

@@ -21,7 +21,7 @@ from fluffle.broker.cluster_port import ClusterView
 from fluffle.broker.config.config import Config
 from fluffle.broker.core.client import ClientChannel, channel_name, listed_channels
 from fluffle.broker.core.services import Services
-from fluffle.broker.observability.metrics.tables import (
+from fluffle.broker.metrics.tables import (
     COUNTER,
     Column,
     Kind,
@@ -29,10 +29,14 @@ from fluffle.broker.observability.metrics.tables import (
     Reading,
     text_of,
 )
-from fluffle.broker.observability.statistics.counters import PUBLISHED
-from fluffle.broker.observability.statistics.observer import bytes_of
-from fluffle.broker.observability.statistics.statistics import Statistics
-from fluffle.broker.observability.statistics.volumes import (
+from fluffle.broker.queues.arguments import QueueType
+from fluffle.broker.queues.queue_api import QueueHandle
+from fluffle.broker.queues.queue_view import head_timestamp
+from fluffle.broker.routing.exchange import DEFAULT_EXCHANGE
+from fluffle.broker.statistics.counters import PUBLISHED
+from fluffle.broker.statistics.observer import bytes_of
+from fluffle.broker.statistics.statistics import Statistics
+from fluffle.broker.statistics.volumes import (
     NAMES,
     NOTHING,
     Held,
@@ -40,16 +44,12 @@ from fluffle.broker.observability.statistics.volumes import (
     note_held,
     volume_row,
 )
-from fluffle.broker.queues.arguments import QueueType
-from fluffle.broker.queues.queue_api import QueueHandle
-from fluffle.broker.queues.queue_view import head_timestamp
-from fluffle.broker.routing.exchange import DEFAULT_EXCHANGE
 from fluffle.broker.vhosts.vhost import VirtualHost
 
 if TYPE_CHECKING:
     from fluffle.broker.core.client import ClientChannel, ClientConnection
-    from fluffle.broker.observability.statistics.counters import NodeCounters
-    from fluffle.broker.observability.statistics.observer import ChannelStatistics
+    from fluffle.broker.statistics.counters import NodeCounters
+    from fluffle.broker.statistics.observer import ChannelStatistics
 
 
 OPEN_FILES = Path("/proc/self/fd")

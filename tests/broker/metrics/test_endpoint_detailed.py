@@ -8,10 +8,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from fluffle.broker.config.config import Config
-from fluffle.broker.observability.metrics import tables
-from fluffle.broker.observability.metrics.collector import NodeCollector
-from fluffle.broker.observability.metrics.endpoint import text_page
-from fluffle.broker.observability.metrics.tables import (
+from fluffle.broker.metrics import tables
+from fluffle.broker.metrics.collector import NodeCollector
+from fluffle.broker.metrics.endpoint import text_page
+from fluffle.broker.metrics.tables import (
     SEARCHED_AT_ONCE,
     InvalidQuery,
     detailed_view,

@@ -15,7 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from fluffle.broker.cluster.ports import METADATA_GROUP, TrafficClass
 from fluffle.broker.cluster_port import ClusterView
-from fluffle.broker.observability.metrics.tables import (
+from fluffle.broker.metrics.tables import (
     RAFT,
     Column,
     MetricTable,

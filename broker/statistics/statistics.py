@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from fluffle.broker.base.clock import CallLater, Clock, Timer
 from fluffle.broker.base.traffic import Traffic
-from fluffle.broker.observability.statistics.counters import (
+from fluffle.broker.queues.queue_api import QueueHandle
+from fluffle.broker.runtime.background import BackgroundTasks, Task, in_pieces
+from fluffle.broker.statistics.counters import (
     OF_ALL_LENGTHS,
     OF_BYTES,
     OF_CHURN,
@@ -24,8 +26,8 @@ from fluffle.broker.observability.statistics.counters import (
     ObjectCounts,
     VhostCounters,
 )
-from fluffle.broker.observability.statistics.observer import StatisticsObserver, bytes_of
-from fluffle.broker.observability.statistics.report import (
+from fluffle.broker.statistics.observer import StatisticsObserver, bytes_of
+from fluffle.broker.statistics.report import (
     NO_PAST,
     Row,
     SampleTimes,
@@ -35,8 +37,6 @@ from fluffle.broker.observability.statistics.report import (
     time_of,
     whole_row_of,
 )
-from fluffle.broker.queues.queue_api import QueueHandle
-from fluffle.broker.runtime.background import BackgroundTasks, Task, in_pieces
 from fluffle.broker.vhosts.vhost import QueueLifecycleCounters, VirtualHost
 
 if TYPE_CHECKING:

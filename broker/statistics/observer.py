@@ -16,7 +16,9 @@ from fluffle.broker.base.message import Origin
 from fluffle.broker.core.direct_reply_to import ReplyTarget
 from fluffle.broker.core.observer import ChangedBy
 from fluffle.broker.metadata.metadata import Metadata
-from fluffle.broker.observability.statistics.counters import (
+from fluffle.broker.queues.arguments import QueueType
+from fluffle.broker.queues.queue_api import Outcome
+from fluffle.broker.statistics.counters import (
     ACK,
     CONFIRM,
     DELIVER,
@@ -39,8 +41,6 @@ from fluffle.broker.observability.statistics.counters import (
     ObjectCounts,
     VhostCounters,
 )
-from fluffle.broker.queues.arguments import QueueType
-from fluffle.broker.queues.queue_api import Outcome
 from fluffle.protocol.properties import body_size
 from fluffle.protocol.wire import FieldTable
 

@@ -8,21 +8,21 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from fluffle.broker.config.config import MqttConfig
-from fluffle.broker.observability.metrics.collector import NodeCollector
-from fluffle.broker.observability.metrics.endpoint import (
+from fluffle.broker.metrics.collector import NodeCollector
+from fluffle.broker.metrics.endpoint import (
     AGGREGATED,
     PER_OBJECT,
     memory_metrics,
     text_page,
 )
-from fluffle.broker.observability.metrics.tables import detailed_view
+from fluffle.broker.metrics.tables import detailed_view
 from fluffle.broker.protocols.mqtt.server import MqttServer
 from tests.broker.cluster.queues.test_quorum_queues import Scene, scene
 from tests.support.edge import Edge
 
 __all__ = ["scene"]
 
-PAGE = Path(__file__).parents[4] / "docs" / "metrics.md"
+PAGE = Path(__file__).parents[3] / "docs" / "metrics.md"
 CLUSTER_WIDE = "family=vhost_status&family=exchange_bindings&family=exchange_names"
 
 

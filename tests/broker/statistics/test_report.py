@@ -2,14 +2,14 @@
 
 import pytest
 
-from fluffle.broker.observability.statistics.counters import (
+from fluffle.broker.statistics.counters import (
     ACK,
     OF_CHANNEL,
     OF_LENGTHS,
     OF_QUEUE,
     ObjectCounts,
 )
-from fluffle.broker.observability.statistics.report import (
+from fluffle.broker.statistics.report import (
     NO_PAST,
     Row,
     SampleTimes,

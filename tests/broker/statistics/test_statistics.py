@@ -12,7 +12,7 @@ import pytest
 
 from fluffle.broker.config.config import Config, ListenAddress
 from fluffle.broker.node import Node
-from fluffle.broker.observability.statistics.statistics import Statistics
+from fluffle.broker.statistics.statistics import Statistics
 
 LOOPBACK = ListenAddress("127.0.0.1", 0)
 

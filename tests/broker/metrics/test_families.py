@@ -6,9 +6,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from fluffle.broker.config.config import Config
-from fluffle.broker.observability.metrics.collector import NodeCollector
-from fluffle.broker.observability.metrics.endpoint import AGGREGATED, PER_OBJECT, text_page
-from fluffle.broker.observability.metrics.tables import TableView
+from fluffle.broker.metrics.collector import NodeCollector
+from fluffle.broker.metrics.endpoint import AGGREGATED, PER_OBJECT, text_page
+from fluffle.broker.metrics.tables import TableView
 from fluffle.protocol.methods import Basic, make
 from tests.support.edge import Client, Edge
 from tests.support.manual_clock import ManualClock

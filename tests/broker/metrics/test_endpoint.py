@@ -15,9 +15,9 @@ import pytest
 
 from fluffle.broker.base.errors import StartFailed
 from fluffle.broker.config.config import Config, ListenAddress
+from fluffle.broker.metrics.endpoint import Readiness, live, text_page
+from fluffle.broker.metrics.http import Request
 from fluffle.broker.node import Node
-from fluffle.broker.observability.metrics.endpoint import Readiness, live, text_page
-from fluffle.broker.observability.metrics.http import Request
 from tests.support.cluster_nodes import make_cluster, until
 from tests.support.no_cluster import NoCluster
 from tests.support.socket_client import connected_client

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, TypeAlias
 
-from fluffle.broker.observability.statistics.counters import ObjectCounts
+from fluffle.broker.statistics.counters import ObjectCounts
 
 SAMPLES_MAX = 500
 """Most samples in an answer, besides the present one."""

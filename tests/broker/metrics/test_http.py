@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fluffle.broker.observability.metrics.http import (
+from fluffle.broker.metrics.http import (
     CONNECTIONS_MAX,
     HEAD_BYTES_MAX,
     IDLE_S_MAX,

@@ -7,8 +7,8 @@ from pathlib import Path
 from prometheus_client.parser import text_string_to_metric_families
 
 from fluffle.broker.base.clock import SystemClock
-from fluffle.broker.observability.metrics.collector import NodeCollector
-from fluffle.broker.observability.metrics.endpoint import AGGREGATED, PER_OBJECT, text_page
+from fluffle.broker.metrics.collector import NodeCollector
+from fluffle.broker.metrics.endpoint import AGGREGATED, PER_OBJECT, text_page
 from tests.broker.cluster.queues.test_quorum_queues import Scene, publish, scene
 from tests.support.cluster_nodes import ClusterNode, running_cluster, until
 
