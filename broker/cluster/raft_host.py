@@ -82,18 +82,19 @@ class DiskSpace:
         self.on_no_room: Callable[[], object] = do_nothing
         """Called when there is none any more, maybe from within a turn."""
 
-    def look(self) -> bool:
-        """Read the space of the disk.  False if there is room now, as there was at the last call:
-        then nothing has changed.  Called once a turn, by the one that passes changes on."""
+    def look(self) -> None:
+        """Read the space of the disk.
+
+        Several parts of a node do, so what has changed since a call is no news of anybody's own.
+        """
         store, had_room = self._store, self.has_room
         self.has_room = has_room = store.has_room
         if had_room and has_room:
-            return False
+            return
         self.may_grow = has_room or store.may_grow
         self.takes_entries = has_room or store.takes_entries
         if had_room:
             self.on_no_room()
-        return True
 
     @property
     def follows(self) -> bool:
@@ -358,11 +359,12 @@ class RaftHost:
             self.feed(_nothing)
 
     def _take_turn(self) -> None:
-        multi, space = self._multi, self.space
-        if space.look():
+        multi, space, snapshots = self._multi, self.space, self.snapshots
+        space.look()
+        if snapshots.is_short or not space.has_room:  # mutant: N4
             multi.has_room = space.takes_entries
-            self.snapshots.is_short = not space.has_room
-            self.snapshots.is_full = not space.takes_entries
+            snapshots.is_short = not space.has_room
+            snapshots.is_full = not space.takes_entries
         now_ms = self._schedule.now_ms()
         multi.tick(now_ms)
         unread: Collection[NodeId] = ()

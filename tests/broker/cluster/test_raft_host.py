@@ -136,6 +136,21 @@ def test_without_room_nothing_is_taken(cluster: HostCluster) -> None:
     ]
 
 
+def test_where_there_is_room_again_all_is_taken_though_others_see_it_first(
+    cluster: HostCluster,
+) -> None:
+    """Alarms and `DiskFullHandover` look at the same disk between turns."""
+    leader = cluster.leader(GROUP)
+    leader.store.has_room = leader.store.takes_entries = False
+    cluster.propose(GROUP, put(1, 0))
+    snapshots = leader.host.snapshots
+    assert (snapshots.is_short, snapshots.is_full) == (True, True)
+    leader.store.has_room = leader.store.takes_entries = True
+    leader.host.space.look()
+    assert cluster.propose(GROUP, put(2, 0)) == [Position(1, 2)]
+    assert (snapshots.is_short, snapshots.is_full) == (False, False)
+
+
 def test_nothing_is_taken_behind_what_was_not_until_that_is_known(cluster: HostCluster) -> None:
     big = b"x" * Tuning().uncommitted_bytes_max
     *refused, taken = cluster.propose(GROUP, put(1, 0), big, put(2, 0))
