@@ -305,11 +305,18 @@ def failing_disk(cluster: Cluster, chance: Random) -> Undo:
 
 
 def full_disk(cluster: Cluster, chance: Random) -> Undo:
-    disk = cluster.machines[chance.choice(cluster.names)].disk
-    disk.has_room = False
+    """Alarms see before the host does that there is room again."""
+    name = chance.choice(cluster.names)
+    machine = cluster.machines[name]
+    machine.disk.has_room = False
+
+    def look() -> None:
+        if machine.process is not None:
+            machine.process.host.space.look()
 
     def undo() -> None:
-        disk.has_room = True
+        machine.disk.has_room = True
+        cluster.awake(name, look)
 
     return undo
 

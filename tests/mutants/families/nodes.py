@@ -22,6 +22,11 @@ NODES = [
         Swap("A >= B", "A >= 0"),
     ),
     Mutant(
+        "N4",
+        "a node whose disk has room again takes nothing all the same",
+        Swap("A or not B", "not B"),
+    ),
+    Mutant(
         "AB1",
         "a node that has not heard of a queue says that it has no member of it",
         Swap("A(partial(B, C, D))", "B(C, D)"),
