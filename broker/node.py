@@ -343,7 +343,7 @@ def opened_durability(
     if config.cluster is None or durability.image == DefinitionImage():
         return durability
     durability.close(())
-    from fluffle.broker.cluster.bootstrap import Bootstrap, take_along  # noqa: PLC0415  once
+    from fluffle.broker.cluster.data_directory import Bootstrap, take_along  # noqa: PLC0415  once
 
     founder = Bootstrap(config.node_name, config.cluster, secrets.randbits)
     take_along(config.data_dir, open_store, founder)

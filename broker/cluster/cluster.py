@@ -53,7 +53,7 @@ from fluffle.broker.cluster.metadata_group import (
     ReplicatedMetadata,
 )
 from fluffle.broker.cluster.node_monitor import AbsentNodes, MajorityMonitor, PeerViews
-from fluffle.broker.cluster.ports import METADATA_GROUP, FrameKind, TrafficClass
+from fluffle.broker.cluster.ports import LONE, METADATA_GROUP, FrameKind, TrafficClass
 from fluffle.broker.cluster.queues.node_sessions import NodeSessions, session_boot
 from fluffle.broker.cluster.queues.pending_replies import Deletions
 from fluffle.broker.cluster.queues.ports import QueueId
@@ -63,7 +63,6 @@ from fluffle.broker.cluster.queues.quorum_queues import QuorumQueues
 from fluffle.broker.cluster.queues.session_transport import SessionTransport
 from fluffle.broker.cluster.raft_host import HostIdentity, HostLoop
 from fluffle.broker.cluster.rpc import Begin, RpcClient, RpcServer
-from fluffle.broker.cluster.single_node_quorum import LONE
 from fluffle.broker.cluster.storage_progress import SEND_S, RememberedProgress, StorageProgress
 from fluffle.broker.config.config import ClusterConfig, ListenAddress
 from fluffle.broker.durability.definitions.node_identity import NodeIdentity

@@ -21,6 +21,10 @@ Payload: TypeAlias = bytes | Sequence[bytes]
 METADATA_GROUP: GroupId = 1
 """The same in every cluster; no queue has it."""
 
+LONE: NodeId = "this node"
+"""Member of each quorum queue of a node that is alone.  Such a node may be given another name at
+any start; this one, with a space in it, is no node's of a cluster."""
+
 
 class TrafficClass(IntEnum):
     """Frames keep their order within a class; those of a lower number go first."""

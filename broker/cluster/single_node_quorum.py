@@ -16,7 +16,7 @@ from random import Random
 from fluffle.broker.cluster.common_time import CommonTime
 from fluffle.broker.cluster.links.handshake import COUNTS_SINCE
 from fluffle.broker.cluster.links.identity import BOOT_NONCE_BYTES, Boot
-from fluffle.broker.cluster.ports import FrameKind, OnFrame, OnLink, Payload, TrafficClass
+from fluffle.broker.cluster.ports import LONE, FrameKind, OnFrame, OnLink, Payload, TrafficClass
 from fluffle.broker.cluster.queues.node_sessions import NodeSessions, session_boot
 from fluffle.broker.cluster.queues.pending_replies import Deletions
 from fluffle.broker.cluster.queues.ports import QueueId
@@ -31,10 +31,6 @@ from fluffle.broker.node_services import NodeServices
 from fluffle.broker.queues.quorum.entry_codec import VERSION
 from fluffle.broker.queues.quorum.messages import SessionBoot
 from fluffle.raft.config import NodeId
-
-LONE: NodeId = "this node"
-"""The only member of each queue.  A node that is alone may be given another name at any start; this
-one, with a space in it, is no node's of a cluster."""
 
 LIVES: Mapping[NodeId, int] = {LONE: 1}
 

@@ -20,7 +20,7 @@ from fluffle.broker.base.errors import StartFailed
 from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
 from fluffle.broker.base.message import NEVER_EXPIRES_MS, RetainedMessage
 from fluffle.broker.cli.node import shown_cluster
-from fluffle.broker.cluster.bootstrap import parts_of
+from fluffle.broker.cluster.data_directory import parts_of
 from fluffle.broker.cluster.queues.quorum_member import QuorumQueueMember
 from fluffle.broker.config.config import ClusterConfig, Config, ListenAddress
 from fluffle.broker.metadata.change import Fact, Kind
