@@ -110,7 +110,7 @@ def by_day(folders: str, touched: set[str] | None) -> bool:
         ("raft", set(), False),
         ("raft tests/raft", {"tests/raft/deep/test_log.py"}, True),
         ("broker/queues/*", {"broker/queues/ready_list.py"}, True),
-        ("broker/queues/*", {"broker/queues/quorum/entry_builder.py"}, False),
+        ("broker/queues/*", {"broker/queues/quorum/proposals.py"}, False),
         ("raft", {"raft_notes.md", "docs/raft.md"}, False),
     ],
 )

@@ -32,10 +32,9 @@ from fluffle.broker.queues.delivery_counts import Counts, brought_along
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import UnreadableMessages
 from fluffle.broker.queues.publish_target import DeadLetterIds
-from fluffle.broker.queues.quorum.entry_builder import EntryBuilder, QueueTime
 from fluffle.broker.queues.quorum.facts import DEATH_REASONS, DeadLettered, Purged, RemovalReason
 from fluffle.broker.queues.quorum.log_journal import EntryReader, LogJournal
-from fluffle.broker.queues.quorum.proposals import DeadLetterEffect
+from fluffle.broker.queues.quorum.proposals import DeadLetterEffect, EntryBuilder, QueueTime
 from fluffle.broker.queues.quorum.runs import runs_of
 from fluffle.broker.queues.settings import DeadLetterStrategy
 

@@ -380,3 +380,20 @@ def content_bytes_of(entries: LiveEntries, run: range) -> int:
         entry.mean_bytes * len(common(run, range(entry.first, entry.first + entry.count)))
         for entry in entries.between(run[0], run[-1] + 1)
     )
+
+
+def runs_at(entry: LiveEntry, runs: list[range], level: int) -> list[range]:
+    """Parts of `runs`, all of one entry, whose messages have this priority."""
+    own = entry.each.priorities if entry.each is not None else b""
+    if not own:
+        return runs if entry.priority == level else []
+    found: list[range] = []
+    wanted = bytes((level,))
+    for run in runs:
+        at, stop = run.start - entry.first, run.stop - entry.first
+        while (start := own.find(wanted, at, stop)) >= 0:
+            at = start + 1
+            while at < stop and own[at] == level:
+                at += 1
+            found.append(range(entry.first + start, entry.first + at))
+    return found

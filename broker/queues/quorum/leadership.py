@@ -38,7 +38,6 @@ from fluffle.broker.queues.queue_api import (
     OverdueDeliveries,
 )
 from fluffle.broker.queues.quorum.dead_letter_outbox import UNDER_WAY_MAX, DeadLetterOutbox
-from fluffle.broker.queues.quorum.entry_builder import EntryBuilder, EntryVersions, QueueTime
 from fluffle.broker.queues.quorum.entry_codec import VERSION, encode_settings, settings_on_record
 from fluffle.broker.queues.quorum.facts import (
     NO_HOLDER,
@@ -65,7 +64,6 @@ from fluffle.broker.queues.quorum.leader_services import LeaderServices, Leaders
 from fluffle.broker.queues.quorum.log_journal import (
     ImageDueTimes,
     LogJournal,
-    PendingPurge,
     stored_of,
 )
 from fluffle.broker.queues.quorum.messages import (
@@ -84,7 +82,11 @@ from fluffle.broker.queues.quorum.proposals import (
     BufferedEffect,
     DeadLetterEffect,
     EffectBuffer,
+    EntryBuilder,
+    EntryVersions,
+    PendingPurge,
     Proposals,
+    QueueTime,
 )
 from fluffle.broker.queues.quorum.sessions import (
     DeadLetterDedup,
@@ -404,7 +406,7 @@ class Leadership:
         if self.sessions.known(session, number, 1):
             return
         self.queue.deliver_ready()
-        self._contents.gone = sweep = PendingPurge(self._contents)
+        self._contents.gone = sweep = PendingPurge(self._contents.state)
         count, self._contents.gone = self.queue.purge(), None
         runs = sweep.next()
         if runs:  # mutant: R7

@@ -12,11 +12,9 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain
-from operator import attrgetter
 
 from fluffle.broker.base.delayed_queues import is_delayed_queue
 from fluffle.broker.base.message import Origin
@@ -32,24 +30,16 @@ from fluffle.broker.queues.journal import (
     Stored,
     UnreadableMessages,
 )
-from fluffle.broker.queues.quorum.entries import LiveEntries, LiveEntry, Rows, cut
-from fluffle.broker.queues.quorum.entry_builder import EntryBuilder
+from fluffle.broker.queues.quorum.entries import LiveEntries, LiveEntry, Rows, cut, runs_at
 from fluffle.broker.queues.quorum.entry_codec import EntryMessages as Read
 from fluffle.broker.queues.quorum.entry_codec import pick_messages, read_messages
 from fluffle.broker.queues.quorum.facts import InvalidEntry
 from fluffle.broker.queues.quorum.leader_services import EntrySource
+from fluffle.broker.queues.quorum.proposals import EntryBuilder, PendingPurge
 from fluffle.broker.queues.quorum.runs import runs_of
 from fluffle.broker.queues.quorum.state import QueueState
 from fluffle.broker.queues.ready_list import SEGMENT_BYTES_MAX, SEGMENT_MESSAGES_MAX
 from fluffle.broker.queues.requeue import UNLIMITED_BYTES
-
-PIECE_RUNS = 512
-"""So many runs of a purge are said together, of as many entries of the log at most: some
-milliseconds."""
-
-NOTHING = range(0)
-
-_start = attrgetter("start")
 
 
 class ReadableLog:
@@ -393,125 +383,12 @@ class LevelLogJournal:
         return self._contents.by_level
 
 
-def runs_at(entry: LiveEntry, runs: list[range], level: int) -> list[range]:
-    """Parts of `runs`, all of one entry, whose messages have this priority."""
-    own = entry.each.priorities if entry.each is not None else b""
-    if not own:
-        return runs if entry.priority == level else []
-    found: list[range] = []
-    wanted = bytes((level,))
-    for run in runs:
-        at, stop = run.start - entry.first, run.stop - entry.first
-        while (start := own.find(wanted, at, stop)) >= 0:
-            at = start + 1
-            while at < stop and own[at] == level:
-                at += 1
-            found.append(range(entry.first + start, entry.first + at))
-    return found
-
-
 def expiries_of(entry: LiveEntry, wanted: Sequence[int]) -> Expiries | None:
     """When some of its messages expire; None if none of it ever does."""
     own = entry.each.expiries if entry.each is not None else None
     if own:
         return array("Q", [own[number - entry.first] or NEVER_MS for number in wanted])
     return alike(entry.expires_at_ms, len(wanted)) if entry.expires_at_ms else None
-
-
-class PendingPurge:
-    """Purge in progress: its facts are proposed in pieces.
-
-        all is gone for the engine --> a piece an entry, an entry a turn --> the answer
-
-    No client waits longer because millions of messages are dropped.  The answer, and all that is
-    decided after the purge, is behind the last piece in the log.  So a leader that ends before has
-    had no answer: its successor finds the rest ready, and is asked again.
-    """
-
-    __slots__ = ("_contents", "_left", "_runs", "_stretches")
-
-    def __init__(self, contents: LogJournal) -> None:
-        self._contents = contents
-        self._runs: deque[range] = deque()
-        """Runs of messages that are known one by one."""
-        self._stretches: dict[int | None, deque[range]] = {}
-        """Numbers by priority, rising, of which all goes that is ready by the image when it is
-        their turn.  That is nothing else then: the engine has let go of it.  None: whatever the
-        priority is."""
-        self._left = NOTHING
-        """Around all of these."""
-
-    def add(self, runs: list[range]) -> None:
-        self._runs += runs
-
-    def add_ready(self, first: int, stop: int, level: int | None = None) -> None:
-        """All that is ready from one number up to another: what has one priority, or everything,
-        also what is only ready once it is applied."""
-        self._stretches.setdefault(level, deque()).append(range(first, stop))
-        left = self._left or range(first, stop)
-        self._left = range(min(first, left.start), max(stop, left.stop))
-
-    def __bool__(self) -> bool:
-        """True if more may be left to purge."""
-        return bool(self._runs or self._left)
-
-    def next(self) -> list[range]:
-        """The next of the messages, each once; there may be none though there are more behind."""
-        piece = [self._runs.popleft() for _ in range(min(len(self._runs), PIECE_RUNS))]
-        if self._left and len(piece) < PIECE_RUNS:
-            piece += joined(self._ready(PIECE_RUNS - len(piece)))
-        return piece
-
-    def _ready(self, most: int) -> Iterator[range]:
-        """Up to `most` runs, with what is under way at the end."""
-        for entry in self._contents.state.entries.between(self._left.start, self._left.stop):
-            found = self._of(entry)
-            taken = found[:most]
-            most -= max(len(taken), 1)
-            at = taken[-1].stop if len(taken) < len(found) else entry.first + entry.count
-            self._left = range(at, self._left.stop)
-            yield from taken
-            if most <= 0:
-                return
-        self._left = NOTHING
-        for stretch in self._stretches.get(None, ()):
-            unapplied = range(max(stretch.start, self._contents.state.next_sequence), stretch.stop)
-            if unapplied:
-                yield unapplied
-
-    def _of(self, entry: LiveEntry) -> list[range]:
-        """Ready messages of an entry that are still to be purged."""
-        inside = range(max(entry.first, self._left.start), entry.first + entry.count)
-        ready = cut(self._contents.state.entries.ready_of(entry), inside.start, inside.stop)
-        levels = (None,) if None in self._stretches else entry.levels
-        if all(self._has_all(level, inside) for level in levels):
-            return ready
-        found: list[range] = []
-        for level in levels:
-            stretches = self._stretches.get(level, ())
-            runs = [run for each in stretches for run in cut(ready, each.start, each.stop)]
-            found += runs if level is None else runs_at(entry, runs, level)
-        return joined(sorted(found, key=_start))
-
-    def _has_all(self, level: int | None, inside: range) -> bool:
-        """True if one stretch of this priority covers `inside`; drops stretches in front of it."""
-        stretches = self._stretches.get(level)
-        while stretches and stretches[0].stop <= inside.start:
-            stretches.popleft()
-        if not stretches:
-            return False
-        return stretches[0].start <= inside.start and inside.stop <= stretches[0].stop
-
-
-def joined(runs: Iterable[range]) -> list[range]:
-    """Runs that rise, those that follow on each other as one."""
-    whole: list[range] = []
-    for run in runs:
-        if whole and whole[-1].stop == run.start:
-            whole[-1] = range(whole[-1].start, run.stop)
-        else:
-            whole.append(run)
-    return whole
 
 
 def stored_ranges(entries: LiveEntries) -> list[Stored]:

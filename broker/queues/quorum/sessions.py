@@ -54,7 +54,6 @@ from fluffle.broker.queues.publish_target import (
     PartialResult,
     results_of,
 )
-from fluffle.broker.queues.quorum.entry_builder import EntryBuilder, EntryVersions, QueueTime
 from fluffle.broker.queues.quorum.entry_codec import ARRIVALS, CARRIES, REMEMBERS
 from fluffle.broker.queues.quorum.facts import (
     Acknowledged,
@@ -79,7 +78,12 @@ from fluffle.broker.queues.quorum.messages import (
     ExpectedReply,
     RejectedReply,
 )
-from fluffle.broker.queues.quorum.proposals import EffectBuffer
+from fluffle.broker.queues.quorum.proposals import (
+    EffectBuffer,
+    EntryBuilder,
+    EntryVersions,
+    QueueTime,
+)
 from fluffle.broker.queues.quorum.runs import runs_of
 from fluffle.broker.queues.quorum.state import UNKNOWN_SOURCE, QueueState, Source
 from fluffle.broker.queues.settings import DeduplicationCache

@@ -32,7 +32,6 @@ from fluffle.broker.queues.quorum.dead_letter_outbox import (
     DeadLetterOutbox,
     counts_along,
 )
-from fluffle.broker.queues.quorum.entry_builder import EntryBuilder, QueueTime
 from fluffle.broker.queues.quorum.facts import (
     DEATH_REASONS,
     NO_HOLDER,
@@ -49,7 +48,12 @@ from fluffle.broker.queues.quorum.facts import (
 from fluffle.broker.queues.quorum.holders import DeliveryPart, HolderState
 from fluffle.broker.queues.quorum.log_journal import LogJournal
 from fluffle.broker.queues.quorum.messages import Effect, TimeoutNotice, Token
-from fluffle.broker.queues.quorum.proposals import DeadLetterEffect, EffectBuffer
+from fluffle.broker.queues.quorum.proposals import (
+    DeadLetterEffect,
+    EffectBuffer,
+    EntryBuilder,
+    QueueTime,
+)
 from fluffle.broker.queues.quorum.runs import runs_of
 from fluffle.broker.queues.quorum.state import QueueState
 from fluffle.broker.queues.requeue import delay_ms

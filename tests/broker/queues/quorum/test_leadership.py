@@ -11,7 +11,7 @@ from fluffle.broker.queues import ready_list, requeue
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.delivery_counts import Counts
 from fluffle.broker.queues.queue_api import Outcome
-from fluffle.broker.queues.quorum import entries, leadership, log_journal
+from fluffle.broker.queues.quorum import entries, leadership, log_journal, proposals
 from fluffle.broker.queues.quorum import messages as m
 from fluffle.broker.queues.quorum.entry_codec import decode, encode
 from fluffle.broker.queues.quorum.facts import (
@@ -43,7 +43,7 @@ def make_small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ready_list, "RECENT_SEGMENTS", 1)
     monkeypatch.setattr(requeue, "FETCH_MESSAGES_MAX", 2)
     monkeypatch.setattr(entries, "COMPACT_ENTRIES", 2)
-    monkeypatch.setattr(log_journal, "PIECE_RUNS", 3)
+    monkeypatch.setattr(proposals, "PIECE_RUNS", 3)
 
 
 @pytest.fixture(autouse=True)

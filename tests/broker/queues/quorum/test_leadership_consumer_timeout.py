@@ -10,11 +10,11 @@ from __future__ import annotations
 import pytest
 
 from fluffle.broker.queues.queue_api import Outcome
-from fluffle.broker.queues.quorum.entry_builder import EntryVersions
 from fluffle.broker.queues.quorum.entry_codec import FIRST_VERSION, VERSION, version_of
 from fluffle.broker.queues.quorum.facts import Detached, Requeued, RequeueReason
 from fluffle.broker.queues.quorum.holders import TIMEOUT, timeout_of
 from fluffle.broker.queues.quorum.messages import TimeoutNotice
+from fluffle.broker.queues.quorum.proposals import EntryVersions
 from fluffle.broker.queues.quorum.snapshot import restored_image, take_snapshot
 from fluffle.protocol.wire import encode_table
 from tests.broker.queues.quorum.leader_harness import LeaderHarness, quorum

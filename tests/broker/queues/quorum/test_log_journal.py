@@ -15,7 +15,6 @@ from fluffle.broker.queues.expiry_times import NEVER_MS
 from fluffle.broker.queues.journal import UnreadableMessages
 from fluffle.broker.queues.quorum import facts as f
 from fluffle.broker.queues.quorum.entries import LiveEntries
-from fluffle.broker.queues.quorum.entry_builder import EntryBuilder
 from fluffle.broker.queues.quorum.entry_codec import (
     Columns,
     FactBatch,
@@ -24,6 +23,7 @@ from fluffle.broker.queues.quorum.entry_codec import (
     pack_enqueued,
 )
 from fluffle.broker.queues.quorum.log_journal import LogJournal, stored_by_level, stored_ranges
+from fluffle.broker.queues.quorum.proposals import EntryBuilder
 from fluffle.broker.queues.quorum.state import QueueImage
 from tests.broker.queues.quorum.sample_facts import ORIGIN, applied, consumer, new
 

@@ -6,14 +6,14 @@ from random import Random
 
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.quorum.entry_builder import (
+from fluffle.broker.queues.quorum.entry_codec import FIRST_VERSION
+from fluffle.broker.queues.quorum.facts import VersionAnnounced
+from fluffle.broker.queues.quorum.proposals import (
     STEP_MS,
     EntryBuilder,
     EntryVersions,
     QueueTime,
 )
-from fluffle.broker.queues.quorum.entry_codec import FIRST_VERSION
-from fluffle.broker.queues.quorum.facts import VersionAnnounced
 from fluffle.broker.queues.quorum.state import QueueImage
 from tests.suite.seeds import seeds
 from tests.support.manual_clock import ManualClock

@@ -8,12 +8,12 @@ from random import Random
 import pytest
 
 from fluffle.broker.queues.queue_api import Outcome
-from fluffle.broker.queues.quorum import leadership, log_journal
+from fluffle.broker.queues.quorum import leadership, proposals
 from fluffle.broker.queues.quorum import messages as m
 from fluffle.broker.queues.quorum.entries import LiveEntry
 from fluffle.broker.queues.quorum.entry_codec import decode
 from fluffle.broker.queues.quorum.facts import Purged, RemovalReason, SessionId
-from fluffle.broker.queues.quorum.log_journal import PendingPurge
+from fluffle.broker.queues.quorum.proposals import PendingPurge
 from fluffle.broker.queues.quorum.snapshot import restored_image, take_snapshot
 from tests.broker.queues.quorum.delayed_queue_harness import DelayedQueueHarness
 from tests.broker.queues.quorum.image_digest import image_digest
@@ -58,7 +58,7 @@ def test_two_purges_say_each_message_once(*, is_turn_between: bool) -> None:
 def test_purges_leave_what_is_dead_and_take_what_is_under_way(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(log_journal, "PIECE_RUNS", 1 + seed % 3)
+    monkeypatch.setattr(proposals, "PIECE_RUNS", 1 + seed % 3)
     chance, harness = Random(seed), DelayedQueueHarness()
     waited = 0
     for _ in range(chance.randrange(1, 12)):
@@ -109,7 +109,7 @@ def holey(harness: DelayedQueueHarness, count: int) -> None:
 
 
 def test_no_turn_says_more_of_a_purge_than_so_much(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log_journal, "PIECE_RUNS", 8)
+    monkeypatch.setattr(proposals, "PIECE_RUNS", 8)
     harness = DelayedQueueHarness()
     holey(harness, 50)
     assert harness.purged() == 150
@@ -133,7 +133,7 @@ def test_no_turn_says_more_of_a_purge_than_so_much(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_purge_is_answered_behind_its_last_piece(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log_journal, "PIECE_RUNS", 8)
+    monkeypatch.setattr(proposals, "PIECE_RUNS", 8)
     harness = DelayedQueueHarness()
     holey(harness, 50)
     harness.purged()
@@ -154,7 +154,7 @@ def test_a_leader_goes_in_the_midst_of_a_purge(
     kept: int, is_elsewhere: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The purge's end was not reported, and its client asks the next leader."""
-    monkeypatch.setattr(log_journal, "PIECE_RUNS", 8)
+    monkeypatch.setattr(proposals, "PIECE_RUNS", 8)
     harness = DelayedQueueHarness()
     holey(harness, 50)
     harness.purged()
@@ -187,7 +187,7 @@ def test_settings_change_and_time_passes_while_a_purge_is_said(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Later proposals are decided by later settings, at a later time."""
-    monkeypatch.setattr(log_journal, "PIECE_RUNS", 8)
+    monkeypatch.setattr(proposals, "PIECE_RUNS", 8)
     monkeypatch.setattr(leadership, "ENTRY_BYTES", 1)
     harness = DelayedQueueHarness()
     holey(harness, 50)
@@ -220,7 +220,7 @@ def test_a_purge_takes_what_waits_of_all_priorities(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Some is in memory, some on disk only, some under way, in somebody's hands, or back."""
-    monkeypatch.setattr(log_journal, "PIECE_RUNS", 1 + seed % 6)
+    monkeypatch.setattr(proposals, "PIECE_RUNS", 1 + seed % 6)
     chance = Random(seed)
     harness = urgent_bench(chance, chance.randrange(1, 30))
     (edge,) = harness.edges
@@ -249,7 +249,7 @@ def test_a_purge_takes_what_waits_of_all_priorities(
 def test_no_turn_looks_for_more_of_many_priorities_than_so_much(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(log_journal, "PIECE_RUNS", 8)
+    monkeypatch.setattr(proposals, "PIECE_RUNS", 8)
     harness = urgent_bench(Random(0), 50)
     (edge,) = harness.edges
     held = 50
