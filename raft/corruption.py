@@ -143,13 +143,22 @@ def request_repair(state: GroupState, repair: RepairState) -> None:
     assert state.leader is not None
     now_ms = state.node.now_ms
     if repair.ask_at_ms is None or repair.ask_at_ms <= now_ms:
-        is_being_fed = repair.ask_at_ms is not None and state.round > repair.requested_round
         request = repair_request(state, state.leader_incarnation)
-        if request is not None and not is_being_fed:
+        if request is not None and (repair.ask_at_ms is None or not is_being_fed(state, repair)):
             state.node.send(state.leader, request)
-        repair.requested_round = state.round
+        repair.requested_round, repair.requested_last = state.round, state.log.last_index
         repair.ask_at_ms = now_ms + state.node.tuning.retry_ms_max
     state.set_deadline(repair.ask_at_ms)
+
+
+def is_being_fed(state: GroupState, repair: RepairState) -> bool:
+    """True if some of what is missing has come since the leader was asked last.
+
+    Above the floor that is a longer log: a leader that is read sends requests without entries.
+    """
+    if state.needs_snapshot:
+        return state.round > repair.requested_round
+    return state.log.last_index != repair.requested_last
 
 
 def repair_request(state: GroupState, receiver: int) -> RepairRequest | None:

@@ -164,8 +164,7 @@ def asks_behind_the_end(
     """
     last = state.log.last_index
     return (  # mutant: M53 M54
-        not request.floor
-        and peer.match == last == state.log.commit
+        peer.match == last == state.log.commit
         and request.first == last + 1
         and leading.transfer is None
         and state.node.has_room

@@ -406,7 +406,7 @@ class SnapshotReceiver:
 class RepairState:
     """Progress of the repair of a quarantined member."""
 
-    __slots__ = ("ask_at_ms", "cut_at", "repairing", "requested_round")
+    __slots__ = ("ask_at_ms", "cut_at", "repairing", "requested_last", "requested_round")
 
     def __init__(self) -> None:
         self.cut_at = 0
@@ -415,6 +415,8 @@ class RepairState:
         """When to ask the leader again."""
         self.requested_round = 0
         """The greatest of its requests seen, when it was asked last."""
+        self.requested_last = 0
+        """The last index of the log then."""
         self.repairing: Quarantine | None = None
         """Damage that the snapshot under way to the disk repairs."""
 

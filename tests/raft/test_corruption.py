@@ -303,3 +303,27 @@ def test_what_differs_in_front_of_the_damage_is_compared_further() -> None:
     node.receive("b", AppendRequest(GROUP, 3, 1, 1, 1, 1, 0, 3, [entry(2, 2), entry(3, 2)]))
     node.sync()
     assert [answer.durable for answer in node.sent(AppendAccepted)] == [3]
+
+
+@pytest.mark.parametrize("what", ["all", "behind", "uncommitted", "transferring", "full"])
+def test_a_leader_adds_an_entry_only_for_who_has_all_and_when_it_would_take_another(
+    what: str,
+) -> None:
+    single = Single()
+    single.lead()
+    single.accept("b", 1)
+    if what != "behind":
+        single.accept("c", 1)
+    if what == "uncommitted":
+        single.group.propose(b"x")
+        single.turn()
+        single.accept("c", 2)
+    elif what == "transferring":
+        single.group.transfer("b")
+    elif what == "full":
+        single.raft.has_room = False
+    last, term = single.status.last, single.status.term
+    assert single.status.commit == 1
+    for _ in range(3):
+        single.receive("c", RepairRequest(GROUP, term, 1, 1, last + 1, 0))
+    assert single.status.last == last + (what == "all")

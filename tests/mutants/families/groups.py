@@ -160,11 +160,11 @@ RAFT = [
     Mutant(
         "M53",
         "a leader that is asked for more than it has adds nothing",
-        Swap("A and B and C and D and E", "False"),
+        Swap("A and B and C and D", "False"),
     ),
     Mutant(
         "M54",
         "a leader adds an entry whenever one that had everything asks for a repair",
-        Swap("A and B and C and D and E", "A and B and D and E"),
+        Swap("A and B and C and D", "A and C and D"),
     ),
 ]
