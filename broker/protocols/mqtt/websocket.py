@@ -98,8 +98,8 @@ class WebSocket(asyncio.Protocol):
 
     __slots__ = (
         "_call_later", "_config", "_error", "_frame_bytes", "_frames", "_head", "_inside",
-        "_is_paused", "_is_pinged", "_is_read_to_end", "_is_stuck", "_open", "_phase", "_pong",
-        "_read_count", "_seen_count", "_timer", "_transport",
+        "_is_paused", "_is_pinged", "_is_read_to_end", "_is_stuck", "_last", "_open", "_phase",
+        "_pong", "_read_count", "_seen_count", "_timer", "_transport",
     )  # fmt: skip
 
     def __init__(
@@ -123,6 +123,8 @@ class WebSocket(asyncio.Protocol):
         """True if no frame can be read any more: the last one was none."""
         self._is_paused = False
         """True if the connection inside wants to read nothing."""
+        self._last: CloseConnection | None = None
+        """The close that waits for the connection inside to act on what came before it."""
         self._is_stuck = False
         """True if the client reads less than is written to it."""
         self._pong: bytes | None = None
@@ -207,6 +209,7 @@ class WebSocket(asyncio.Protocol):
         if self._is_paused:
             self._is_paused = False
             self._transport.resume_reading()
+            self._be_closed_if_read()
 
     # The request
 
@@ -274,8 +277,8 @@ class WebSocket(asyncio.Protocol):
                 break
         if received := b"".join(payloads):
             self._inside.data_received(received)
-        if last is not None:
-            self._be_closed(last)
+        self._last = last
+        self._be_closed_if_read()
 
     def _closing_event(self, event: Event) -> CloseConnection | None:
         """Act on a frame; the close that it is, or why it ends the websocket."""
@@ -298,8 +301,14 @@ class WebSocket(asyncio.Protocol):
             return event
         return None
 
+    def _be_closed_if_read(self) -> None:
+        """The client has closed, or what it sends cannot be read; what came before is acted on."""
+        last = self._last
+        if last is not None and not self._is_paused:
+            self._last = None
+            self._be_closed(last)
+
     def _be_closed(self, last: CloseConnection) -> None:
-        """The client has closed, or what it sends cannot be read."""
         is_over = self._phase is WebSocketPhase.OVER
         if self._frames.state is ConnectionState.REMOTE_CLOSING and not is_over:
             if self._phase is WebSocketPhase.OPEN:

@@ -409,6 +409,31 @@ def test_the_close_of_a_client_is_answered() -> None:
     assert peer.inside.error is None
 
 
+def test_the_close_of_a_client_waits_while_what_came_before_it_does() -> None:
+    peer = opened()
+    transport = peer.inside.transport
+    peer.inside.on_data = lambda _data: transport.pause_reading()
+    peer.send(BytesMessage(b"last"), CloseConnection(1001, "gone"))
+    peer.scheduler.run()
+    assert (closes(peer.heard()), peer.inside.reported) == ([], ["made"])
+    transport.resume_reading()
+    peer.scheduler.run()
+    assert closes(peer.heard()) == [1001]
+    assert peer.inside.reported == ["made", "eof", "lost"]
+
+
+def test_the_close_of_a_client_that_waits_answers_that_of_the_connection_inside() -> None:
+    peer = opened()
+    transport = peer.inside.transport
+    peer.inside.on_data = lambda _data: transport.pause_reading()
+    peer.send(BytesMessage(b"last"), CloseConnection(1001, "gone"))
+    transport.close()
+    peer.scheduler.run()
+    assert closes(peer.heard()) == [1000]
+    assert peer.inside.reported == ["made", "lost"]
+    assert peer.transport.is_lost
+
+
 def test_what_is_written_before_the_end_arrives_and_the_close_of_the_client_is_awaited() -> None:
     peer = opened()
     peer.inside.transport.pause_reading()
