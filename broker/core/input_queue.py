@@ -25,6 +25,7 @@ from fluffle.broker.base.clock import Timer
 from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.core.connections import Deadlines
 from fluffle.broker.core.pending_requests import (
+    WHOLE_CONNECTION,
     DeferredEvent,
     Waiter,
     WaitingRequests,
@@ -557,6 +558,12 @@ class InputQueue(Generic[E]):
         self.discard()
         self.waiting.clear()
         self._handler = None
+
+    @property
+    def last_waiting(self) -> E | None:
+        """The last event that came, if it was not acted on."""
+        last = self.events[:1] or self.waiting.kept.get(WHOLE_CONNECTION, [])[-1:]
+        return plain(last[0]) if last else None
 
     # Events that are acted on again
 

@@ -78,6 +78,8 @@ PACKET_BYTES = 256
 HELD_BYTES_MAX = 1 << 14
 """A client that an alarm holds is read on until so much of it waits: 60 short messages."""
 
+CODE_NAMES = {code: code.name for code in ReasonCode}
+
 logger = logging.getLogger(__name__)
 
 
@@ -374,6 +376,21 @@ class Connection(SocketConnection[Event]):
 
     # The end
 
+    def leave(self, packet: Disconnect) -> None:
+        """Note that the client leaves, how long its session lasts then, and whether its will is
+        published: only if it says so.  InvalidPacket."""
+        self.close_reason = f"disconnected by client: {CODE_NAMES[packet.code]}"
+        if self.channel is None:  # it does not answer what it is asked in a login
+            return
+        state, longest_s = self.channel.state, self.server.config.session_expiry_s_max
+        asked_s = packet.properties.integer(PropertyId.SESSION_EXPIRY_INTERVAL, -1)
+        if asked_s > 0 and not state.is_lasting:
+            raise InvalidPacket(ReasonCode.PROTOCOL_ERROR, "the session does not outlive this")
+        if asked_s >= 0:
+            state.expiry_s = asked_s if longest_s is None else min(asked_s, longest_s)
+        if packet.code is ReasonCode.SUCCESS:
+            self.will = None  # mutant: MQ30
+
     def refuse(self, error: Exception, _packet: Event | None = None) -> None:
         """End the connection for what its client did wrong."""
         if isinstance(error, InvalidPacket):
@@ -496,7 +513,14 @@ class Connection(SocketConnection[Event]):
         session.end(done or ignore_done)  # last of all: `done` takes the session over
 
     def _end_input(self) -> None:
-        """Act on nothing more."""
+        """Act on nothing more.  That a client has left counts, though what it sent before that is
+        lost."""
+        last = None if self.channel is None else self.input.last_waiting
+        if isinstance(last, Disconnect):
+            try:
+                self.leave(last)
+            except InvalidPacket as error:
+                self.close_reason = error.text
         self.phase = ConnectionState.CLOSED
         self.input.stop()
 

@@ -49,8 +49,6 @@ if TYPE_CHECKING:
     from fluffle.broker.protocols.mqtt.channel import Channel
 
 
-CODE_NAMES = {code: code.name for code in ReasonCode}
-
 PINGRESP = encode(Pingresp(), MQTT_5)
 """The same in all versions."""
 
@@ -211,20 +209,8 @@ def on_pingreq(connection: Connection, _packet: Pingreq) -> int:
 
 
 def on_disconnect(connection: Connection, packet: Disconnect) -> int:
-    """The client leaves; its will is published only if it says so."""
-    connection.close_reason = f"disconnected by client: {CODE_NAMES[packet.code]}"
-    if connection.phase is ConnectionState.LOGIN:  # it does not answer what it is asked
-        connection.finish()
-        return EVENT_COST
-    channel = channel_of(connection)
-    asked_s = packet.properties.integer(PropertyId.SESSION_EXPIRY_INTERVAL, -1)
-    if asked_s > 0 and not channel.state.is_lasting:
-        raise InvalidPacket(ReasonCode.PROTOCOL_ERROR, "the session does not outlive this")
-    if asked_s >= 0:
-        longest_s = connection.server.config.session_expiry_s_max
-        channel.state.expiry_s = asked_s if longest_s is None else min(asked_s, longest_s)
-    if packet.code is ReasonCode.SUCCESS:
-        connection.will = None  # mutant: MQ30
+    """The client leaves."""
+    connection.leave(packet)
     connection.end_session()
     connection.finish()
     return EVENT_COST

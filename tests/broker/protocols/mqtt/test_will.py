@@ -1,5 +1,7 @@
 """Wills: when they are published, and when they are not."""
 
+from dataclasses import replace
+
 import pytest
 
 from fluffle.broker.access.access import Permission
@@ -7,7 +9,9 @@ from fluffle.protocol.mqtt.codes import ReasonCode
 from fluffle.protocol.mqtt.events import Publishes
 from fluffle.protocol.mqtt.packets import Connect, Disconnect, Will
 from fluffle.protocol.mqtt.properties import Properties, PropertyId, encode_properties
+from tests.support.edge import Edge
 from tests.support.mqtt_edge import MqttClient, MqttEdge
+from tests.support.read_barrier import ManualReadBarrier
 
 WILL = Will(b"w", b"gone", 1)
 LATE = Will(b"w", b"gone", 1, delay_s=30)
@@ -41,6 +45,50 @@ def test_who_leaves_says_whether_it_is(
     watcher = watched(mqtt)
     mqtt.connect("c", will=WILL).send(Disconnect(code))
     assert watcher.messages() == messages
+
+
+@pytest.mark.parametrize("is_reset", [False, True])
+@pytest.mark.parametrize("waits_for", ["alarm", "definitions"])
+@pytest.mark.parametrize(
+    ("code", "messages"),
+    [(ReasonCode.SUCCESS, []), (ReasonCode.DISCONNECT_WITH_WILL, [("w", b"gone", 1)])],
+)
+def test_who_has_left_says_so_though_a_message_in_front_of_that_waits(
+    waits_for: str, code: ReasonCode, messages: list[tuple[str, bytes, int]], *, is_reset: bool
+) -> None:
+    """The end of the socket comes first: it comes with DISCONNECT over TLS, and while it waits for
+    definitions the socket is read."""
+    edge = Edge()
+    mqtt = MqttEdge(edge=edge)
+    watcher = watched(mqtt)
+    edge.services = replace(edge.services, read_barrier=ManualReadBarrier())
+    mqtt = MqttEdge(edge=edge)
+    client = mqtt.connect("c", will=WILL)
+    if waits_for == "alarm":
+        edge.services.alarms.set("memory", low=True)
+    client.publish("to nobody", qos=1)
+    client.send(Disconnect(code))
+    assert not client.connection.is_over
+    if is_reset:
+        client.connection.drop("connection reset by peer")
+        edge.run()
+    else:
+        client.lose()
+    assert watcher.messages() == messages
+    assert client.connection.close_reason == f"disconnected by client: {code.name}"
+
+
+def test_a_disconnect_that_is_wrong_and_was_not_acted_on_is_why_the_connection_ended() -> None:
+    mqtt = MqttEdge()
+    watcher = watched(mqtt)
+    client = mqtt.connect("c", will=WILL)
+    mqtt.edge.services.alarms.set("memory", low=True)
+    client.publish("a")
+    expiry = Properties({PropertyId.SESSION_EXPIRY_INTERVAL: 60})
+    client.send(Disconnect(properties=expiry))
+    client.lose()
+    assert watcher.messages() == [("w", b"gone", 1)]
+    assert client.connection.close_reason == "the session does not outlive this"
 
 
 def test_an_error_of_the_client_publishes_it() -> None:
