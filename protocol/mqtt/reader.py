@@ -239,6 +239,11 @@ class Reader:
         """True if the last packet of what was fed is not whole."""
         return bool(self._pending)
 
+    @property
+    def begun_bytes(self) -> int:
+        """How much there is of the last packet, if that is not whole."""
+        return sum(map(len, self._pending))
+
     def open(self) -> None:
         """Read packets by the run from now on: the client was let in."""
         self._is_negotiating = False

@@ -76,7 +76,10 @@ PACKET_BYTES = 256
 """Memory that a kept packet takes besides its content."""
 
 HELD_BYTES_MAX = 1 << 14
-"""A client that an alarm holds is read on until so much of it waits: 60 short messages."""
+"""A client that an alarm holds is read on until so much of it waits, which are 60 short messages,
+or so much has come of it meanwhile."""
+
+PINGREQ_BYTES = 2
 
 CODE_NAMES = {code: code.name for code in ReasonCode}
 
@@ -127,6 +130,7 @@ class Connection(SocketConnection[Event]):
 
     __slots__ = (
         "_counted_bytes",
+        "_held_at_bytes",
         "authentication",
         "came_at_ms",
         "channel",
@@ -172,6 +176,8 @@ class Connection(SocketConnection[Event]):
         self.terms = SubscriptionTerms(0, config, server.durable_queue_type)
         self._counted_bytes = 0, 0
         """How much of what came and went is in the counts of the node."""
+        self._held_at_bytes = 0
+        """How much had come when an alarm began to hold it, and of PINGREQ since."""
 
     # What the transport tells
 
@@ -189,6 +195,10 @@ class Connection(SocketConnection[Event]):
 
     # The input queue
 
+    def _on_blocked(self, reason: str) -> None:
+        self._held_at_bytes = self.read_bytes
+        super()._on_blocked(reason)
+
     def answer_held(self) -> None:
         """Answer each PINGREQ among what an alarm holds, and read on for more of them: a client
         that gets no PINGRESP gives its connection up, and comes again.
@@ -201,17 +211,19 @@ class Connection(SocketConnection[Event]):
         if pings_count:
             held[:] = (each for each in held if not isinstance(each, Pingreq))
             self.output.add(encode(Pingresp(), MQTT_5) * pings_count)
-        is_partly_read = self.reader.is_waiting or self.reader.is_amid
-        if is_partly_read or self.output.is_draining or not self._may_be_read_on(held):
+            self._held_at_bytes += pings_count * PINGREQ_BYTES
+        if self.reader.is_waiting or self.output.is_draining or not self._may_be_read_on(held):
             self.read_control.read_no_further()
         else:
             self.read_control.read_ahead()
 
     def _may_be_read_on(self, held: Sequence[Event | DeferredEvent[Event]]) -> bool:
-        if isinstance(held[0], Disconnect | Violation):  # the last that came
+        if isinstance(self.input.last_waiting, Disconnect | Violation):
             return False
+        came_bytes = self.read_bytes - self._held_at_bytes
         packets = (each.event if isinstance(each, DeferredEvent) else each for each in held)
-        return sum(map(self.waiting_rules.size_of, packets)) < HELD_BYTES_MAX
+        waiting_bytes = self.reader.begun_bytes + sum(map(self.waiting_rules.size_of, packets))
+        return max(came_bytes, waiting_bytes) < HELD_BYTES_MAX
 
     @property
     def is_open(self) -> bool:

@@ -81,7 +81,6 @@ def on_publishes(connection: Connection, run: Publishes, mark: int = 0) -> int:
     if connection.services.alarms.reason:
         connection.input.put_back([run], mark)
         connection.read_holds.block()
-        connection.answer_held()
         return TURN_COST_MAX
     incoming = channel.incoming
     is_certain = mark > 0 or connection.services.read_barrier.is_complete

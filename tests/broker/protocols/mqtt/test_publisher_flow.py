@@ -11,7 +11,16 @@ from fluffle.broker.queues import engine
 from fluffle.broker.queues.publish_target import BackloggedTarget
 from fluffle.protocol.mqtt.codes import MQTT_5, PacketType, ReasonCode
 from fluffle.protocol.mqtt.events import Publishes
-from fluffle.protocol.mqtt.packets import Disconnect, Pingreq, Pingresp, Publish, encode
+from fluffle.protocol.mqtt.packets import (
+    Ack,
+    Disconnect,
+    Pingreq,
+    Pingresp,
+    Publish,
+    Subscribe,
+    encode,
+)
+from fluffle.protocol.mqtt.properties import Properties
 from fluffle.protocol.mqtt.reader import EVENTS_MAX
 from tests.support.mqtt_edge import MqttClient, MqttEdge
 
@@ -205,6 +214,40 @@ def test_a_client_that_an_alarm_holds_is_not_read_when_much_of_it_waits() -> Non
     assert publisher.expect(Disconnect).code is ReasonCode.KEEP_ALIVE_TIMEOUT
 
 
+def test_packets_of_a_client_that_an_alarm_holds_may_come_in_pieces() -> None:
+    mqtt = MqttEdge()
+    subscriber = mqtt.connect("s")
+    subscriber.subscribe("#", options=0)
+    publisher = mqtt.connect("p")
+    set_alarms(mqtt, "memory")
+    publisher.publish("first")
+    octets = encode(Publish(b"second", b"x" * 2000), MQTT_5) + encode(Pingreq(), MQTT_5)
+    for piece in (octets[:1400], octets[1400:-1], octets[-1:]):
+        publisher.send(piece)
+    assert publisher.packets() == [Pingresp()]
+    set_alarms(mqtt, "memory", low=False)
+    assert [topic for topic, _, _ in subscriber.messages()] == ["first", "second"]
+
+
+@pytest.mark.parametrize("what", ["empty messages", "filters", "properties"])
+def test_a_client_that_an_alarm_holds_is_read_on_for_so_many_bytes(what: str) -> None:
+    """Packets that are counted as small while they wait may be large."""
+    mqtt = MqttEdge()
+    publisher = mqtt.connect("p")
+    set_alarms(mqtt, "memory")
+    publisher.publish("a")
+    for _ in range(2):
+        assert publisher.connection.is_read
+        if what == "empty messages":
+            publisher.send(*[Publish(b"a", b"", 1, packet_id=1 + number) for number in range(1200)])
+        elif what == "filters":
+            publisher.send(Subscribe(1, [(f"{number}", 0) for number in range(1400)]))
+        else:
+            user = [("", "")] * 1700
+            publisher.send(Ack(PacketType.PUBACK, 1, properties=Properties(user=user)))
+    assert not publisher.connection.is_read
+
+
 @pytest.mark.parametrize("what", ["many", "large", "disconnect", "wrong", "unread"])
 def test_a_client_that_an_alarm_holds_is_not_read_behind(what: str) -> None:
     """A client is not read where that would cost memory, or where the end of its socket may come
@@ -220,7 +263,7 @@ def test_a_client_that_an_alarm_holds_is_not_read_behind(what: str) -> None:
     if what == "many":
         publisher.send(*[Publish(b"%d" % number, b"x") for number in range(EVENTS_MAX + 1)])
     elif what == "large":
-        publisher.send(large[:10])
+        publisher.send(large[:HELD_BYTES_MAX])
     elif what == "disconnect":
         publisher.send(Disconnect())
     elif what == "wrong":
@@ -235,7 +278,7 @@ def test_a_client_that_an_alarm_holds_is_not_read_behind(what: str) -> None:
     assert publisher.connection.is_over is (what in ("disconnect", "wrong"))
     if what == "large":
         assert publisher.connection.is_read
-        publisher.send(large[10:])
+        publisher.send(large[HELD_BYTES_MAX:])
         assert [topic for topic, _, _ in subscriber.messages()] == ["large"]
 
 
