@@ -31,9 +31,8 @@ from fluffle.broker.composition.single_node import SingleNode
 from fluffle.broker.config.config import DEFAULT_USER, DEFAULT_VHOST, Config, UserRights
 from fluffle.broker.core.connections import delete_late
 from fluffle.broker.core.observer import ChangedBy
-from fluffle.broker.definitions.catalogue import Catalogue, policies_of, restored
+from fluffle.broker.definitions.catalogue import Catalogue, PolicyRenewal, policies_of, restored
 from fluffle.broker.definitions.changes import keep, new_settings, unfinished
-from fluffle.broker.definitions.policy_renewal import PolicyRenewal
 from fluffle.broker.definitions.retained import RetainedLimits, RetainedStore
 from fluffle.broker.durability.definitions.image import FirstStart, VhostImage
 from fluffle.broker.durability.durability import Durability

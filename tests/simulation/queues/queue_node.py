@@ -38,8 +38,7 @@ from fluffle.broker.cluster.queues.session_transport import (
     decode,
 )
 from fluffle.broker.cluster.storage_progress import SEND_S, DiskPutBack, StorageProgress
-from fluffle.broker.definitions.catalogue import Catalogue
-from fluffle.broker.definitions.policy_renewal import renew_at_once
+from fluffle.broker.definitions.catalogue import Catalogue, renew_at_once
 from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.metadata.change import Change
 from fluffle.broker.queues.arguments import QueueSpec, QueueType

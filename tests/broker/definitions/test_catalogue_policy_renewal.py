@@ -5,9 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fluffle.broker.access.access import Access
-from fluffle.broker.definitions.catalogue import Catalogue, policies_of
+from fluffle.broker.definitions.catalogue import (
+    PIECE,
+    SEARCHES,
+    Catalogue,
+    PolicyRenewal,
+    piece_for,
+    policies_of,
+)
 from fluffle.broker.definitions.parameters import clear, set_operator_policy, set_policy
-from fluffle.broker.definitions.policy_renewal import PIECE, SEARCHES, PolicyRenewal, piece_for
 from fluffle.broker.durability.definitions.image import DefinitionImage
 from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.metadata.change import Kind
