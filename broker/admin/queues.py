@@ -274,10 +274,10 @@ def repair(
             f"{count} messages of queue '{name}' in vhost '{vhost}' cannot be read "
             f"({damage.place}: {damage.what}); they can only be dropped, with --drop-damaged"
         )
-    return context.later(drop_damage(context, vhost, queue, damage))
+    return context.later(drop_damage(vhost, queue, damage))
 
 
-def drop_damage(context: NodeContext, vhost: str, queue: Queue, first: Damage) -> Work:
+def drop_damage(vhost: str, queue: Queue, first: Damage) -> Work:
     """Drop batch after batch of messages while the next one cannot be read."""
     dropped = 0
     while (damage := queue.damage) is not None:
