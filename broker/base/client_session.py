@@ -39,6 +39,20 @@ class ClientSession(NamedTuple):
     was asked for it under another is of another session, or is over."""
 
 
+class DueWill(NamedTuple):
+    """Message that a client has left to be published, since its connection has ended, and that may
+    not be in its queues yet."""
+
+    node: str
+    """Node that is to publish it."""
+    record: bytes
+    """The message, which only its protocol reads."""
+
+
+WillName: TypeAlias = tuple[str, str]
+"""Client, and what tells this will from its others."""
+
+
 def page_of(key: tuple[str | bytes, ...]) -> PageName:
     """Return the page of packets that the key of a fact names."""
     _vhost, _client_id, stage, place = key

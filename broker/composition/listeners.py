@@ -95,16 +95,13 @@ class NodeListeners:
         """Look after the sessions of a node that is lost, whether or not MQTT is spoken here."""
         if self._lost is not None:
             self._lost.append((node, is_lost))
-        elif self._has_sessions_of(node):
+        elif self._mqtt is not None or self._has_sessions_of(node):
             self._mqtt_server().adoption.node_lost(node, is_lost)
 
     def _has_sessions_of(self, node: str) -> bool:
-        """True if there are sessions of clients that were connected to a node last."""
-        return any(
-            kept.node == node
-            for vhost in self._services.vhosts.values()
-            for kept in vhost.client_sessions.by_client.values()
-        )
+        """True if clients of MQTT have left anything for a node to do."""
+        vhosts = self._services.vhosts.values()
+        return any(vhost.client_sessions.has_any_of(node) for vhost in vhosts)
 
     async def open_late(self, kind: ListenerKind, address: ListenAddress) -> None:
         """Let clients in at one more address, with nothing made for them before the first comes,
@@ -116,7 +113,8 @@ class NodeListeners:
             return connections()(forwarded)
 
         vhosts = self._services.vhosts.values()
-        if any(vhost.client_sessions.by_client for vhost in vhosts):
+        sessions = [vhost.client_sessions for vhost in vhosts]
+        if any(each.by_client or each.due_wills for each in sessions):
             connections()
         self._addresses[kind.name] = await self._clients.listen(make, address.host, address.port)
 
@@ -165,6 +163,7 @@ class NodeListeners:
                 queue_type = "classic" if self._cluster_view.cluster is None else "quorum"
             self._mqtt = MqttServer(self._services, config, queue_type)
             self._parts.catalogue.session_listeners.append(self._mqtt.session_changed)
+            self._parts.catalogue.will_listeners.append(self._mqtt.due_wills.changed)
             if (clients := self._cluster_view.clients) is not None:
                 unkept = self._mqtt.unkept
                 clients.here, unkept.announce = unkept, clients.came

@@ -18,7 +18,7 @@ from operator import attrgetter
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from fluffle.broker.access.access import Access
-from fluffle.broker.base.client_session import page_of
+from fluffle.broker.base.client_session import WillName, page_of
 from fluffle.broker.base.message import NEVER_EXPIRES_MS
 from fluffle.broker.durability.definitions.image import DefinitionImage, VhostImage
 from fluffle.broker.metadata.change import (
@@ -205,6 +205,9 @@ class Catalogue:
     session_listeners: list[Callable[[str, str], None]] = field(default_factory=list)
     """Called with virtual host and client when a session that lasts is kept or has ended,
     whichever node has said so."""
+    will_listeners: list[Callable[[str, WillName], None]] = field(default_factory=list)
+    """Called with virtual host and name when a will is due, or is to be published by another node
+    than before."""
     node_loss_listeners: list[OnNodeLost] = field(default_factory=list)
     """Called, on the node that leads the definitions, with one that is dead or is none of the
     cluster any more, and with a function that says whether that is still so."""
@@ -509,6 +512,20 @@ def remove_client_packets(catalogue: Catalogue, key: Any, _value: Any) -> Iterab
     return ()
 
 
+def put_client_will(
+    catalogue: Catalogue, key: tuple[str, str, str], will: Any
+) -> Iterable[Consequence]:
+    vhost, client_id, name = key
+    catalogue.holder(vhost).client_sessions.due_wills[client_id, name] = will
+    return [partial(listener, vhost, (client_id, name)) for listener in catalogue.will_listeners]
+
+
+def remove_client_will(catalogue: Catalogue, key: Any, _will: Any) -> Iterable[Consequence]:
+    vhost, client_id, name = key
+    del catalogue.holder(vhost).client_sessions.due_wills[client_id, name]
+    return ()
+
+
 def remove_retained(catalogue: Catalogue, key: Any, _kept: Any) -> Iterable[Consequence]:
     vhost, topic = key
     catalogue.holder(vhost).retained.remove(topic)
@@ -580,6 +597,7 @@ APPLIED: Mapping[Kind, FactActions] = {
     Kind.RETAINED: FactActions(put_retained, remove_retained),
     Kind.CLIENT_SESSION: FactActions(put_client_session, remove_client_session),
     Kind.CLIENT_PACKETS: FactActions(put_client_packets, remove_client_packets),
+    Kind.CLIENT_WILL: FactActions(put_client_will, remove_client_will),
     Kind.POLICY: keeps_policies(Kind.POLICY),
     Kind.PARAMETER: keeps_policies(Kind.PARAMETER),
     Kind.GLOBAL_PARAMETER: keeps(Kind.GLOBAL_PARAMETER),

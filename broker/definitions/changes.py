@@ -17,7 +17,7 @@ from fluffle.broker.metadata.change import NOTHING, Change, Entry, Fact, Kind, N
 from fluffle.broker.metadata.metadata import Decide
 from fluffle.broker.queues.arguments import DEFAULT_QUEUE_TYPE
 from fluffle.broker.routing.changes import drop_exchange
-from fluffle.broker.vhosts.client_sessions import end_session
+from fluffle.broker.vhosts.client_sessions import end_session, forget_will
 from fluffle.broker.vhosts.queue_changes import delete_queues
 from fluffle.broker.vhosts.vhost import VirtualHost
 
@@ -104,6 +104,8 @@ def removals_of(catalogue: Catalogue, vhost: VirtualHost) -> Iterator[Decide]:
     yield from forget_retained(catalogue, vhost)
     for client_id in tuple(vhost.client_sessions.by_client):
         yield partial(end_session, vhost, client_id)
+    for will in tuple(vhost.client_sessions.due_wills):
+        yield partial(forget_will, vhost, will)
     yield partial(forget_vhost, vhost)
 
 

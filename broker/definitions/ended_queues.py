@@ -11,10 +11,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Iterator, Mapping, Set
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from typing import Protocol, TypeAlias
 
 from fluffle.broker.base.callbacks import call_listener
+from fluffle.broker.base.client_session import WillName
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.metadata.change import Change
 from fluffle.broker.metadata.metadata import Metadata, ignore_done
@@ -79,12 +80,12 @@ def ended_in(vhost: VirtualHost, is_ended: IsEnded) -> Iterator[QueueHandle]:
 
 
 def nodes_of_sessions(catalogue: Catalogue) -> frozenset[str]:
-    """Return the nodes to which the clients of sessions are connected, or were last."""
-    return frozenset(
-        session.node
-        for vhost in catalogue.vhosts.values()
-        for session in vhost.client_sessions.by_client.values()
-    )
+    """Return the nodes to which the clients of sessions are connected, or were last, and those that
+    are to publish wills."""
+    sessions = [vhost.client_sessions for vhost in catalogue.vhosts.values()]
+    of_clients = (kept.node for each in sessions for kept in each.by_client.values())
+    of_wills = (will.node for each in sessions for will in each.due_wills.values())
+    return frozenset(chain(of_clients, of_wills))
 
 
 def count_on(catalogue: Catalogue, node: str) -> int:
@@ -176,12 +177,28 @@ class EndedQueues:
         self._names: frozenset[str] = frozenset()
         """Nodes that there were when it was last looked for queues of others."""
         catalogue.transient_listeners.append(self._on_transient_queue)
+        catalogue.session_listeners.append(self._on_session)
+        catalogue.will_listeners.append(self._on_will)
 
     def _on_transient_queue(self, _vhost: VirtualHost, definition: QueueDefinition) -> None:
         """Look again: what a node had proposed may come true after its death, and after what it
         left was looked for."""
         if self._done.get(definition.home, 0) >= definition.boot:
             self._done.pop(definition.home, None)
+
+    def _on_session(self, vhost: str, client_id: str) -> None:
+        """Look again, as for a queue, if a node that is dead has one more session."""
+        found = self._catalogue.vhosts.get(vhost)
+        kept = None if found is None else found.client_sessions.by_client.get(client_id)
+        if kept is not None:
+            self._done.pop(kept.node, None)
+
+    def _on_will(self, vhost: str, name: WillName) -> None:
+        """Look again, as for a queue, if a node that is dead has one more will to publish."""
+        found = self._catalogue.vhosts.get(vhost)
+        will = None if found is None else found.client_sessions.due_wills.get(name)
+        if will is not None:
+            self._done.pop(will.node, None)
 
     def watch(self) -> None:
         """Look now, and then for ever."""

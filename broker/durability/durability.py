@@ -132,6 +132,8 @@ def read_image(definitions: Definitions) -> DefinitionImage:
             raise Corrupt(f"catalog {Kind.CLIENT_PACKETS} {key[1]!r}", "there is no such session")
         packets = vhost.client_packets
         packets.setdefault(key[1], {})[page_of(key)] = page
+    for key, will in _facts(definitions, Kind.CLIENT_WILL):
+        _vhost(image, Kind.CLIENT_WILL, key).due_wills[key[1:]] = will
     for vhost in image.vhosts.values():
         _check_bindings(vhost)
     for kind in KEPT:

@@ -54,6 +54,8 @@ class Kind(StrEnum):
     """(vhost, client)"""
     CLIENT_PACKETS = "client_packets"
     """(vhost, client, stage, page)"""
+    CLIENT_WILL = "client_will"
+    """(vhost, client, will): it is due, and may not be in its queues yet."""
     NODE = "node"
     """(node): it is one of the cluster; there are none of these where a node is alone."""
 

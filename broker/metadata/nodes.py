@@ -47,7 +47,10 @@ NUMBERS_SESSIONS = 6
 """Annotations may have the key of a message, and so has the will of a session (from 5 on); sessions
 have numbers, and facts hold many of their packets."""
 
-KNOWS = NUMBERS_SESSIONS
+KEEPS_WILLS = 7
+"""Wills that are due are on record until their queues have them."""
+
+KNOWS = KEEPS_WILLS
 """This version; what an older one does not know is not defined as long as there is one."""
 
 Nodes: TypeAlias = Mapping[str, RegisteredNode]

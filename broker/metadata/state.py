@@ -52,6 +52,7 @@ STANDS_IN: Mapping[Kind, Callable[[Key], tuple[Name, ...]]] = {
     Kind.RETAINED: _vhost,
     Kind.CLIENT_SESSION: _vhost,
     Kind.CLIENT_PACKETS: _client_session,
+    Kind.CLIENT_WILL: _vhost,
     Kind.BINDING: _ends,
 }
 """The other kinds stand alone."""
@@ -76,7 +77,7 @@ ABSENT = 0
 """The revision of every name that is not there."""
 
 
-NO_GROWTH = frozenset({Kind.NODE, Kind.DOOMED, Kind.CLIENT_PACKETS})
+NO_GROWTH = frozenset({Kind.NODE, Kind.DOOMED, Kind.CLIENT_PACKETS, Kind.CLIENT_WILL})
 """Facts that may begin where there is little room."""
 
 
@@ -307,6 +308,7 @@ ORDER = (
     Kind.RETAINED,
     Kind.CLIENT_SESSION,
     Kind.CLIENT_PACKETS,
+    Kind.CLIENT_WILL,
     Kind.DOOMED,
 )
 """In which facts can begin, and backwards end, one by one."""

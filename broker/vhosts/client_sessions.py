@@ -16,6 +16,7 @@ Pure: each returns a `Change`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import chain
 from typing import Protocol
 
 from fluffle.broker.base.client_session import (
@@ -24,27 +25,32 @@ from fluffle.broker.base.client_session import (
     PACKETS_PER_PAGE,
     SENT,
     ClientSession,
+    DueWill,
     PacketPage,
     PageName,
+    WillName,
 )
 from fluffle.broker.metadata.change import NOTHING, Change, Fact, Kind, Name
 
 
 class ClientSessions:
-    """Sessions of one virtual host by client, and their packets."""
+    """Sessions of one virtual host by client, their packets, and wills that are due."""
 
-    __slots__ = ("by_client", "last_receipt", "packets")
+    __slots__ = ("by_client", "due_wills", "last_receipt", "packets")
 
     def __init__(
         self,
         by_client: dict[str, ClientSession] | None = None,
         packets: dict[str, dict[PageName, PacketPage]] | None = None,
+        due_wills: dict[WillName, DueWill] | None = None,
     ) -> None:
         self.by_client = {} if by_client is None else by_client
         self.packets = {} if packets is None else packets
         """Packets by client and page, without empty ones; for sent packets, the number of the
         message in its queue, for received ones the place of the receipt among all; for those of the
         client, the number by which queues know the message, if they do."""
+        self.due_wills = {} if due_wills is None else due_wills
+        """Wills of clients whether or not these still have sessions."""
         pages = (page for of_client in self.packets.values() for page in of_client.items())
         receipts = (page.values() for (stage, _), page in pages if stage == OUTGOING)
         self.last_receipt = max((at or 0 for kept in receipts for at in kept), default=0)
@@ -52,6 +58,14 @@ class ClientSessions:
 
     def __len__(self) -> int:
         return len(self.by_client)
+
+    def has_any_of(self, node: str) -> bool:
+        """True if a node has anything to do: clients were connected to it last, or it is to publish
+        wills."""
+        kept: Iterable[ClientSession | DueWill] = chain(
+            self.by_client.values(), self.due_wills.values()
+        )
+        return any(each.node == node for each in kept)
 
     def page(self, client_id: str, name: PageName) -> PacketPage:
         """Return a page, which is empty if there is none."""
@@ -118,6 +132,21 @@ def keep_session(vhost: SessionHost, client_id: str, session: ClientSession) -> 
     another node may be about to change it."""
     kind, key = name = session_name(vhost.name, client_id)
     return Change(puts=(Fact(kind, key, session),), rests_on=(name,))
+
+
+def keep_will(vhost: SessionHost, name: WillName, will: DueWill) -> Change:
+    """Have a will that is due on record, in the place of what it is now."""
+    fact = Fact(Kind.CLIENT_WILL, (vhost.name, *name), will)
+    return Change(puts=(fact,), rests_on=(fact.name,))
+
+
+def forget_will(vhost: SessionHost, name: WillName) -> Change:
+    """Have a will that was due on record no more."""
+    will = vhost.client_sessions.due_wills.get(name)
+    if will is None:
+        return NOTHING
+    fact = Fact(Kind.CLIENT_WILL, (vhost.name, *name), will)
+    return Change(removes=(fact,), rests_on=(fact.name,))
 
 
 class PacketChanges:

@@ -223,7 +223,9 @@ class VirtualHost:
         self.router = Router(
             self.topology, lambda queue: queue in self.queues and not is_delayed_queue(queue)
         )
-        self.client_sessions = ClientSessions(image.client_sessions, image.client_packets)
+        self.client_sessions = ClientSessions(
+            image.client_sessions, image.client_packets, image.due_wills
+        )
         self.retained = RetainedTopics(image.retained)
         """Retained messages of topics, for later subscribers; for reading."""
         self.counts = QueueLifecycleCounters()

@@ -74,8 +74,20 @@ class ManualMetadata:
     def give_up(self) -> None:
         """Tell who waits that it takes too long; all of it may still come true."""
         for asked in self._asked:
-            failed, asked.failed, asked.done = asked.failed, ignore_error, ignore_done
-            failed(timed_out())
+            self._give_up(asked)
+
+    def give_up_last(self) -> None:
+        """Tell who waits for the newest change that it takes too long; it may still come true."""
+        self._give_up(self._asked[-1])
+
+    def _give_up(self, asked: PendingChange) -> None:
+        failed, asked.failed, asked.done = asked.failed, ignore_error, ignore_done
+        failed(timed_out())
+
+    def commit_last(self) -> None:
+        """Apply the newest change: those before were lost on their way, and come again."""
+        self._asked.rotate(1)
+        self.commit()
 
     def commit(self) -> None:
         """Apply the oldest change, or have it decided anew if it does not hold any more."""

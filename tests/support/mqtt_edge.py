@@ -54,6 +54,7 @@ class MqttEdge:
         config = config or MqttConfig()
         self.server = MqttServer(self.edge.services, config, durable_queue_type)
         self.edge.catalogue.session_listeners.append(self.server.session_changed)
+        self.edge.catalogue.will_listeners.append(self.server.due_wills.changed)
 
     def accept(self, version: int = MQTT_5, peer: tuple[str, int] = LOCAL_PEER) -> MqttClient:
         """A socket on which nothing has been said."""

@@ -104,6 +104,7 @@ class MqttNode(MqttEdge):
         """End the process: what its clients were given comes back to the queues."""
         self.metadata.is_alive = False
         self.edge.catalogue.session_listeners.remove(self.server.session_changed)
+        self.edge.catalogue.will_listeners.remove(self.server.due_wills.changed)
         for client in self.clients:
             if not client.transport.is_lost:
                 client.lose()

@@ -19,7 +19,7 @@ import msgpack
 from fluffle.broker.access.access import Permission, TopicPermission, User
 from fluffle.broker.access.limits import UserLimits, VhostLimits, VhostSettings
 from fluffle.broker.access.passwords import PasswordHash
-from fluffle.broker.base.client_session import ClientSession, PacketPage
+from fluffle.broker.base.client_session import ClientSession, DueWill, PacketPage
 from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.base.message import RetainedMessage
 from fluffle.broker.base.session_queues import QUEUE_ENDINGS, SUBSCRIPTION_PREFIX
@@ -405,6 +405,13 @@ def _decode_client_session(_key: tuple[str, str], fields: list[Any]) -> ClientSe
     )
 
 
+def _decode_due_will(_key: Key, fields: list[Any]) -> DueWill:
+    node, record = fields
+    if type(record) is not bytes:
+        raise TypeError("the record of a will is bytes")
+    return DueWill(str(node), record)
+
+
 def _encode_client_packets(page: PacketPage) -> list[object]:
     return [list(page), list(page.values())]
 
@@ -443,5 +450,6 @@ CODECS: Mapping[Kind, Codec] = {
     Kind.RETAINED: Codec(tuple, _decode_retained),
     Kind.CLIENT_SESSION: Codec(tuple, _decode_client_session),
     Kind.CLIENT_PACKETS: Codec(_encode_client_packets, _decode_client_packets),
+    Kind.CLIENT_WILL: Codec(tuple, _decode_due_will),
     Kind.NODE: Codec(_encode_node, _decode_node),
 }

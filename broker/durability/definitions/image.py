@@ -6,7 +6,13 @@ from typing import NamedTuple
 
 from fluffle.broker.access.access import AccessTables
 from fluffle.broker.access.limits import VhostSettings
-from fluffle.broker.base.client_session import ClientSession, PacketPage, PageName
+from fluffle.broker.base.client_session import (
+    ClientSession,
+    DueWill,
+    PacketPage,
+    PageName,
+    WillName,
+)
 from fluffle.broker.base.message import RetainedMessage
 from fluffle.broker.metadata.change import Entry, Key, Kind
 from fluffle.broker.queues.journal import QueueDefinition
@@ -44,6 +50,7 @@ class VhostImage:
     client_sessions: dict[str, ClientSession] = field(default_factory=dict)
     """Sessions by client, as are the packets below."""
     client_packets: dict[str, dict[PageName, PacketPage]] = field(default_factory=dict)
+    due_wills: dict[WillName, DueWill] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

@@ -37,6 +37,7 @@ from fluffle.broker.process.encryption import (
     distinguished_name,
 )
 from fluffle.broker.protocols.mqtt.authentication import AuthenticatedClient, Authentication
+from fluffle.broker.protocols.mqtt.due_wills import ChangeWithWill
 from fluffle.broker.protocols.mqtt.reasons import REFUSED_LOGIN, code_of
 from fluffle.broker.protocols.mqtt.server import (
     bound_subscriptions,
@@ -52,7 +53,13 @@ from fluffle.broker.protocols.mqtt.session_state import (
 )
 from fluffle.broker.protocols.mqtt.shared_queues import LASTS, memberships
 from fluffle.broker.protocols.mqtt.sys_topics import check_may_publish_to, check_may_read
-from fluffle.broker.protocols.mqtt.will import PendingWill, encode_record
+from fluffle.broker.protocols.mqtt.will import (
+    NO_RECORD,
+    PendingWill,
+    decode_record,
+    encode_record,
+    is_replaced,
+)
 from fluffle.broker.queues.arguments import DeliveryGuarantee
 from fluffle.broker.queues.queue_api import Deferred
 from fluffle.broker.runtime.background import in_pieces
@@ -397,12 +404,14 @@ class ConnectRequest:
             self._accept(session)
             return
         server.connecting[key] += 1
+        decide = partial(self._decide_session, session)
+        change = ChangeWithWill(server.due_wills, decide)
         if self._ends_elsewhere(session):  # which is to hear why, before its queues are gone
             server.unkept.announce(key, self._client.came_at_ms)
         change_or_refuse(
             session.metadata,
-            partial(self._decide_session, session),
-            partial(self._decided, session),
+            change.decide,
+            partial(self._decided, session, change),
             partial(self._not_kept, session),
         )
 
@@ -414,7 +423,8 @@ class ConnectRequest:
             return False
         return any(each.owner is not None for each in ending)
 
-    def _decided(self, session: Session) -> None:
+    def _decided(self, session: Session, change: ChangeWithWill) -> None:
+        change.done()
         self._server.connect_over((session.vhost.name, self._client_id), is_let_in=True)
         self._accept(session)
 
@@ -422,9 +432,10 @@ class ConnectRequest:
         self._server.connect_over((session.vhost.name, self._client_id), is_let_in=False)
         self._not_opened(session, error)
 
-    def _decide_session(self, session: Session) -> Change:
+    def _decide_session(self, session: Session) -> tuple[Change, PendingWill | None]:
         """Keep the session if it is to last or has lasted so far, and delete what ends: all of it
         with a clean start, and in any case exclusive queues, which are of a connection before.
+        Return that, and the will that is due as this client has come.
 
         A session that lasts no longer than this connection is kept until that ends, so that it
         ends when the node starts again, too."""
@@ -439,8 +450,9 @@ class ConnectRequest:
             change = change.joined(queue_changes.leave_groups(vhost, leaving))
             change = change.joined(end_session(vhost, client_id))
         expiry_s = self._expiry_s
+        due = self._replaced_will(vhost)
         if not (expiry_s or is_present):
-            return change
+            return change, due
         node, before = self._server.services.owners.node, self._kept
         record = encode_record(self._pending_will(session))
         if is_present and before is not None and before.node == node:
@@ -450,7 +462,17 @@ class ConnectRequest:
         kept = ClientSession(session.user.name, expiry_s, 0, node, record, number)
         if is_present and expiry_s:
             change = change.joined(renew_expiry(vhost, client_id, expiry_s))  # mutant: MQ67
-        return change.joined(keep_session(vhost, client_id, kept))  # mutant: MQ57
+        return change.joined(keep_session(vhost, client_id, kept)), due  # mutant: MQ57
+
+    def _replaced_will(self, vhost: VirtualHost) -> PendingWill | None:
+        """Return the will that is on record of the session, if it is due now."""
+        key, kept = (vhost.name, self._client_id), self._kept
+        pending = None if kept is None else decode_record(key, kept.record)
+        if kept is None or pending is None:
+            return None
+        is_own = self._packet.will is not None and pending.message_key == self._will_key
+        is_due = is_replaced(kept, pending, is_present=self._is_present)
+        return pending if is_due and not is_own else None  # mutant: MQ74
 
     def _ending_queues(self, session: Session) -> tuple[QueueHandle, ...]:
         """Return the queues of the session that end with this.  AccessRefused, ResourceLocked."""
@@ -499,17 +521,16 @@ class ConnectRequest:
         is_kept = bool(expiry_s) or is_present
         if is_kept and not server.is_own(key):
             session.end()
-            if kept is not None:
-                server.wills.replaced(key, kept, is_present=is_present)  # mutant: MQ63
             self._refuse(ReasonCode.SERVER_UNAVAILABLE, "taken over before it was answered")
             return
         state = server.opened(key, kept, is_present=is_present)
         state.expiry_s, state.user, state.is_kept = expiry_s, session.user.name, is_kept
         own = server.kept(key) if is_kept else None
         state.number = 0 if own is None else own.number
+        state.record = NO_RECORD if own is None else own.record
         if is_present:
             server.connecting[key] += 1
-            self._waiting_will = server.wills.take(key, kept)  # mutant: MQ29
+            self._waiting_will = server.wills.take(key, kept)
             self._restore(session, state, own, restore_subscriptions(server, session, state))
         else:
             self._let_in(session, state)

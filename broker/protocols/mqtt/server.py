@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache, partial
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from fluffle.broker.base.client_session import OUTGOING, ClientSession
 from fluffle.broker.base.limited_log import LimitedLog
@@ -24,6 +24,7 @@ from fluffle.broker.event_publisher import INTERNAL
 from fluffle.broker.metadata.change import NOTHING, Change
 from fluffle.broker.metadata.metadata import ignore_done
 from fluffle.broker.protocols.mqtt.conversion import MessageConverter
+from fluffle.broker.protocols.mqtt.due_wills import ChangeWithWill, DueWills
 from fluffle.broker.protocols.mqtt.packet_keeper import PacketRequests
 from fluffle.broker.protocols.mqtt.publish_runs import LastRun
 from fluffle.broker.protocols.mqtt.session_adoption import SessionAdoption
@@ -103,6 +104,18 @@ def encoded_connack(
     return encode(packet, version)
 
 
+class SessionEnd(NamedTuple):
+    """End of a connection, as it is to be on record."""
+
+    user: str
+    expiry_s: int
+    """How long the session lasts from then on."""
+    at_ms: int
+    """When it was, in ms of common time."""
+    pending: PendingWill | None
+    """Will of the connection, unless its client has taken leave."""
+
+
 class MqttServer:
     """State of MQTT on a node: sessions, and connected clients."""
 
@@ -114,6 +127,7 @@ class MqttServer:
         "connected",
         "connecting",
         "converter",
+        "due_wills",
         "durable_queue_type",
         "keep_alives",
         "last_run",
@@ -149,6 +163,7 @@ class MqttServer:
         self.retained = services.retained if config.retained else None
         self.warnings = LimitedLog(logger, services.runtime.clock)
         self.wills = Wills(services, self.converter, config.exchange, self.retained, self.warnings)
+        self.due_wills = DueWills(services, self.wills, self.warnings)
         if config.retained:
             services.retained.exchanges[config.exchange] = self.converter.retained_topic
         services.connections.session_keepers.append(self)
@@ -217,6 +232,7 @@ class MqttServer:
         """Make what an earlier process of this node has left: sessions end in their time, and wills
         wait.  Those of other nodes are theirs."""
         end_memberships(self.services, self.config.exchange)
+        self.due_wills.restore()  # mutant: MQ78
         for vhost in tuple(self.services.vhosts.values()):
             for client_id, kept in tuple(vhost.client_sessions.by_client.items()):
                 if kept.node != self.services.owners.node:
@@ -245,6 +261,7 @@ class MqttServer:
             state.released.update(dict.fromkeys(lost))  # mutant: MQ52
             state.packet_ids.used.update(state.released, sent)  # mutant: MQ53
         state.expiry_s, state.user, state.is_kept = kept.expiry_s, kept.user, True
+        state.record = kept.record
         return state
 
     def _resume_waiting(self, state: SessionState, kept: ClientSession) -> None:
@@ -253,7 +270,8 @@ class MqttServer:
         pending = decode_record(state.key, kept.record)
         if pending is not None:
             delay_s = min(pending.will.delay_s, state.expiry_s)
-            self._publish_later(pending, max(0, delay_s - away_s))
+            publish = partial(self._publish_waiting, state.key, kept.record)
+            self.wills.publish_later(pending, max(0, delay_s - away_s), publish)
         self._expire_later(state, max(0, state.expiry_s - away_s))
 
     def kept(self, key: SessionKey) -> ClientSession | None:
@@ -274,9 +292,7 @@ class MqttServer:
         self._stop_expiry(key)
         state = self.states.find(key)
         if state is not None and not is_present:
-            self.end_state(state)
-        elif kept is not None:  # whichever node has kept it
-            self.wills.replaced(key, kept, is_present=is_present)
+            self._forget(state)
         if is_present and kept is not None:
             return self.restored(key, kept)
         return self.states.open(key)
@@ -288,8 +304,10 @@ class MqttServer:
         key = vhost_name, client_id
         state, kept = self.states.find(key), self.kept(key)
         if kept is not None and self.is_own(key):
-            is_waited_for = bool(kept.ended_at_ms) or key in self.connecting
-            if state is None and not is_waited_for:  # its CONNECT was given up before that was true
+            is_other = state is None or state.record != kept.record
+            is_awaited = key in self.connected or key in self.connecting
+            if is_other and not (kept.ended_at_ms or is_awaited):
+                # its CONNECT was given up before that was true
                 self._begin_waiting(self.restored(key, kept), kept.user, None)
             elif state is not None and kept.ended_at_ms and not kept.expiry_s:
                 self._end_soon(state)
@@ -304,34 +322,33 @@ class MqttServer:
         elif self.kept(key) is not None or (state.is_kept and key[0] in self.services.vhosts):
             client.take_over(do_nothing)  # mutant: MQ55
 
-    def _keep(
-        self,
-        state: SessionState,
-        user: str,
-        ended_at_ms: int,
-        record: bytes,
-        done: Callable[[], None] = ignore_done,
-    ) -> None:
-        """Keep what has become of a session whose client is away, if it is this node's; then, or
-        if it is not, call `done`."""
-        kept = ClientSession(user, state.expiry_s, ended_at_ms, self.services.owners.node, record)
+    def _end_change(
+        self, key: SessionKey, record: bytes, end: SessionEnd
+    ) -> tuple[Change, PendingWill | None]:
+        """Return what keeps the end of a connection, if the session is its own yet, as `record`
+        says, and the will that is due then."""
+        vhost, kept = self.services.vhosts.get(key[0]), self.kept(key)
+        # mutant: MQ56 MQ73
+        if vhost is None or kept is None or not self._is_left(key) or kept.record != record:
+            return NOTHING, None
+        expiry_s = end.expiry_s if kept.expiry_s else 0  # a queue of it has been deleted
+        pending = end.pending
+        is_due = pending is not None and not min(pending.will.delay_s, expiry_s)
+        ended = kept._replace(
+            user=end.user,
+            expiry_s=expiry_s,
+            ended_at_ms=end.at_ms,
+            record=encode_record(None if is_due else pending),
+        )
+        change = keep_session(vhost, key[1], ended)
+        if kept.expiry_s != expiry_s:  # DISCONNECT has said so
+            # mutant: MQ68
+            change = change.joined(renew_expiry(vhost, key[1], expiry_s))
+        return change, pending if is_due else None
 
-        def decide() -> Change:
-            vhost = self.services.vhosts.get(state.key[0])
-            # mutant: MQ56
-            if vhost is None or state.key in self.connected or not self.is_own(state.key):
-                return NOTHING
-            own = vhost.client_sessions.by_client[state.client_id]
-            ended = kept._replace(number=own.number)
-            if not own.expiry_s:  # a queue of it has been deleted
-                ended = ended._replace(expiry_s=0)
-            change = keep_session(vhost, state.client_id, ended)
-            if own.expiry_s != ended.expiry_s:  # DISCONNECT has said so
-                # mutant: MQ68
-                change = change.joined(renew_expiry(vhost, state.client_id, kept.expiry_s))
-            return change
-
-        self.services.metadata.ensure(decide, done)
+    def _is_left(self, key: SessionKey) -> bool:
+        """True if a session is this node's, and no client is connected to it."""
+        return key not in self.connected and self.is_own(key)
 
     # Connections
 
@@ -354,14 +371,30 @@ class MqttServer:
             self._forget(state)
         elif state.is_lasting:
             self._begin_waiting(state, user, pending)
-        elif pending is None and self.kept(state.key) is None:
-            self.end_state(state)
-        else:
+        elif state.is_kept:
+            end = SessionEnd(user, 0, self.now_ms(), pending)
             with self._together():
-                if pending is not None:
-                    self.wills.publish(pending)
-                self.end_state(state)
-                self._delete(state.key)
+                self._forget(state)
+                self._ensure(partial(self._delete_change, state.key, state.record, end))
+        else:
+            self._forget(state)
+            if pending is not None:
+                self.wills.publish(pending)
+
+    def _ensure(
+        self,
+        decide: Callable[[], tuple[Change, PendingWill | None]],
+        done: Callable[[], None] = ignore_done,
+    ) -> None:
+        """Have a change made, and the will published that is due with it; then call `done`."""
+        change = ChangeWithWill(self.due_wills, decide)
+
+        def is_made() -> None:
+            change.done()
+            done()
+
+        with self._together():
+            self.services.metadata_of(ChangedBy(INTERNAL, INTERNAL)).ensure(change.decide, is_made)
 
     @contextmanager
     def _together(self) -> Iterator[None]:
@@ -377,40 +410,30 @@ class MqttServer:
 
     def _begin_waiting(self, state: SessionState, user: str, pending: PendingWill | None) -> None:
         """Wait for a client that has just gone, for as long as its session lasts."""
-        ended_at_ms = self.now_ms()
-        is_ended = partial(self._on_end_kept, state, pending, ended_at_ms)
-        with self._together():
-            self._keep(state, user, ended_at_ms, encode_record(pending), is_ended)
-        self._expire_later(state, state.expiry_s)
+        end = SessionEnd(user, state.expiry_s, self.now_ms(), pending)
+        self._ensure(
+            partial(self._end_change, state.key, state.record, end),
+            partial(self._on_end_kept, state, end.at_ms),
+        )
 
-    def _on_end_kept(
-        self, state: SessionState, pending: PendingWill | None, ended_at_ms: int
-    ) -> None:
-        """The end of a connection is on record, unless another node was first: who has put it there
-        publishes the will, or has it wait."""
+    def _on_end_kept(self, state: SessionState, ended_at_ms: int) -> None:
+        """The end of a connection is on record, unless another was first."""
         kept = self.kept(state.key)
-        if pending is None or kept is None or not self.is_own(state.key):
-            return
-        if kept.ended_at_ms != ended_at_ms:
-            return
-        delay_s = min(pending.will.delay_s, state.expiry_s)
-        self._publish_later(pending, delay_s)
-        if not delay_s:
-            self._publish_waiting(pending)
+        if kept is not None and self._is_left(state.key) and kept.ended_at_ms == ended_at_ms:
+            self._resume_waiting(state, kept)
 
-    def _publish_later(self, pending: PendingWill, delay_s: float) -> None:
-        self.wills.publish_later(pending, delay_s, partial(self._publish_waiting, pending))
+    def _publish_waiting(self, key: SessionKey, record: bytes) -> None:
+        """Publish a will whose time has come, if that is still on record."""
+        self.wills.session_resumed(key)
 
-    def _publish_waiting(self, pending: PendingWill) -> None:
-        """Publish a will whose time has come, and keep that with it."""
-        key, kept = pending.key, self.kept(pending.key)
-        state = self.states.find(key)
-        if kept is None or state is None or not self.is_own(key):
-            self.wills.session_resumed(key)
-            return
-        with self._together():
-            self.wills.session_ended(key)
-            self._keep(state, kept.user, kept.ended_at_ms, encode_record(None))
+        def decide() -> tuple[Change, PendingWill | None]:
+            vhost, kept = self.services.vhosts.get(key[0]), self.kept(key)
+            if vhost is None or kept is None or not self._is_left(key) or kept.record != record:
+                return NOTHING, None
+            change = keep_session(vhost, key[1], kept._replace(record=encode_record(None)))
+            return change, decode_record(key, record)
+
+        self._ensure(decide)
 
     def _expire_later(self, state: SessionState, seconds: float) -> None:
         """End a session in so many seconds, and not before, if it ends at all."""
@@ -459,17 +482,12 @@ class MqttServer:
         elif state.key not in self.connecting:
             self.sys.expired += 1
             with self._together():
-                self.end_state(state)
+                self._forget(state)
                 self._delete(state.key)
 
-    def end_state(self, state: SessionState) -> None:
-        """Forget a session that has ended, and publish the will that waits; what is defined of it
-        is deleted elsewhere."""
-        self._drop(state)
-        self.wills.session_ended(state.key)
-
     def _forget(self, state: SessionState) -> None:
-        """Forget a session that is not this node's any more."""
+        """Forget a session that has ended, or is not this node's any more; what is defined of it is
+        deleted elsewhere."""
         self._drop(state)
         self.wills.session_resumed(state.key)
 
@@ -482,22 +500,29 @@ class MqttServer:
 
     def _delete(self, key: SessionKey) -> None:
         """Delete what is defined of a session that has ended, if it was this node's; if a client
-        with its identifier is connecting, not before that is refused.
+        with its identifier is connecting, not before that is refused."""
+
+        def decide() -> tuple[Change, PendingWill | None]:
+            vhost, kept = self.services.vhosts.get(key[0]), self.kept(key)
+            if vhost is None or kept is None or not self._is_left(key) or key in self.connecting:
+                return NOTHING, None
+            pending = decode_record(key, kept.record) if kept.ended_at_ms else None
+            return deletion(vhost, key[1], self.config.exchange), pending
+
+        self._ensure(decide)
+
+    def _delete_change(
+        self, key: SessionKey, record: bytes, end: SessionEnd
+    ) -> tuple[Change, PendingWill | None]:
+        """Return what deletes a session with its connection, as `_end_change`; if a client with its
+        identifier is connecting, that is done once it is refused.
 
         Exclusive queues go with their connections: those that are there are of another."""
-        vhost_name, client_id = key
-        if self.kept(key) is None:
-            return
-
-        def decide() -> Change:
-            vhost = self.services.vhosts.get(vhost_name)
-            if vhost is None or key in self.connected or not self.is_own(key):
-                return NOTHING
-            if key in self.connecting:
-                return NOTHING
-            return deletion(vhost, client_id, self.config.exchange)
-
-        self.services.metadata_of(ChangedBy(INTERNAL, INTERNAL)).ensure(decide)
+        change, pending = self._end_change(key, record, end)
+        if change.changes_nothing or key in self.connecting:
+            return change, pending
+        vhost = self.services.vhosts[key[0]]
+        return deletion(vhost, key[1], self.config.exchange), pending
 
 
 class UnkeptClients:

@@ -255,6 +255,7 @@ class SessionState:
         "key",
         "number",
         "packet_ids",
+        "record",
         "released",
         "retained",
         "subscriptions",
@@ -271,6 +272,9 @@ class SessionState:
         """How long it lasts behind the end of its connection; `NEVER_S`: until it is ended."""
         self.is_kept = False
         """True if it has been on record: then another node may have taken it over, or ended it."""
+        self.record = b""
+        """Record that the client's CONNECT has put, or that was there when it was restored: another
+        is of a later CONNECT, and says nothing of this connection."""
         self.number = 0
         """Number of the session on record, as its client has connected to it."""
         self.subscriptions: dict[str, TopicSubscription] = {}

@@ -17,11 +17,12 @@ from fluffle.broker.base.logs import event
 from fluffle.broker.base.message import with_key
 from fluffle.broker.base.traffic import TrafficLabels
 from fluffle.broker.core.client import Handshake
-from fluffle.broker.core.publisher import NO_OUTCOMES, Publisher
+from fluffle.broker.core.publisher import Publisher
 from fluffle.broker.core.session import Session
 from fluffle.broker.metadata.metadata import ignore_done
 from fluffle.broker.protocols.mqtt.annotations import client_mark
 from fluffle.broker.protocols.mqtt.prepared_runs import (
+    PreparedRun,
     PublishTerms,
     find_route,
     note_unreached,
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from fluffle.broker.base.client_session import ClientSession
     from fluffle.broker.base.clock import Timer
     from fluffle.broker.base.limited_log import LimitedLog
+    from fluffle.broker.core.confirms import Confirms
+    from fluffle.broker.core.route_lookup import RoutedBatch
     from fluffle.broker.core.services import Services
     from fluffle.broker.definitions.retained import RetainedStore
     from fluffle.broker.protocols.mqtt.conversion import MessageConverter
@@ -137,31 +140,16 @@ class Wills:
             pending = decode_record(key, kept.record)
         return None if pending is None or not pending.will.delay_s else pending
 
-    def session_ended(self, key: SessionKey) -> None:
-        """Publish what waited, if anything did."""
-        pending = self.session_resumed(key)
-        if pending is not None:
-            self.publish(pending)
+    def publish(self, pending: PendingWill, done: Callable[[], None] | None = None) -> None:
+        """Publish a will now, as far as its user may.
 
-    def replaced(self, key: SessionKey, kept: ClientSession, *, is_present: bool) -> None:
-        """Publish the will of a session in whose place a client of this node has come, by the
-        record that is replaced: no other has it any more.
-
-        A connection that was not on record as ended ends with this, and so does its session with a
-        clean start; what is to be published at once else, has been by who put the end on record.
-        """
-        pending = decode_record(key, kept.record)
-        if pending is None:
-            return
-        is_over = is_present if pending.will.delay_s else bool(kept.ended_at_ms)
-        if not is_over:
-            self.publish(pending)
-
-    def publish(self, pending: PendingWill) -> None:
-        """Publish a will now, as far as its user may."""
+        `done` is called once its queues have the message and it is retained, or that is refused;
+        where a node is alone, as soon as it is in them: what follows is in one commit with it."""
         services, (vhost_name, client_id) = self._services, pending.key
         user, vhost = services.access.users.get(pending.user), services.vhosts.get(vhost_name)
         if user is None or vhost is None:
+            if done is not None:
+                done()
             return
         client = WillClient(pending)
         session = Session(user=user, vhost=vhost, services=services, client=client)
@@ -174,12 +162,16 @@ class Wills:
             disconnects=True,
             warnings=self._warnings,
         )
-        message_key = b"" if services.read_barrier.is_complete else pending.message_key
+        is_alone = services.read_barrier.is_complete
+        message_key = b"" if is_alone else pending.message_key
+        outcome = WillOutcome(session, done or ignore_done, is_awaited=done is not None)
+        if not is_alone:
+            outcome.confirm()
         turn = services.runtime.turn
         ends_turn = turn.begin()
         try:
             steps = publish_will(
-                *(session, self._converter, terms, pending.will, self._retained),
+                *(outcome, self._converter, terms, pending.will, self._retained),
                 message_key=message_key,
             )
             for _ in steps:
@@ -190,8 +182,15 @@ class Wills:
                 turn.end()
 
 
-def ignore_error(_error: BrokerError) -> None:
-    """Ignore the error: a will that was not retained is not reported."""
+def is_replaced(kept: ClientSession, pending: PendingWill, *, is_present: bool) -> bool:
+    """True if a will is due as a client comes in the place of the session that has it on record.
+    `is_present`: whether the session goes on.
+
+    A connection that was not on record as ended ends with this; a will that waits for its delay is
+    called off by a client that is back, and no longer waits for a session that has ended."""
+    if pending.will.delay_s:
+        return not is_present  # mutant: MQ29
+    return not kept.ended_at_ms
 
 
 NO_RECORD = b""
@@ -235,8 +234,68 @@ def decode_record(key: SessionKey, record: bytes) -> PendingWill | None:
         return None
 
 
+class WillOutcome:
+    """Outcome of a will that is published: the `PublishOutcomes` of its publisher."""
+
+    __slots__ = ("_done", "_is_awaited", "_waits", "publisher")
+
+    def __init__(self, session: Session, done: Callable[[], None], *, is_awaited: bool) -> None:
+        """`done` is called once what is awaited is known."""
+        self._done = done
+        self._is_awaited = is_awaited
+        self._waits = 1
+        """Number of events that it waits for: the message was given to its queues, these have
+        answered, it is retained or that is refused."""
+        self.publisher = Publisher(session, self)
+
+    def confirm(self) -> None:
+        """Wait for the answers of queues, if anything is awaited."""
+        if self._is_awaited:
+            self._waits += 1  # mutant: MQ79
+            self.publisher.confirm()
+
+    def returned(self, routed: RoutedBatch) -> None:
+        """No message of MQTT is mandatory."""
+
+    def report(self, confirms: Confirms) -> None:
+        """Note that the queues have answered."""
+        known = confirms.take()
+        if known.accepted or known.refused:
+            self.one_known()
+
+    report_later = report
+
+    def retain(self, store: RetainedStore, prepared: PreparedRun) -> None:
+        """Have the message retained."""
+        if not self._is_awaited:
+            retain(store, self.publisher.session, prepared, ignore_done, ignore_error)
+            return
+        self._waits += 1  # mutant: MQ80
+        retain(store, self.publisher.session, prepared, self.one_known, self._not_retained)
+
+    def _not_retained(self, _error: BrokerError) -> None:
+        """Note that the message is not retained: no client is there to hear why."""
+        self.one_known()
+
+    def failed(self) -> None:
+        """Note that the message is not published: nothing more will be known."""
+        self._waits = 1  # mutant: MQ76
+        self.one_known()
+
+    def one_known(self) -> None:
+        self._waits -= 1
+        if not self._waits:
+            self.publisher.end()
+            self.publisher.session.end()
+            self._done()
+
+
+def ignore_error(_error: BrokerError) -> None:
+    """Ignore the error: a will that was not retained is not reported."""
+
+
 def publish_will(
-    session: Session,
+    outcome: WillOutcome,
     converter: MessageConverter,
     terms: PublishTerms,
     will: Will,
@@ -244,8 +303,8 @@ def publish_will(
     *,
     message_key: bytes,
 ) -> Steps[None]:
-    """Publish a will, under a key if it has one, and end the session that is there for it."""
-    publisher = Publisher(session, NO_OUTCOMES)
+    """Publish a will, under a key if it has one."""
+    publisher, session = outcome.publisher, outcome.publisher.session
     try:
         prepared = prepared_run(session, converter, terms, run_of(will))
         annotations = prepared.annotations
@@ -261,7 +320,8 @@ def publish_will(
         if not prepared.reaches_amqp:
             note_unreached(session, prepared, terms.warnings)
         if prepared.retain and retained is not None:
-            retain(retained, session, prepared, ignore_done, ignore_error)
+            outcome.retain(retained, prepared)
+        session.confirm()
     except BrokerError as error:
         event(
             logger,
@@ -271,8 +331,12 @@ def publish_will(
             topic=will.topic.decode(),
             reason=error.explanation,
         )
-    publisher.end()
-    session.end()
+        outcome.failed()
+        return
+    except Exception:
+        outcome.failed()
+        raise
+    outcome.one_known()
 
 
 def run_of(will: Will) -> Publishes:

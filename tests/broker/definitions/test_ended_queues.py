@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Set
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
-from fluffle.broker.base.client_session import ClientSession
+from fluffle.broker.base.client_session import ClientSession, DueWill
 from fluffle.broker.cluster.node_monitor import DEAD_AFTER_MS, AbsentNodes
 from fluffle.broker.config.config import ListenAddress
 from fluffle.broker.definitions.ended_queues import EndedQueues
@@ -14,6 +15,7 @@ from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.metadata.change import Change, Fact, Kind
 from fluffle.broker.metadata.nodes import RegisteredNode
 from fluffle.broker.queues.arguments import Declaration, queue_spec
+from fluffle.broker.vhosts.client_sessions import keep_session, keep_will
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.raft.output import LivenessVerdict
 from tests.support.definitions import editor_of
@@ -129,6 +131,33 @@ def test_what_comes_true_when_all_that_it_had_left_is_removed_goes_too() -> None
     assert "late" not in scene.vhost.queues
     scene.leftovers.look()
     assert not scene.asked, "nothing is left"
+
+
+def test_a_session_or_a_will_that_comes_true_after_that_is_looked_after_too() -> None:
+    scene, lost = Scene(), list[str]()
+    scene.editor.catalogue.node_loss_listeners.append(lambda node, _is_lost: lost.append(node))
+    scene.leftovers.look()
+    scene.answer()
+    session = ClientSession("guest", 60, 0, "c", b"")
+    scene.editor.have(partial(keep_session, scene.vhost, "x", session))
+    scene.leftovers.look()
+    scene.answer()
+    assert lost == ["c", "c"]
+    scene.editor.have(partial(keep_will, scene.vhost, ("x", "1"), DueWill("c", b"")))
+    scene.leftovers.look()
+    scene.answer()
+    assert lost == ["c", "c", "c"]
+    scene.editor.have(partial(keep_will, scene.vhost, ("x", "2"), DueWill("b", b"")))
+    scene.leftovers.look()
+    assert not scene.asked
+
+
+def test_wills_of_a_node_that_is_forgotten_are_looked_after() -> None:
+    scene, lost = Scene(), list[str]()
+    scene.editor.catalogue.node_loss_listeners.append(lambda node, _is_lost: lost.append(node))
+    scene.vhost.client_sessions.due_wills["x", "1"] = DueWill("forgotten", b"")
+    scene.leftovers.look()
+    assert lost == ["forgotten"]
 
 
 def test_whoever_leads_for_long_keeps_the_queues_of_its_own_clients() -> None:

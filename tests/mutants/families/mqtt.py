@@ -40,7 +40,7 @@ MQTT = [
     # Sessions
     Mutant("MQ27", "a session is present though its client begins anew", Swap("not A.B", "True")),
     Mutant("MQ28", "who comes second is another client", Swap("A(B)", "None")),
-    Mutant("MQ29", "a will is published though its client is back", Remove()),
+    Mutant("MQ29", "a will is published though its client is back", Swap("not A", "True")),
     Mutant("MQ30", "a will is published though its client has taken leave", Remove()),
     Mutant("MQ31", "a session does not end", Remove()),
     Mutant("MQ32", "packets of the client are forgotten by a restart", Remove()),
@@ -75,22 +75,46 @@ MQTT = [
     Mutant(
         "MQ56",
         "the end of a connection is put on record of a session of another node",
-        Swap("A is None or B in C or not D(E)", "A is None or B in C"),
+        Swap(
+            "A is None or B is None or not C(D) or E != F",
+            "A is None or B is None or E != F",
+        ),
     ),
     Mutant("MQ57", "a session stays that of the node before", Swap("A.joined(B)", "A")),
     Mutant(
         "MQ58",
         "a session that has moved is adopted",
-        Swap("A is None or B is None or C != D or not E()", "A is None or B is None or not E()"),
+        Swap(
+            "A is None or B is None or C != D or not E.F()", "A is None or B is None or not E.F()"
+        ),
     ),
     Mutant(
         "MQ59",
         "sessions of a node that is back are adopted",
-        Swap("A is None or B is None or C != D or not E()", "A is None or B is None or C != D"),
+        Swap("A is None or B is None or C != D or not E.F()", "A is None or B is None or C != D"),
     ),
     Mutant("MQ60", "a session whose client was connected is not adopted", Remove()),
     Mutant("MQ61", "PUBREC does not wait for what is retained", Remove()),
-    Mutant("MQ63", "what a connection that is overtaken has replaced is not published", Remove()),
+    Mutant("MQ63", "a will that is due is not on record", Swap("A.joined(B)", "A")),
+    Mutant(
+        "MQ73",
+        "the end of a connection is put on record of the next one",
+        Swap(
+            "A is None or B is None or not C(D) or E != F",
+            "A is None or B is None or not C(D)",
+        ),
+    ),
+    Mutant("MQ74", "a client that connects publishes its own will", Swap("A and not B", "A")),
+    Mutant(
+        "MQ75",
+        "a will that another node has to publish is forgotten",
+        Swap("A is None or B != C", "A is None"),
+    ),
+    Mutant("MQ76", "a will that cannot be published stays on record", Remove()),
+    Mutant("MQ77", "wills of a lost node are not published", Remove()),
+    Mutant("MQ78", "wills that were under way are forgotten by a restart", Remove()),
+    Mutant("MQ79", "a will is forgotten before its queues have it", Remove()),
+    Mutant("MQ80", "a will is forgotten before it is retained", Remove()),
     Mutant("MQ64", "a session outlives its queue", Swap("A.joined(B)", "A")),
     Mutant(
         "MQ65",

@@ -13,7 +13,13 @@ from hypothesis import strategies as st
 from fluffle.broker.access.access import Permission, TopicPermission, User
 from fluffle.broker.access.limits import UserLimits, VhostLimits, VhostSettings
 from fluffle.broker.access.passwords import PasswordHash
-from fluffle.broker.base.client_session import INCOMING, OUTGOING, SENT, ClientSession
+from fluffle.broker.base.client_session import (
+    INCOMING,
+    OUTGOING,
+    SENT,
+    ClientSession,
+    DueWill,
+)
 from fluffle.broker.base.message import RetainedMessage
 from fluffle.broker.config.config import ListenAddress
 from fluffle.broker.durability.definitions.fact_codec import (
@@ -94,6 +100,8 @@ def client_facts(draw: st.DrawFn, kind: Kind, first: str, second: str) -> tuple[
             draw(NAMES), draw(NUMBERS), draw(NUMBERS), draw(NAMES), draw(octets), draw(NUMBERS)
         )
         return kind, (first, second), session
+    if kind is Kind.CLIENT_WILL:
+        return kind, (first, second, draw(NAMES)), DueWill(draw(NAMES), draw(octets))
     way = draw(st.sampled_from([INCOMING, OUTGOING, SENT]))
     page = st.dictionaries(st.integers(65_472, 65_535), st.none() | NUMBERS)
     return kind, (first, second, way, "1023"), draw(page)
@@ -147,7 +155,7 @@ def facts(draw: st.DrawFn) -> tuple[Kind, Key, object]:
             successor = QueueDefinition(queue_spec(Declaration(second, durable=True), first))
             definition = definition._replace(successor=draw(st.none() | placed(successor)))
             return kind, (first, second), draw(st.just(definition) | placed(definition))
-        case Kind.RETAINED | Kind.CLIENT_SESSION | Kind.CLIENT_PACKETS:
+        case Kind.RETAINED | Kind.CLIENT_SESSION | Kind.CLIENT_PACKETS | Kind.CLIENT_WILL:
             return draw(client_facts(kind, first, second))
         case Kind.NODE:
             address = ListenAddress(draw(st.text()), draw(st.integers(0, 65_535)))

@@ -13,6 +13,7 @@ from fluffle.protocol.mqtt.packets import Publish
 from tests.broker.cluster import test_client_takeover
 from tests.broker.protocols.mqtt import (
     test_channel,
+    test_due_wills,
     test_noted_runs,
     test_packet_keeper,
     test_retained_messages,
@@ -133,6 +134,17 @@ SEEN_BY: dict[str, Callable[[], None]] = {
     "MQ60": adopt,
     "MQ61": partial(test_session_moves.test_a_message_is_answered_once_it_is_retained, qos=2),
     "MQ63": test_session_moves.overtake_before_it_is_answered,
+    "MQ73": partial(
+        test_due_wills.test_the_end_of_a_connection_says_nothing_of_the_next_one,
+        is_heard_late=True,
+    ),
+    "MQ74": test_due_wills.test_who_connects_twice_at_once_does_not_publish_its_own_will,
+    "MQ75": test_due_wills.test_a_will_that_another_node_has_to_publish_stays_on_record,
+    "MQ76": partial(test_due_wills.test_a_will_that_cannot_be_published_is_forgotten, user="guest"),
+    "MQ77": test_due_wills.test_wills_of_a_lost_node_are_adopted_in_parts,
+    "MQ78": partial(test_due_wills.kill_at_each_step, is_back=True),
+    "MQ80": test_due_wills.test_a_will_is_on_record_until_it_is_retained,
+    "MQ79": test_due_wills.test_a_will_is_on_record_until_its_queues_say_that_they_have_it,
     "MQ64": partial(test_channel.test_a_session_ends_with_its_queue, is_away=True),
     "MQ65": test_channel.test_a_queue_of_qos_0_is_made_anew_when_its_disk_is_lost,
     "MQ62": partial(test_session_moves.test_a_message_is_answered_once_it_is_retained, qos=1),

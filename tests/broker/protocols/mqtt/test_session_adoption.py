@@ -3,6 +3,7 @@
 from functools import partial
 
 from fluffle.broker.base.client_session import ClientSession
+from fluffle.broker.config.config import MqttConfig
 from fluffle.broker.protocols.mqtt.session_state import NEVER_S
 from fluffle.broker.protocols.mqtt.will import PendingWill, encode_record
 from fluffle.broker.vhosts.client_sessions import keep_session
@@ -71,3 +72,17 @@ def test_a_session_that_has_moved_meanwhile_is_left_alone() -> None:
     mqtt.edge.advance(61)
     found = vhost.client_sessions.by_client
     assert {client_id: kept.node for client_id, kept in found.items()} == {"c": "another"}
+
+
+def test_a_session_without_end_of_a_node_that_is_back_is_left_alone() -> None:
+    mqtt = MqttEdge(MqttConfig(session_expiry_s_max=None))
+    mqtt.connect("c", expiry_s=NEVER_S).lose()
+    vhost, have, is_lost = mqtt.edge.vhost, mqtt.edge.editor.have, True
+    kept = vhost.client_sessions.by_client["c"]._replace(node="lost")
+    have(partial(keep_session, vhost, "c", kept))
+    mqtt.server.adoption.node_lost("lost", lambda: is_lost)
+    assert len(mqtt.server.adoption) == 0, "nothing is due of it"
+    is_lost = False
+    have(partial(keep_session, vhost, "c", kept._replace(expiry_s=0)))
+    mqtt.edge.advance(0)
+    assert vhost.client_sessions.by_client["c"].node == "lost"
