@@ -155,6 +155,8 @@ class Clients:
             is_its = queue == subscription_queue(each.name, 1)
             if isinstance(each, SimulatedSubscriber) and is_its:
                 each.may_be_lost = True
+            if isinstance(each, WillSubscriber) and is_its:
+                each.was_lost = True
         if self.group is not None and is_shared(queue):
             self.group.is_lost = True
 

@@ -1,7 +1,7 @@
 """Clients of MQTT with a will for each connection, and who is sent it.
 
-- After a connection that has ended without DISCONNECT 0x00 the will comes, as long as no process
-  has ended.
+- After a connection that has ended without DISCONNECT 0x00 the will comes: that of a session that
+  lasts whichever process has ended, as long as its queue is not lost; others if none has.
 - It never comes once it is on record that DISCONNECT 0x00 came, nor if it was to wait for longer
   than a run and the client is back.
 - One that waits comes once the session has ended.
@@ -182,6 +182,8 @@ class WillSubscriber(SimulatedSubscriber):
 
     def __init__(self, clients: Clients) -> None:
         super().__init__(clients, "w", "will/+", 2)
+        self.was_lost = False
+        """True if its queue was lost once."""
         self.others = [ClientWithWill(clients, self, f"w{number}") for number in (1, 2)]
         self._came: set[tuple[str, int]] = set()
 
@@ -189,15 +191,16 @@ class WillSubscriber(SimulatedSubscriber):
         self.first_due = {each.name: each.connects + 1 for each in self.others}
 
     def lacking(self) -> list[str]:
-        """Return some wills that must come: where a process has ended, one that it was to publish
-        may be lost with it."""
-        if not self.node.has_no_death:
+        """Return some wills that must come: one of a session that ends with its connection may be
+        lost with its process, and any with the disks of the queue."""
+        if self.was_lost:
             return []
         return [
             f"will {fate}"
             for each in self.others
             for fate in each.fates.values()
             if fate.must_come
+            and (fate.expiry_s or self.node.has_no_death)
             and fate.number >= self.first_due.get(each.name, 0)
             and (each.name, fate.number) not in self._came
         ][:3]
