@@ -10,10 +10,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from fluffle.broker.base.logs import event
-from fluffle.broker.core import admission
 from fluffle.broker.core.connections import NO_ANSWER, Deadlines
 from fluffle.broker.core.input_queue import InputQueue, InputReader, ReadControl, ReadHolds
-from fluffle.broker.core.login import expect_login
+from fluffle.broker.core.login import expect_login, on_access_change
 from fluffle.broker.core.output_buffer import OutputBuffer
 from fluffle.broker.core.pending_requests import WHOLE_CONNECTION
 from fluffle.broker.core.session import REMEMBERED_WHEN_SHORT_MAX
@@ -249,7 +248,7 @@ class SocketConnection(asyncio.Protocol, Generic[E]):
         """The user, his permissions or the virtual host have changed."""
         if self.session is not None:
             me: Any = self
-            admission.on_change(self.services, me, self.session)
+            on_access_change(self.services, me, self.session)
 
     def _on_blocked(self, reason: str) -> None:
         """An alarm holds the connection, or does no more."""

@@ -28,12 +28,11 @@ from fluffle.broker.base.errors import (
 )
 from fluffle.broker.base.logs import event
 from fluffle.broker.base.traffic import AMQP_091
-from fluffle.broker.core.admission import check_channel_limit
 from fluffle.broker.core.client import Handshake, SessionChannel
 from fluffle.broker.core.connections import NO_ANSWER, Silence
 from fluffle.broker.core.consumer import deliver_ready
 from fluffle.broker.core.input_queue import ReadControl
-from fluffle.broker.core.login import HANDSHAKE
+from fluffle.broker.core.login import HANDSHAKE, check_channel_limit
 from fluffle.broker.core.output_buffer import OutputBuffer
 from fluffle.broker.core.pending_requests import EVENT_BYTES
 from fluffle.broker.core.services import Services

@@ -23,7 +23,6 @@ from fluffle.broker.base.errors import (
 )
 from fluffle.broker.base.logs import event
 from fluffle.broker.core import login
-from fluffle.broker.core.admission import admit
 from fluffle.broker.core.consumer import deliver_ready
 from fluffle.broker.core.login import (
     EXTERNAL,
@@ -31,6 +30,7 @@ from fluffle.broker.core.login import (
     Login,
     LoginClient,
     Mechanism,
+    admit,
     offered_mechanisms,
     read_response,
 )

@@ -24,13 +24,6 @@ from fluffle.broker.base.errors import BrokerError, NotAllowed, QueueDeleted
 from fluffle.broker.base.message import Origin
 from fluffle.broker.base.traffic import AMQP_091
 from fluffle.broker.core import topology
-from fluffle.broker.core.admission import (
-    ask_again,
-    check_admission,
-    check_channel_limit,
-    expulsion,
-    vhost_refused,
-)
 from fluffle.broker.core.client import ClientChannel, ClientConsumer, Handshake
 from fluffle.broker.core.confirms import Confirms
 from fluffle.broker.core.consumer import (
@@ -40,6 +33,13 @@ from fluffle.broker.core.consumer import (
     requeue,
     requeue_timed_out,
     timeout_error,
+)
+from fluffle.broker.core.login import (
+    ask_again,
+    check_admission,
+    check_channel_limit,
+    expulsion,
+    vhost_refused,
 )
 from fluffle.broker.core.observer import ChannelObserver
 from fluffle.broker.core.publisher import Publisher, oversized

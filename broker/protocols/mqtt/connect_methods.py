@@ -18,11 +18,13 @@ from fluffle.broker.access.access import LoginRefused, LoopbackOnly, PasswordChe
 from fluffle.broker.base.client_session import ClientSession
 from fluffle.broker.base.errors import BrokerError, NotAllowed, PreconditionFailed
 from fluffle.broker.base.message import KEY_BYTES
-from fluffle.broker.core.admission import ConnectionLimitReached, VhostNotFound, admit
 from fluffle.broker.core.login import (
     MECHANISMS,
+    ConnectionLimitReached,
     Credentials,
     Login,
+    VhostNotFound,
+    admit,
     ask_read_barrier,
     certificate_credentials,
     offered_mechanisms,

@@ -19,21 +19,19 @@ from fluffle.broker.access.verification import Answer, PasswordVerdict, Verifier
 from fluffle.broker.base.errors import BrokerError, NotAllowed, SyntaxFailure
 from fluffle.broker.base.traffic import TrafficLabels
 from fluffle.broker.config.config import Limits
-from fluffle.broker.core.admission import (
-    ConnectionLimitReached,
-    VhostNotFound,
-    admit,
-    check_admission,
-)
 from fluffle.broker.core.client import Client, Handshake
 from fluffle.broker.core.connections import Connections, Deadlines
 from fluffle.broker.core.login import (
     EXTERNAL,
     HANDSHAKE,
     MECHANISMS,
+    ConnectionLimitReached,
     Credentials,
     Login,
     UnknownMechanism,
+    VhostNotFound,
+    admit,
+    check_admission,
     expect_login,
     offered_mechanisms,
     read_response,

@@ -6,7 +6,7 @@ import pytest
 
 from fluffle.broker.access.access import Permission, TopicPermission
 from fluffle.broker.base.errors import AccessRefused, NotFound
-from fluffle.broker.core.admission import ask_again
+from fluffle.broker.core.login import ask_again
 from fluffle.broker.core.property_facts import TRANSIENT
 from fluffle.broker.core.route_lookup import KEY_BYTES_MAX, REMEMBERED_MAX, CachedRoute, RouteCache
 from fluffle.broker.queues.arguments import Declaration

@@ -7,8 +7,8 @@ import pytest
 from fluffle.broker.access.access import Permission
 from fluffle.broker.base.errors import AccessRefused
 from fluffle.broker.core import topology
-from fluffle.broker.core.admission import ask_again
 from fluffle.broker.core.confirms import Confirms
+from fluffle.broker.core.login import ask_again
 from fluffle.broker.core.publisher import Publisher
 from fluffle.broker.core.route_lookup import RoutedBatch
 from fluffle.broker.queues import engine

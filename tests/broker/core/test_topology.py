@@ -18,7 +18,7 @@ from fluffle.broker.base.errors import (
 from fluffle.broker.base.message import Origin
 from fluffle.broker.config.config import Limits
 from fluffle.broker.core import topology
-from fluffle.broker.core.admission import ask_again
+from fluffle.broker.core.login import ask_again
 from fluffle.broker.core.session import Session
 from fluffle.broker.metadata.change import NOTHING
 from fluffle.broker.metadata.metadata import Decide, UnconfirmedAbsence, ignore_done, never
