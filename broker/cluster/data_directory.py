@@ -43,7 +43,7 @@ from fluffle.broker.durability.definitions.node_identity import (
     encode_store_owner,
     store_owner_of,
 )
-from fluffle.broker.durability.journals.cluster_journals import JOURNAL, journal_item
+from fluffle.broker.durability.journals.local_journal import JOURNAL, journal_item
 from fluffle.broker.metadata.change import Change, Fact, Kind
 from fluffle.broker.metadata.nodes import found
 from fluffle.broker.metadata.state import MetadataState, Proposal, ProposalOutcome, place

@@ -25,12 +25,13 @@ from fluffle.broker.durability.definitions.node_identity import (
     KnownPeers,
     NodeIdentity,
 )
-from fluffle.broker.durability.journals.cluster_journals import JOURNAL, ClusterJournals
 from fluffle.broker.durability.journals.deduplication_keys import KEYS
 from fluffle.broker.durability.journals.local_journal import (
+    JOURNAL,
     NUMBER,
     SEEN,
     SPILL,
+    ClusterJournals,
     LocalJournals,
     delete_spilled,
     read_seen,

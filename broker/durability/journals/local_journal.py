@@ -14,13 +14,19 @@ What comes in between two commits is one entry, unless the queue wants it apart:
     contents, one after the other
 
 Integers are big-endian; numbers are widths in bytes.  The store's checksum covers all of it.
+
+In a cluster a queue is defined in a log which nodes share.  Such a definition may be applied again
+at each start, also that of a queue that was deleted since, and the logs of a journal mean something
+on one disk only.  So that disk says which logs belong to which queue, by an id that no other queue
+ever has (`ClusterJournals`): whatever was written there is found again, and if the queue was
+deleted while this node was down, it is found out.
 """
 
 from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from itertools import compress
 from re import finditer
@@ -36,6 +42,7 @@ from fluffle.broker.queues.journal import (
     Damage,
     Journal,
     JournalByPriority,
+    JournalFactory,
     LoadedMessages,
     PagedOutMessages,
     PageStore,
@@ -85,6 +92,12 @@ EARLIEST_MS_MAX = (1 << 64 - COUNT_BITS) - 1
 
 COMPACT_ENTRIES = 512
 """Entries that are dead are swept out once there are so many, and they are half."""
+
+JOURNAL = "journal"
+"""The kind of these definitions: by the id of the queue, its logs."""
+
+QUEUE_ID = Struct(">Q")
+LOGS = Struct(">QQ")
 
 
 # Messages as an entry
@@ -690,3 +703,46 @@ def delete_spilled(items: Iterable[tuple[bytes, bytes]], commits: Commits) -> No
     for name, _ in items:
         commits.delete(int(name), 0, INDEX_END)
         commits.remove(SPILL, name)
+
+
+def journal_item(queue: int, groups: tuple[int, ...]) -> tuple[bytes, bytes]:
+    """Return name and value of a journal's definition."""
+    return QUEUE_ID.pack(queue), LOGS.pack(*groups)
+
+
+class ClusterJournals:
+    """Journals of the durable classic queues that this node hosts in a cluster."""
+
+    def __init__(
+        self, items: Iterable[tuple[bytes, bytes]], journals: JournalFactory, commits: Commits
+    ) -> None:
+        """`items` as they are on disk.  Raises `Corrupt`."""
+        self._journals = journals
+        self._commits = commits
+        try:
+            self._groups = {QUEUE_ID.unpack(name)[0]: LOGS.unpack(logs) for name, logs in items}
+        except StructError as error:
+            raise Corrupt("the names of journals", str(error)) from error
+
+    def open(self, queue: int) -> tuple[Journal, bool]:
+        """Open the journal of a queue; the second value is True if it existed and has to be
+        recovered."""
+        groups = self._groups.get(queue)
+        if groups is not None:
+            return self._journals.reopen(groups), True
+        groups = self._groups[queue] = self._journals.new_groups()
+        self._commits.put(JOURNAL, *journal_item(queue, groups))
+        return self._journals.create(groups), False
+
+    def forget(self, queue: int) -> None:
+        """Forget a queue that is defined no more, and whose journal has been dropped."""
+        if self._groups.pop(queue, None) is not None:
+            self._commits.remove(JOURNAL, QUEUE_ID.pack(queue))
+
+    def sweep(self, queues: Collection[int]) -> int:
+        """Delete the journals of all queues but these; return how many they were."""
+        orphans = self._groups.keys() - queues
+        for queue in orphans:
+            self._journals.reopen(self._groups[queue]).drop()
+            self.forget(queue)
+        return len(orphans)
