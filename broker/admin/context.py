@@ -17,7 +17,7 @@ from fluffle.broker.metadata.metadata import Decide, Metadata
 from fluffle.broker.queues.queue_api import Deferred
 from fluffle.broker.runtime.background import Task
 from fluffle.broker.runtime.runtime import Runtime
-from fluffle.broker.transfer.conversion import Converter
+from fluffle.broker.transfer.converter import Converter
 from fluffle.broker.vhosts.vhost import VirtualHost
 
 if TYPE_CHECKING:

@@ -48,7 +48,7 @@ from fluffle.broker.routing.changes import have_own
 from fluffle.broker.runtime.commits import when_safe
 from fluffle.broker.runtime.runtime import Runtime
 from fluffle.broker.runtime.timers import LocalQueueClock, QueueTiming
-from fluffle.broker.transfer.conversion import Converter
+from fluffle.broker.transfer.converter import Converter
 from fluffle.broker.transfer.dead_letters import DeadLetters
 from fluffle.broker.vhosts.queue_changes import DeclareWarnings, delete_disused
 from fluffle.broker.vhosts.vhost import VirtualHost

@@ -34,7 +34,8 @@ from fluffle.broker.queues.queue_api import (
 )
 from fluffle.broker.queues.queue_view import messages_from
 from fluffle.broker.queues.settings import by_arguments
-from fluffle.broker.transfer.conversion import Converter, begin, give_up
+from fluffle.broker.transfer.conversion import begin, give_up
+from fluffle.broker.transfer.converter import Converter
 from fluffle.broker.transfer.mover import MoveGetter
 from fluffle.protocol.properties import Properties, build_content, encode_properties
 from tests.suite.seeds import machine_settings
