@@ -9,9 +9,9 @@ a link between two nodes is cut says nothing of either.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterator, Mapping, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Set
 from functools import partial
-from itertools import chain, islice
+from itertools import chain
 from typing import Protocol, TypeAlias
 
 from fluffle.broker.base.callbacks import call_listener
@@ -21,6 +21,7 @@ from fluffle.broker.metadata.change import Change
 from fluffle.broker.metadata.metadata import Metadata, ignore_done
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.queue_api import QueueHandle
+from fluffle.broker.routing.bindings import DestinationKind
 from fluffle.broker.vhosts.queue_changes import (
     delete_queues,
     delete_with_sessions,
@@ -30,13 +31,15 @@ from fluffle.broker.vhosts.queue_changes import (
 )
 from fluffle.broker.vhosts.vhost import VirtualHost
 
-BATCH_QUEUES = 256
-"""Queues removed by one change."""
+BATCH_FACTS = 1_000
+"""Most queues and bindings removed by one change, unless one queue has more: to apply them takes a
+node 10 ms."""
 
 LOOK_S = 1.0
 """Between two looks of the one that leads, while a node is away."""
 
 IsEnded: TypeAlias = Callable[[QueueDefinition], bool]
+QueueBatch: TypeAlias = tuple[QueueHandle, ...]
 
 
 def ended_before(node: str, boot: int) -> IsEnded:
@@ -52,15 +55,46 @@ def remove_ended(
 ) -> None:
     """Remove the queues of which it is so, some at a time."""
     for vhost in (*catalogue.vhosts.values(), *catalogue.doomed.values()):
-        if queues := tuple(islice(ended_in(vhost, is_ended), BATCH_QUEUES)):
-            go_on = partial(remove_ended, catalogue, metadata, is_ended, finished)
-            metadata.ensure(partial(decide_end, catalogue, vhost, queues, is_ended), go_on)
+        if queues := tuple(ended_in(vhost, is_ended)):
+            look_again = partial(remove_ended, catalogue, metadata, is_ended, finished)
+            decide = partial(decide_end, catalogue, vhost, is_ended)
+            remove_batches(metadata, decide, in_batches(vhost, queues), look_again)
             return
     finished()
 
 
+def remove_batches(
+    metadata: Metadata,
+    decide: Callable[[QueueBatch], Change],
+    batches: Iterator[QueueBatch],
+    finished: Callable[[], None],
+) -> None:
+    """Remove queues by one change for each batch, the next when the one before is applied."""
+    batch = next(batches, ())
+    if batch:
+        go_on = partial(remove_batches, metadata, decide, batches, finished)
+        metadata.ensure(partial(decide, batch), go_on)
+    else:
+        finished()
+
+
+def in_batches(vhost: VirtualHost, queues: Iterable[QueueHandle]) -> Iterator[QueueBatch]:
+    """Yield the queues in batches of `BATCH_FACTS` queues and bindings at most."""
+    batch: list[QueueHandle] = []
+    fact_count = 0
+    for queue in queues:
+        count = 1 + len(vhost.topology.bindings_to(DestinationKind.QUEUE, queue.name))
+        if batch and fact_count + count > BATCH_FACTS:
+            yield tuple(batch)
+            batch, fact_count = [], 0
+        batch.append(queue)
+        fact_count += count
+    if batch:
+        yield tuple(batch)
+
+
 def decide_end(
-    catalogue: Catalogue, vhost: VirtualHost, queues: tuple[QueueHandle, ...], is_ended: IsEnded
+    catalogue: Catalogue, vhost: VirtualHost, is_ended: IsEnded, queues: QueueBatch
 ) -> Change:
     """Delete the queues that have ended, with the sessions that need them.  A queue of a session
     that promises nothing for its messages is made anew, empty: the session goes on.  Of a virtual

@@ -10,12 +10,14 @@ from typing import Any
 from fluffle.broker.base.client_session import ClientSession, DueWill
 from fluffle.broker.cluster.node_monitor import DEAD_AFTER_MS, AbsentNodes
 from fluffle.broker.config.config import ListenAddress
-from fluffle.broker.definitions.ended_queues import EndedQueues
+from fluffle.broker.definitions.ended_queues import BATCH_FACTS, EndedQueues
 from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.metadata.change import Change, Fact, Kind
 from fluffle.broker.metadata.nodes import RegisteredNode
 from fluffle.broker.queues.arguments import Declaration, queue_spec
+from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.vhosts.client_sessions import keep_session, keep_will
+from fluffle.broker.vhosts.queue_changes import bind
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.raft.output import LivenessVerdict
 from tests.support.definitions import editor_of
@@ -90,6 +92,28 @@ def test_the_others_are_asked_in_an_order_that_no_hash_decides() -> None:
     scene.cluster.absent.is_alive = lambda node: node != "c"
     scene.leftovers.look()
     assert scene.others == ["a", "b", "n1", "n3", "n7", "n8", "n9"]
+
+
+def test_a_change_removes_so_many_queues_and_bindings_and_no_more() -> None:
+    """Queues of clients of MQTT may have some hundred bindings each."""
+    scene, sizes = Scene(), list[int]()
+    ensure = scene.editor.metadata.ensure
+    for number, bindings in enumerate((0, 400, 400, 400, 2 * BATCH_FACTS, 1)):
+        name = f"q{number}"
+        scene.left_by("c", name)
+        for key in range(bindings):
+            binding = Binding("amq.topic", name, DestinationKind.QUEUE, f"{key}", {})
+            scene.editor.have(partial(bind, scene.vhost, binding, None))
+
+    def counted(decide: Callable[[], Change], done: Callable[[], None]) -> None:
+        sizes.append(len(decide().removes))
+        ensure(decide, done)
+
+    scene.cluster.metadata.ensure = counted
+    scene.leftovers.look()
+    scene.answer()
+    assert scene.vhost.queues == {}
+    assert sizes == [2 + 2 * 401, 401, 1 + 2 * BATCH_FACTS, 2]
 
 
 def test_who_looks_after_sessions_hears_of_a_node_that_is_dead_or_forgotten() -> None:

@@ -120,7 +120,7 @@ def lose_disk(mqtt: MqttEdge) -> None:
     """All that was on this node alone is lost, as the others see it."""
     vhost = mqtt.edge.vhost
     queues = tuple(vhost.queues.values())
-    decide = partial(decide_end, mqtt.edge.catalogue, vhost, queues, lambda _definition: True)
+    decide = partial(decide_end, mqtt.edge.catalogue, vhost, lambda _definition: True, queues)
     mqtt.edge.editor.have(decide)
     mqtt.edge.advance(0)
 
@@ -344,7 +344,7 @@ def test_a_queue_of_qos_0_is_renewed_without_a_change_of_its_bindings() -> None:
     have(lambda: declare_exchange(vhost.topology, spec))
     have(partial(bind, vhost, Binding("x", queue, DestinationKind.QUEUE, ""), None))
     lost, bindings = vhost.queues[queue], vhost.topology.bindings_to(DestinationKind.QUEUE, queue)
-    change = decide_end(mqtt.edge.catalogue, vhost, (lost,), lambda _definition: True)
+    change = decide_end(mqtt.edge.catalogue, vhost, lambda _definition: True, (lost,))
     assert [fact.kind for fact in (*change.removes, *change.puts)] == [Kind.QUEUE, Kind.QUEUE]
     have(lambda: change)
     mqtt.edge.run()
