@@ -496,7 +496,8 @@ class Connection(SocketConnection[Event]):
     def take_over(self, done: Callable[[], None]) -> None:
         """End, for the same client has connected anew, and call `done` when the session is free."""
         self.close_reason = "session taken over"
-        self.server.taken_over += 1
+        if self.channel is not None:
+            self.server.takeovers.note(self.channel.state.key)
         self.end_session(done)
         if self.terms.version == MQTT_5:
             packet = Disconnect(ReasonCode.SESSION_TAKEN_OVER)

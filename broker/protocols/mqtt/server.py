@@ -59,11 +59,19 @@ from fluffle.protocol.mqtt.packets import Connack, encode
 from fluffle.protocol.mqtt.properties import Properties, PropertyId, PropertyValue
 
 if TYPE_CHECKING:
-    from fluffle.broker.base.clock import Timer
+    from fluffle.broker.base.clock import Clock, Timer
     from fluffle.broker.queues.queue_api import QueueHandle
     from fluffle.broker.vhosts.vhost import VirtualHost
 
 logger = logging.getLogger(__name__)
+
+AGAIN_MS = 60_000
+"""A session that is taken over twice in this time has two clients, or one that comes again before
+its connection is lost."""
+TAKEOVERS_MAX = 1_000
+"""Most sessions of which it is remembered when they were taken over; beyond, all are forgotten."""
+SHOWN_MAX = 100
+"""Characters of a client identifier in a line of the log that is remembered."""
 
 CONNACKS_MAX = 64
 """CONNACKs that are remembered: the next one is mostly one of them."""
@@ -138,7 +146,7 @@ class MqttServer:
         "shared_subscriptions",
         "states",
         "sys",
-        "taken_over",
+        "takeovers",
         "unkept",
         "warnings",
         "wills",
@@ -169,8 +177,7 @@ class MqttServer:
         services.connections.session_keepers.append(self)
         self.sys = SysTopics(self, frozenset(TRAFFIC_LABELS.values()))
         self.keep_alives = KeepAlives(services.runtime.clients_call_later)
-        self.taken_over = 0
-        """Times that a connection has ended since its client had connected anew."""
+        self.takeovers = Takeovers(services.runtime.clock, self.warnings)
         self.shared_subscriptions = 0
         """Subscriptions of connected clients that these share with others."""
         for labels in TRAFFIC_LABELS.values():
@@ -224,7 +231,7 @@ class MqttServer:
         """How many sessions there are, as a `SessionKeeper`."""
         connected = len(self.connected)
         away = len(self.states) - connected
-        return SessionCounts(connected, away, self.taken_over, self.shared_subscriptions)
+        return SessionCounts(connected, away, self.takeovers.count, self.shared_subscriptions)
 
     # Sessions that last
 
@@ -523,6 +530,34 @@ class MqttServer:
             return change, pending
         vhost = self.services.vhosts[key[0]]
         return deletion(vhost, key[1], self.config.exchange), pending
+
+
+class Takeovers:
+    """Connections that have ended since their clients had connected anew.
+
+    Two clients with the same identifier end each other for ever, as both come again: the log names
+    it, once in a while.
+    """
+
+    __slots__ = ("_clock", "_last_ms", "_log", "count")
+
+    def __init__(self, clock: Clock, log: LimitedLog) -> None:
+        self._clock, self._log = clock, log
+        self._last_ms: dict[int, int] = {}
+        """Time of the last takeover of a session, by its hash: an identifier may be long."""
+        self.count = 0
+
+    def note(self, key: SessionKey) -> None:
+        """Note that a session was taken over."""
+        self.count += 1
+        now_ms, hashed = self._clock.now_ms(), hash(key)
+        last_ms = self._last_ms.pop(hashed, None)
+        if len(self._last_ms) >= TAKEOVERS_MAX:
+            self._last_ms.clear()
+        self._last_ms[hashed] = now_ms
+        if last_ms is not None and now_ms - last_ms < AGAIN_MS:
+            vhost, client = key
+            self._log.inform("session_taken_over_again", vhost=vhost, client=client[:SHOWN_MAX])
 
 
 class UnkeptClients:

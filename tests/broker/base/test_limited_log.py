@@ -24,6 +24,14 @@ def test_the_same_warning_is_written_once_in_an_interval(caplog: pytest.LogCaptu
     assert len(caplog.messages) == 3
 
 
+def test_what_is_nobody_s_fault_is_no_warning(caplog: pytest.LogCaptureFixture) -> None:
+    log = LimitedLog(logger, ManualClock())
+    with caplog.at_level(logging.INFO):
+        log.inform("again", client="c")
+        log.inform("again", client="c")
+    assert [(each.levelno, each.message) for each in caplog.records] == [(logging.INFO, "again")]
+
+
 def test_not_all_warnings_are_remembered_for_ever() -> None:
     log = LimitedLog(logger, ManualClock())
     for number in range(REMEMBERED_MAX + 1):

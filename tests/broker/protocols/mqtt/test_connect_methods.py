@@ -1,5 +1,6 @@
 """CONNECT: who may come in, and which session a client has."""
 
+import logging
 from dataclasses import replace
 from itertools import count
 
@@ -7,6 +8,7 @@ import pytest
 
 from fluffle.broker.access.access import Permission
 from fluffle.broker.access.limits import UserLimits, VhostLimits
+from fluffle.broker.base.limited_log import INTERVAL_MS
 from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
 from fluffle.broker.base.session_queues import subscription_queue
 from fluffle.broker.config.config import ListenAddress, MqttConfig
@@ -16,6 +18,7 @@ from fluffle.broker.metadata.nodes import NUMBERS_SESSIONS, RegisteredNode
 from fluffle.broker.protocols.mqtt.connect_methods import CHECKED_AT_ONCE
 from fluffle.broker.protocols.mqtt.connection import REFUSED_LOGIN_WAIT_S
 from fluffle.broker.protocols.mqtt.reasons import REFUSED_LOGIN
+from fluffle.broker.protocols.mqtt.server import AGAIN_MS, TAKEOVERS_MAX
 from fluffle.broker.vhosts import queue_changes
 from fluffle.protocol.mqtt.codes import MQTT_3_1_1, MQTT_5, ReasonCode
 from fluffle.protocol.mqtt.packets import Connack, Connect, Disconnect, Will, encode
@@ -139,6 +142,42 @@ def test_the_same_client_takes_its_session_over() -> None:
     assert first.transport.is_lost
     mqtt.connect("p").publish("a", b"x")
     assert second.messages() == [("a", b"x", 0)]
+
+
+def test_clients_with_one_identifier_are_logged_once_in_a_while(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Each ends the other, and comes again."""
+    mqtt = MqttEdge()
+
+    def lines(seconds: float = 1) -> list[tuple[int, object]]:
+        caplog.clear()
+        with caplog.at_level(logging.INFO):
+            mqtt.connect("other")
+            mqtt.connect("x" * 200)
+            mqtt.edge.advance(seconds)
+        again = [each for each in caplog.records if each.message == "session_taken_over_again"]
+        return [(each.levelno, getattr(each, FIELDS_ATTRIBUTE)) for each in again]
+
+    assert lines() == lines(AGAIN_MS / 1000) == []
+    assert lines() == [], "it had been a minute"
+    assert lines() == [
+        (logging.INFO, {"vhost": "/", "client": "other"}),
+        (logging.INFO, {"vhost": "/", "client": "x" * 100}),
+    ]
+    assert [lines() for _ in range(20)] == [[]] * 20
+    lines(INTERVAL_MS / 1000)
+    lines()
+    assert len(lines()) == 2
+    assert mqtt.server.takeovers.count == 2 * 26
+
+
+def test_the_sessions_that_were_taken_over_are_remembered_in_little_room() -> None:
+    mqtt = MqttEdge()
+    takeovers = mqtt.server.takeovers
+    for number in range(TAKEOVERS_MAX + 1):
+        takeovers.note(("/", f"{number}"))
+    assert len(takeovers._last_ms) == 1
 
 
 def test_who_may_not_have_a_session_takes_it_from_nobody() -> None:
