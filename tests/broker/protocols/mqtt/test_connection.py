@@ -30,6 +30,7 @@ from fluffle.protocol.mqtt.packets import (
     Connack,
     Connect,
     Disconnect,
+    Packet,
     Pingreq,
     Pingresp,
     Publish,
@@ -112,6 +113,47 @@ def test_a_silent_client_ends_after_one_and_a_half_intervals() -> None:
     mqtt.edge.advance(7)
     assert client.packets() == [Disconnect(ReasonCode.KEEP_ALIVE_TIMEOUT)]
     assert client.transport.is_lost
+
+
+def test_what_a_client_is_sent_does_not_keep_it_alive() -> None:
+    mqtt = MqttEdge()
+    client, publisher = mqtt.connect("c", keep_alive_s=10), mqtt.connect("p")
+    client.subscribe("a", options=0)
+    for _ in range(21):
+        publisher.publish("a")
+        mqtt.edge.advance(1)
+    assert client.packets()[-1] == Disconnect(ReasonCode.KEEP_ALIVE_TIMEOUT)
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [Pingreq(), Publish(b"a", b"x"), Subscribe(1, [("a", 0)]), Ack(PacketType.PUBACK, 9)],
+    ids=lambda packet: type(packet).__name__,
+)
+def test_whatever_a_client_sends_keeps_it_alive(packet: Packet) -> None:
+    mqtt = MqttEdge()
+    client = mqtt.connect("c", keep_alive_s=10)
+    for _ in range(5):
+        mqtt.edge.advance(14)
+        client.send(packet)
+    assert not client.transport.is_lost
+
+
+@pytest.mark.parametrize(
+    ("version", "asked_s", "is_ended"),
+    [(MQTT_5, 1_000, True), (MQTT_5, 0, True), (MQTT_5, 5, True), (MQTT_3_1_1, 1_000, False)],
+)
+def test_the_keep_alive_of_the_node_is_that_of_a_client_who_was_given_it(
+    version: int, asked_s: int, *, is_ended: bool
+) -> None:
+    """Version 3.1.1 cannot be given one."""
+    mqtt = MqttEdge(MqttConfig(keep_alive_s_max=10))
+    client = mqtt.connect("c", version, keep_alive_s=asked_s)
+    fields = client.connack.properties.values
+    given = 10 if version == MQTT_5 and asked_s != 5 else None
+    assert fields.get(PropertyId.SERVER_KEEP_ALIVE) == given
+    mqtt.edge.advance(21)
+    assert client.transport.is_lost == is_ended
 
 
 def test_a_client_that_is_not_read_is_not_silent() -> None:

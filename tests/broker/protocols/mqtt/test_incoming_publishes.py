@@ -206,6 +206,32 @@ def test_who_may_not_publish_is_notified_and_stays() -> None:
     assert not client.transport.is_lost
 
 
+@pytest.mark.parametrize(
+    "code", [ReasonCode.NOT_AUTHORIZED, ReasonCode.QUOTA_EXCEEDED], ids=lambda code: code.name
+)
+def test_a_message_of_qos_2_that_is_refused_leaves_its_identifier_free(code: ReasonCode) -> None:
+    """The exchange ends with its PUBREC."""
+    mqtt = MqttEdge()
+    client = mqtt.connect("c")
+    if code is ReasonCode.NOT_AUTHORIZED:
+        forbid_writing(mqtt)
+    else:
+        amqp = mqtt.edge.connect()
+        full = to_table({"x-max-length": 1, "x-overflow": "reject-publish"})
+        amqp.declare("full", arguments=pamqp_table(full))
+        amqp.bind("full", "amq.topic", "a")
+        client.publish("a", qos=1)
+        client.acks()
+    for _ in range(2):
+        client.send(Publish(b"a", b"x", 2, packet_id=7))
+        assert client.acks() == [(PUBREC, 7, code)]
+    client.answer(PUBREL, 7)
+    assert client.acks() == [(PUBCOMP, 7, ReasonCode.PACKET_IDENTIFIER_NOT_FOUND)]
+    client.send(Publish(b"b", b"x", 1, packet_id=7))
+    ((_, packet_id, _),) = client.acks()
+    assert packet_id == 7
+
+
 def test_who_may_not_publish_is_disconnected_where_that_is_wanted() -> None:
     mqtt = MqttEdge(MqttConfig(disconnect_on_unauthorized=True))
     client = mqtt.connect("c")

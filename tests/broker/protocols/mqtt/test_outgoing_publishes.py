@@ -5,15 +5,18 @@ from unittest.mock import Mock, patch
 import pytest
 
 from fluffle.broker.base.message import KEY_BYTES, REMEMBERED_BYTES_MAX, Origin, with_key
+from fluffle.broker.base.traffic import DISABLED
 from fluffle.broker.config.config import MqttConfig
 from fluffle.broker.protocols.mqtt import publish_runs
 from fluffle.broker.protocols.mqtt.annotations import Annotations, pack, unpack
 from fluffle.broker.protocols.mqtt.publish_runs import LAST_RUN_BYTES_MAX, VARIANTS_MAX, LastRun
 from fluffle.broker.protocols.mqtt.server import TRAFFIC_LABELS
 from fluffle.broker.protocols.mqtt.session_state import NO_LOCAL, RETAIN_AS_PUBLISHED
+from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.ready_list import ReadyList
 from fluffle.broker.vhosts.vhost import set_tracer
+from fluffle.protocol.deaths import DeathReason
 from fluffle.protocol.mqtt.codes import MQTT_3_1_1, MQTT_5, PacketType, ReasonCode
 from fluffle.protocol.mqtt.events import Acks, Publishes
 from fluffle.protocol.mqtt.hot import build_publishes
@@ -514,6 +517,8 @@ def test_what_a_client_does_not_read_is_dropped_beyond_its_mailbox() -> None:
     for number in range(10):
         publisher.publish("a", b"%d" % number)
     assert mailbox(mqtt).ready_count == 4
+    died = mqtt.edge.services.runtime.traffic.deaths.died
+    assert died == {(QueueType.MQTT_QOS0, DISABLED, DeathReason.MAXLEN): 6}
     client.connection.resume_writing()
     mqtt.edge.run()
     publisher.publish("a", b"new")

@@ -1,10 +1,14 @@
 """Wills: when they are published, and when they are not."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
 from fluffle.broker.access.access import Permission
+from fluffle.broker.base.errors import ConnectionForced, NodeStops
+from fluffle.broker.vhosts.queue_changes import delete_queue
 from fluffle.protocol.mqtt.codes import ReasonCode
 from fluffle.protocol.mqtt.events import Publishes
 from fluffle.protocol.mqtt.packets import Connect, Disconnect, Will
@@ -95,6 +99,42 @@ def test_an_error_of_the_client_publishes_it() -> None:
     mqtt = MqttEdge()
     watcher = watched(mqtt)
     mqtt.connect("c", will=WILL).send(Connect(5, "c"))
+    assert watcher.messages() == [("w", b"gone", 1)]
+
+
+def operator_closes(client: MqttClient) -> None:
+    client.connection.fail(ConnectionForced("closed via management"))
+
+
+def node_stops(client: MqttClient) -> None:
+    client.connection.close(NodeStops("stops"))
+
+
+def client_is_silent(client: MqttClient) -> None:
+    client.edge.advance(30)
+
+
+def another_takes_over(client: MqttClient) -> None:
+    client.mqtt.connect("c", clean_start=False)
+
+
+def queue_is_deleted(client: MqttClient) -> None:
+    vhost = client.edge.vhost
+    queue = vhost.queues["mqtt-subscription-cqos1"]
+    client.edge.editor.have(partial(delete_queue, vhost, queue))
+
+
+@pytest.mark.parametrize(
+    "end", [operator_closes, node_stops, client_is_silent, another_takes_over, queue_is_deleted]
+)
+def test_whatever_else_ends_a_connection_publishes_it(end: Callable[[MqttClient], None]) -> None:
+    mqtt = MqttEdge()
+    watcher = watched(mqtt)
+    client = mqtt.connect("c", will=WILL, keep_alive_s=10)
+    client.subscribe("a", options=1)
+    end(client)
+    mqtt.edge.run()
+    assert client.transport.is_lost
     assert watcher.messages() == [("w", b"gone", 1)]
 
 
