@@ -40,15 +40,37 @@ from fluffle.protocol.reader import (
 from fluffle.protocol.spec import PROTOCOL_HEADER
 from fluffle.protocol.steps import Steps, Unfinished
 
+OTHER_PROTOCOLS = {
+    b"AMQP\x00\x01\x00\x00": "AMQP 1.0",
+    b"AMQP\x03\x01\x00\x00": "AMQP 1.0",
+    b"GET ": "HTTP",
+    b"POST ": "HTTP",
+    b"\x16\x03": "TLS",
+}
+"""Protocols by how their clients begin; AMQP 1.0 with SASL and without."""
+CONNECT_OCTET = 0x10
+MQTT_NAMES = (b"\x00\x04MQ", b"\x00\x06MQ")
+"""Begins of the names that CONNECT of MQTT has, behind a length of one to three octets."""
+
 
 def on_header(connection: Connection, occurrence: HeaderReceived) -> int:
     if occurrence.header in (PROTOCOL_HEADER, connection_methods.HEADER_0_9):
         connection_methods.start(connection)
     else:
         connection.output.add(PROTOCOL_HEADER)
-        connection.close_reason = "bad protocol header"
+        connection.close_reason = f"{client_of(occurrence.header)} at a port for AMQP 0-9-1"
         connection.finish()
     return EVENT_COST
+
+
+def client_of(header: bytes) -> str:
+    """Return whose protocol begins with a header that is not that of AMQP 0-9-1."""
+    if header[0] == CONNECT_OCTET and any(name in header for name in MQTT_NAMES):
+        return "a client of MQTT"
+    for greeting, protocol in OTHER_PROTOCOLS.items():
+        if header.startswith(greeting):
+            return f"a client of {protocol}"
+    return "bad protocol header"
 
 
 def channel_on(connection: Connection, number: int) -> Channel | None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
+
 from fluffle.broker.core.input_queue import EVENT_COST, TURN_COST_MAX
 from fluffle.broker.core.publisher import ROUTE_COST
 from fluffle.protocol.methods import Basic, Connection, Queue, encode_method, make, pamqp_table
+from fluffle.protocol.mqtt.codes import MQTT_3_1_1, MQTT_5
+from fluffle.protocol.mqtt.packets import Connect, encode
 from fluffle.protocol.properties import Properties
+from fluffle.protocol.spec import PROTOCOL_HEADER
 from fluffle.protocol.wire import to_table
 from tests.support.edge import Client, Edge, publish_frames
 
@@ -147,3 +152,27 @@ def test_a_close_in_a_flood_ends_it() -> None:
     assert client.names() == ["Queue.DeclareOk"] * 300 + ["Connection.CloseOk"]
     assert not client.connection.input.events
     assert client.transport.is_reading()
+
+
+MQTT_CONNECT = encode(Connect(MQTT_5, "meter"), MQTT_5)
+LONG_CONNECT = encode(Connect(MQTT_3_1_1, "x" * 20_000), MQTT_3_1_1)
+
+
+@pytest.mark.parametrize(
+    ("sent", "reason"),
+    [
+        (MQTT_CONNECT, "a client of MQTT at a port for AMQP 0-9-1"),
+        (LONG_CONNECT, "a client of MQTT at a port for AMQP 0-9-1"),
+        (b"\x10\x0e\x00\x06MQIsdp\x03\x02\0\0\0\0", "a client of MQTT at a port for AMQP 0-9-1"),
+        (b"GET / HTTP/1.1\r\n", "a client of HTTP at a port for AMQP 0-9-1"),
+        (b"\x16\x03\x01\0\0\0\0\0", "a client of TLS at a port for AMQP 0-9-1"),
+        (b"AMQP\x03\x01\0\0", "a client of AMQP 1.0 at a port for AMQP 0-9-1"),
+        (b"AMQP\0\0\x09\x02", "bad protocol header at a port for AMQP 0-9-1"),
+        (b"\x10\x0e\x00\x04AMQP", "bad protocol header at a port for AMQP 0-9-1"),
+    ],
+)
+def test_the_log_says_whose_client_has_come_to_a_port_for_amqp(sent: bytes, reason: str) -> None:
+    client = Edge().accept()
+    client.feed(sent)
+    assert b"".join(client.transport.writes) == PROTOCOL_HEADER
+    assert client.connection.close_reason == reason
