@@ -438,6 +438,16 @@ def test_limits_of_connections_of_a_user_and_of_a_virtual_host(
     assert answer_to(mqtt, connect).code is ReasonCode.SUCCESS
 
 
+def test_a_wrong_password_is_noticed_before_a_limit() -> None:
+    """RabbitMQ looks for a full virtual host before it looks at the password."""
+    mqtt = MqttEdge()
+    mqtt.edge.editor.vhost("/", limits=VhostLimits(max_connections=0))
+    connect = Connect(MQTT_5, "c", user="guest", password=b"wrong")
+    assert answer_to(mqtt, connect, 3.1).code is ReasonCode.BAD_USER_NAME_OR_PASSWORD
+    connect.password = b"guest"
+    assert answer_to(mqtt, connect).code is ReasonCode.QUOTA_EXCEEDED
+
+
 def test_who_may_not_enter_a_virtual_host_hears_so_at_once() -> None:
     mqtt = MqttEdge()
     mqtt.edge.editor.vhost("house")
