@@ -23,6 +23,7 @@ from fluffle.broker.base.errors import ConnectionForced
 from fluffle.broker.base.session_queues import is_shared
 from fluffle.broker.metadata.change import NOTHING, Change
 from fluffle.broker.metadata.metadata import ignore_done
+from fluffle.broker.protocols.mqtt.session_state import SentBefore
 from fluffle.broker.queues.queue_api import Consumer
 from fluffle.broker.runtime.commits import when_safe
 from fluffle.broker.vhosts.client_sessions import PacketChanges
@@ -34,8 +35,9 @@ if TYPE_CHECKING:
     from fluffle.broker.base.errors import BrokerError
     from fluffle.broker.core.output_buffer import OutputBuffer
     from fluffle.broker.core.services import Services
+    from fluffle.broker.core.settlement import Settlements
     from fluffle.broker.protocols.mqtt.session_state import SessionKey, SessionState
-    from fluffle.broker.queues.queue_api import DeliveryBatch
+    from fluffle.broker.queues.queue_api import DeliveryBatch, QueueHandle, SettlementStatus
     from fluffle.broker.vhosts.vhost import VirtualHost
 
 
@@ -329,6 +331,10 @@ class SendingChannel(Protocol):
         """Keeper of its packets of QoS 2; None if its session does not last."""
 
     @property
+    def settlements(self) -> Settlements:
+        """Settlement of what the client is given."""
+
+    @property
     def window_consumer(self) -> Consumer | None:
         """The consumer of the queue of QoS 1 and 2, once there is one."""
 
@@ -423,12 +429,48 @@ class NotedPackets:
         packets, consumer = self._channel.packets, self._channel.window_consumer
         if packets is None or not packet_ids:
             return
-        free = partial(self._free, packet_ids)
-        forget = partial(packets.forget, OUTGOING, packet_ids, free)
-        settling = None
-        if consumer is not None and not packets.goes_with_messages:
-            settling = consumer.queue.settling
+        if consumer is None or packets.goes_with_messages:
+            self._forget(packets, packet_ids)
+            return
+        queue = consumer.queue
+        status = self._channel.settlements.pending.get(queue)
+        self._forget_settled(packets, packet_ids, queue, status)
+
+    def _forget_settled(
+        self,
+        packets: PacketKeeper,
+        packet_ids: Sequence[int],
+        queue: QueueHandle,
+        status: SettlementStatus | None,
+    ) -> None:
+        """Forget packets once it is known what has become of their settlements.  A queue that does
+        not say so in time is asked again: until then it may give the messages back."""
+
+        def known(_answer: None) -> None:
+            if status is None or status.error is None:
+                self._forget(packets, packet_ids)
+            else:
+                self._expect_again(packets, packet_ids, queue.name, status.error)
+
+        settling = queue.settling
         if settling is None:
-            forget()
+            known(None)
         else:
-            settling.then(lambda _answer: forget(), lambda _error: forget())
+            ask_again = partial(self._forget_settled, packets, packet_ids, queue, status)
+            settling.then(known, lambda _error: ask_again())
+
+    def _forget(self, packets: PacketKeeper, packet_ids: Sequence[int]) -> None:
+        packets.forget(OUTGOING, packet_ids, partial(self._free, packet_ids))
+
+    def _expect_again(
+        self, packets: PacketKeeper, packet_ids: Sequence[int], queue: str, error: BrokerError
+    ) -> None:
+        """Remember packets whose client is done with them, but whose messages come again, as after
+        the end of a node.  The connection ends: to the queue it had gone already."""
+        sent = packets.sent_under()
+        coming = {sent[each]: SentBefore(each, 2) for each in packet_ids if sent.get(each)}
+        self._state.keep_unfinished(queue, coming)
+        self._state.completed.update(each.packet_id for each in coming.values())
+        if rest := [each for each in packet_ids if not sent.get(each)]:
+            self._forget(packets, rest)
+        packets.refuse(error)

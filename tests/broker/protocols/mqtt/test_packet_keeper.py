@@ -3,11 +3,15 @@
 from unittest.mock import patch
 
 from fluffle.broker.base.client_session import INCOMING, OUTGOING, ClientSession
+from fluffle.broker.base.errors import PreconditionFailed, Unreachable
+from fluffle.broker.base.session_queues import subscription_queue
 from fluffle.broker.protocols.mqtt import packet_keeper
 from fluffle.broker.protocols.mqtt.incoming_publishes import IncomingPublishes
+from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.queue_api import Deferred, DeliveryBatch, Outcome, SettlementStatus
 from fluffle.broker.vhosts.client_sessions import PacketChanges
 from fluffle.protocol.mqtt.codes import PacketType, ReasonCode
-from fluffle.protocol.mqtt.packets import Connack, Disconnect, Publish, Subscribe
+from fluffle.protocol.mqtt.packets import Connack, Disconnect, Publish, Suback, Subscribe
 from tests.support.mqtt_edge import MqttClient, MqttEdge
 from tests.support.mqtt_nodes import MqttNodes
 
@@ -190,3 +194,69 @@ def test_the_number_of_a_session_rises_whatever_the_clocks_say() -> None:
     assert requests.session_number(None) != first
     ahead = ClientSession("guest", 60, 0, "b", b"", 1 << 62)
     assert requests.session_number(ahead) == ahead.number + 1
+
+
+class LostSettlements:
+    """Settlements of a session's queue whose leader is out of reach, and takes them for nothing."""
+
+    def __init__(self, nodes: MqttNodes) -> None:
+        self.nodes = nodes
+        self.status = SettlementStatus()
+        self.asked: list[Deferred[None]] = []
+        """Questions whether all is settled."""
+        self._lost: list[tuple[DeliveryBatch, int, int]] = []
+
+    def exchange(self, client: MqttClient) -> None:
+        """Have the client get a message of QoS 2, and be done with it."""
+        client.send(Subscribe(1, [("t", 2)]))
+        self.nodes.settle()
+        client.expect(Suback)
+        (sender,) = publishing(self.nodes, "a", "p")
+        sender.send(Publish(b"t", b"x", 2, packet_id=1))
+        self.nodes.settle()
+        assert client.messages() == [("t", b"x", 2)]
+        client.answer(PacketType.PUBREC, 1)
+        self.nodes.settle()
+        assert client.acks() == [(PacketType.PUBREL, 1, ReasonCode.SUCCESS)]
+        client.answer(PacketType.PUBCOMP, 1)
+        self.nodes.settle()
+
+    def settle(
+        self, batch: DeliveryBatch, start: int, stop: int, _outcome: Outcome
+    ) -> SettlementStatus:
+        self._lost.append((batch, start, stop))
+        return self.status
+
+    def ask(self, _queue: Queue) -> Deferred[None]:
+        self.asked.append(Deferred())
+        return self.asked[-1]
+
+    def give_back(self) -> None:
+        """The leader gives the messages back to its queue."""
+        queue = self.nodes.edge.vhost.queues[subscription_queue("c", 1)]
+        for batch, start, stop in self._lost:
+            queue.settle(batch, start, stop, Outcome.NACK_REQUEUED)
+        self.nodes.settle()
+
+
+def test_what_comes_again_as_its_settlement_was_lost_is_not_sent_again() -> None:
+    nodes = MqttNodes()
+    (client,) = publishing(nodes, "b", "c")
+    lost = LostSettlements(nodes)
+    with (
+        patch.object(Queue, "settle", lost.settle),
+        patch.object(Queue, "settling", property(lost.ask)),
+    ):
+        lost.exchange(client)
+        lost.asked[0].fail(Unreachable("not in time"))
+        assert len(lost.asked) == 2
+        assert nodes.edge.vhost.client_sessions.numbers("c", OUTGOING) == [1]
+        lost.status.error = PreconditionFailed("messages have come back")
+        lost.asked[1].answer(None)
+        nodes.settle()
+    assert client.expect(Disconnect).code is ReasonCode.ADMINISTRATIVE_ACTION
+    lost.give_back()
+    (client,) = publishing(nodes, "b", "c")
+    nodes.settle()
+    assert client.messages() == []
+    assert nodes.edge.vhost.client_sessions.numbers("c", OUTGOING) == []
