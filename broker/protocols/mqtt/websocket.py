@@ -162,7 +162,8 @@ class WebSocket(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._is_stuck = False
-        if self._pong is not None and self._phase is WebSocketPhase.OPEN:
+        is_up = self._phase is WebSocketPhase.OPEN
+        if self._pong is not None and is_up and self._frames.state is ConnectionState.OPEN:
             self._transport.write(self._frames.send(Pong(self._pong)))
         self._pong = None
         self._inside.resume_writing()

@@ -422,6 +422,23 @@ def test_the_close_of_a_client_waits_while_what_came_before_it_does() -> None:
     assert peer.inside.reported == ["made", "eof", "lost"]
 
 
+def test_a_ping_in_front_of_the_close_of_a_client_that_waits_is_not_answered() -> None:
+    """The answer waits for the client to read, the close for what came before it."""
+    peer = opened()
+    transport = peer.inside.transport
+    transport.set_write_buffer_limits(high=LIMIT)
+    peer.transport.is_stuck = True
+    transport.write(b"x" * 2 * LIMIT)
+    peer.inside.on_data = lambda _data: transport.pause_reading()
+    peer.send(Ping(b"1"), BytesMessage(b"last"), CloseConnection(1001, "gone"))
+    peer.transport.drain()
+    assert peer.inside.reported == ["made", "paused", "resumed"]
+    transport.resume_reading()
+    peer.scheduler.run()
+    assert closes(peer.heard()) == [1001]
+    assert peer.inside.reported == ["made", "paused", "resumed", "eof", "lost"]
+
+
 def test_the_close_of_a_client_that_waits_answers_that_of_the_connection_inside() -> None:
     peer = opened()
     transport = peer.inside.transport
