@@ -481,6 +481,7 @@ class Connection(SocketConnection[Event]):
         code = code_of(error)
         if code is ReasonCode.SERVER_SHUTTING_DOWN and self._takes_reference:
             code = ReasonCode.USE_ANOTHER_SERVER
+        self._heed_disconnect()
         self._end_with(code, error.explanation)
 
     close = fail
@@ -495,6 +496,7 @@ class Connection(SocketConnection[Event]):
 
     def take_over(self, done: Callable[[], None]) -> None:
         """End, for the same client has connected anew, and call `done` when the session is free."""
+        self._heed_disconnect()
         self.close_reason = "session taken over"
         if self.channel is not None:
             self.server.takeovers.note(self.channel.state.key)
@@ -525,15 +527,20 @@ class Connection(SocketConnection[Event]):
         self.server.detach(state, self, user, pending)
         session.end(done or ignore_done)  # last of all: `done` takes the session over
 
-    def _end_input(self) -> None:
-        """Act on nothing more.  That a client has left counts, though what it sent before that is
-        lost."""
-        last = None if self.channel is None else self.input.last_waiting
+    def _heed_disconnect(self) -> None:
+        """Note that the client has left, though its DISCONNECT was not acted on: what it sent
+        before that is lost."""
+        last = self.input.last_waiting
         if isinstance(last, Disconnect):
             try:
                 self.leave(last)
             except InvalidPacket as error:
                 self.close_reason = error.text
+
+    def _end_input(self) -> None:
+        """Act on nothing more."""
+        if self.channel is not None:
+            self._heed_disconnect()
         self.phase = ConnectionState.CLOSED
         self.input.stop()
 

@@ -180,6 +180,19 @@ def test_the_sessions_that_were_taken_over_are_remembered_in_little_room() -> No
     assert len(takeovers._last_ms) == 1
 
 
+def test_a_session_that_its_client_has_ended_is_not_taken_over() -> None:
+    """DISCONNECT, which says so, waits with the message in front of it for the end of an alarm."""
+    mqtt = MqttEdge()
+    first = mqtt.connect("c", expiry_s=60)
+    first.subscribe("a", options=1)
+    mqtt.edge.services.alarms.set("memory", low=True)
+    first.publish("b")
+    first.send(Disconnect(properties=Properties({PropertyId.SESSION_EXPIRY_INTERVAL: 0})))
+    second = mqtt.connect("c", clean_start=False, expiry_s=60)
+    assert not second.connack.session_present
+    assert mqtt.queue_names == []
+
+
 def test_who_may_not_have_a_session_takes_it_from_nobody() -> None:
     mqtt = MqttEdge()
     first = mqtt.connect("c", clean_start=False, expiry_s=60)

@@ -82,6 +82,25 @@ def test_who_has_left_says_so_though_a_message_in_front_of_that_waits(
     assert client.connection.close_reason == f"disconnected by client: {code.name}"
 
 
+@pytest.mark.parametrize("how", ["anew", "operator"])
+def test_who_has_left_says_so_though_its_connection_is_ended_by_others_first(how: str) -> None:
+    """While an alarm holds what is in front of DISCONNECT, the end of the socket is not read."""
+    mqtt = MqttEdge()
+    watcher = watched(mqtt)
+    client = mqtt.connect("c", will=WILL)
+    mqtt.edge.services.alarms.set("memory", low=True)
+    client.publish("to nobody")
+    client.send(Disconnect())
+    assert not client.connection.is_over
+    if how == "anew":
+        mqtt.connect("c")
+    else:
+        client.connection.close(ConnectionForced("closed by hand"))
+    mqtt.edge.run()
+    assert client.connection.is_over
+    assert watcher.messages() == []
+
+
 def test_a_disconnect_that_is_wrong_and_was_not_acted_on_is_why_the_connection_ended() -> None:
     mqtt = MqttEdge()
     watcher = watched(mqtt)
