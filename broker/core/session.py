@@ -98,7 +98,7 @@ class Session:
         self._is_open = False
         """True if it is counted and observed."""
         self.user = user
-        """User in its present form: see `admission.ask_again`."""
+        """User in its present form: see `login.ask_again`."""
         self.metadata = services.metadata_of(ChangedBy(user.name, INTERNAL, name))
         self.nodes, self.observers = services.nodes, services.observers
         runtime, self.interceptors = services.runtime, services.interceptors
