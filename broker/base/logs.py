@@ -2,7 +2,8 @@
 
 Whatever clients send may stand in a value, so values that hold spaces, quotes or control characters
 are quoted as JSON strings: no client writes a second line, or an escape sequence, into our log.
-No line holds a password: a field that is named like one is masked.
+No line holds a password: a field that is named like one is masked.  A value that is long is cut, so
+that no client fills our disk: an identifier of MQTT may have 64 KiB, and needs no login.
 """
 
 import json
@@ -16,6 +17,8 @@ from typing import TextIO
 
 MASKED_FIELDS = frozenset({"password", "secret", "cluster_secret", "token"})
 MASK = "***"
+VALUE_LENGTH_MAX = 1_024
+"""Characters, or octets, of a value that are shown; of tracebacks all are."""
 FIELDS_ATTRIBUTE = "fluffle_fields"
 LOGGED_BY = "fluffle"
 """The logger of all that is ours; the process may be another's."""
@@ -150,8 +153,11 @@ class LineFormatter(logging.Formatter):
             "event": record.getMessage() if record.args else str(record.msg),
         }
         for key, value in getattr(record, FIELDS_ATTRIBUTE, {}).items():
-            if value is not None:
-                values[key] = MASK if key in MASKED_FIELDS else value
+            if value is None:
+                continue
+            if isinstance(value, str | bytes) and len(value) > VALUE_LENGTH_MAX:
+                value = _cut(value)
+            values[key] = MASK if key in MASKED_FIELDS else value
         if record.exc_info:
             values["traceback"] = self.formatException(record.exc_info)
         return self._line(values)
@@ -188,6 +194,11 @@ FORMATS: Mapping[str, Callable[[Mapping[str, object]], str]] = {
     "text": text_line,
     "json": json_line,
 }
+
+
+def _cut(value: str | bytes) -> str:
+    """Return the beginning of a long value, and how long it is."""
+    return f"{_as_text(value[:VALUE_LENGTH_MAX])}... ({len(value)} in all)"
 
 
 def _as_text(value: object) -> str:

@@ -11,7 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fluffle.broker.base.logs import configure, event, json_line, reason_of, set_level, text_line
+from fluffle.broker.base.logs import (
+    VALUE_LENGTH_MAX,
+    configure,
+    event,
+    json_line,
+    reason_of,
+    set_level,
+    text_line,
+)
 from tests.support.call_count import calls_of
 
 logger = logging.getLogger("tests.logs")
@@ -51,6 +59,17 @@ def test_a_json_line() -> None:
         "raw": "\\xff",
     }
     assert line.count("\n") == 1
+
+
+@pytest.mark.parametrize("value", ["x" * 60_000, b"x" * 60_000])
+def test_a_long_value_is_cut(value: str | bytes) -> None:
+    line = logged("text", client_id=value, next=1)
+    assert line.endswith(f'client_id="{"x" * VALUE_LENGTH_MAX}... (60000 in all)" next=1\n')
+
+
+def test_a_value_of_the_greatest_length_is_whole() -> None:
+    value = "x" * VALUE_LENGTH_MAX
+    assert logged("text", client_id=value).endswith(f"client_id={value}\n")
 
 
 def test_the_level_decides() -> None:
