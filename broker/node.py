@@ -245,6 +245,7 @@ class Node:
         self._enders.append(clients.accept_no_more)
         self._enders.append(start_sampling(self._node_observers.statistics, self._runtime))
         self._enders += start_watches(config, services, durability, cluster_view, self._queues)
+        listeners.import_management()
         await listeners.open_clients()
         await listeners.open_management()
         self._check()

@@ -206,6 +206,12 @@ class NodeListeners:
         maintenance = self._parts.maintenance
         return maintenance is not None and maintenance.is_draining
 
+    def import_management(self) -> None:
+        """Import what management needs, if there is any: it takes a second, in which no client
+        that is let in before would be answered."""
+        if self._parts.config.management_listen is not None:
+            import fluffle.broker.protocols.http.server  # noqa: F401, PLC0415  slow, only if used
+
     async def open_management(self) -> None:
         """The same, once there is something to manage.  StartFailed."""
         address = self._parts.config.management_listen

@@ -7,6 +7,7 @@ these are counted, which is the same on each machine.
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -114,3 +115,31 @@ def test_garbage_is_looked_for_as_before(first: str) -> None:
         check=True, capture_output=True, text=True,
     )  # fmt: skip
     assert done.stdout == "True\n"
+
+
+CLIENTS_WITH_MANAGEMENT = """
+import asyncio, sys
+from pathlib import Path
+from fluffle.broker.composition.listeners import NodeListeners
+from fluffle.broker.config.config import Config, ListenAddress
+from fluffle.broker.node import Node
+
+async def open_clients(listeners):
+    print("fluffle.broker.protocols.http.server" in sys.modules)
+
+async def main():
+    here = ListenAddress("127.0.0.1", 0)
+    node = Node(Config(data_dir=Path(sys.argv[1]), listen=here, management_listen=here))
+    await node.start()
+    await node.stop("the test is over")
+
+NodeListeners.open_clients = open_clients
+asyncio.run(main())
+"""
+
+
+def test_management_is_imported_before_clients_are_let_in(tmp_path: Path) -> None:
+    """The import takes a second, in which no client is answered."""
+    command = [sys.executable, "-c", CLIENTS_WITH_MANAGEMENT, str(tmp_path)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert done.stdout.splitlines()[0] == "True"
