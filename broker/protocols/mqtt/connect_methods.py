@@ -401,8 +401,7 @@ class ConnectRequest:
         """Note that the session of MQTT is this client's, where there is something to note."""
         vhost = session.vhost
         server, key = self._server, (vhost.name, self._client_id)
-        exchange = server.config.exchange
-        if not (self._expiry_s or has_definitions(vhost, self._client_id, exchange)):
+        if not self._expiry_s and self._is_new(vhost):
             self._accept(session)
             return
         server.connecting[key] += 1
@@ -416,6 +415,16 @@ class ConnectRequest:
             partial(self._decided, session, change),
             partial(self._not_kept, session),
         )
+
+    def _is_new(self, vhost: VirtualHost) -> bool:
+        """True if there is no session of the client, as far as its CONNACK has to say.
+
+        Without a clean start it says whether one is there: another node may know of one, so that a
+        change is decided, though it changes nothing, once this node knows what the others do."""
+        server = self._server
+        if has_definitions(vhost, self._client_id, server.config.exchange):
+            return False
+        return self._packet.clean_start or server.services.read_barrier.is_complete
 
     def _ends_elsewhere(self, session: Session) -> bool:
         """True if a connection to another node has exclusive queues of the session, and ends."""

@@ -1,25 +1,36 @@
 """CONNECT: who may come in, and which session a client has."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from itertools import count
 
 import pytest
 
 from fluffle.broker.access.access import Permission
 from fluffle.broker.access.limits import UserLimits, VhostLimits
+from fluffle.broker.base.client_session import ClientSession
 from fluffle.broker.base.limited_log import INTERVAL_MS
 from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
 from fluffle.broker.base.session_queues import subscription_queue
 from fluffle.broker.config.config import ListenAddress, MqttConfig
 from fluffle.broker.metadata.change import Kind
-from fluffle.broker.metadata.metadata import LOCAL_READ_BARRIER, ReadBarrier
+from fluffle.broker.metadata.metadata import (
+    LOCAL_READ_BARRIER,
+    Decide,
+    Metadata,
+    OnLateError,
+    ReadBarrier,
+    ignore_done,
+)
 from fluffle.broker.metadata.nodes import NUMBERS_SESSIONS, RegisteredNode
 from fluffle.broker.protocols.mqtt.connect_methods import CHECKED_AT_ONCE
 from fluffle.broker.protocols.mqtt.connection import REFUSED_LOGIN_WAIT_S
 from fluffle.broker.protocols.mqtt.reasons import REFUSED_LOGIN
 from fluffle.broker.protocols.mqtt.server import AGAIN_MS, TAKEOVERS_MAX
 from fluffle.broker.vhosts import queue_changes
+from fluffle.broker.vhosts.client_sessions import keep_session
 from fluffle.protocol.mqtt.codes import MQTT_3_1_1, MQTT_5, ReasonCode
 from fluffle.protocol.mqtt.packets import Connack, Connect, Disconnect, Will, encode
 from fluffle.protocol.mqtt.properties import Properties, PropertyId
@@ -600,6 +611,49 @@ def test_a_login_whose_virtual_host_cannot_be_looked_for_has_failed() -> None:
     assert client.expect(Connack).code is ReasonCode.NOT_AUTHORIZED
     logins = mqtt.edge.services.runtime.traffic.logins["mqtt"]
     assert (logins.succeeded, logins.failed) == (0, 1)
+
+
+class AskingMetadata:
+    """Definitions of a node that is not alone: it asks before it says that a change is none."""
+
+    def __init__(self, inner: Metadata, read_barrier: ReadBarrier) -> None:
+        self._inner = inner
+        self._read_barrier = read_barrier
+
+    def change(self, decide: Decide, done: Callable[[], None], failed: OnLateError) -> None:
+        change = partial(self._inner.change, decide, done, failed)
+        if decide().changes_nothing:
+            self._read_barrier.ask(change, failed)
+        else:
+            change()
+
+    def ensure(
+        self,
+        decide: Decide,
+        done: Callable[[], None] = ignore_done,
+        late: OnLateError | None = None,
+    ) -> None:
+        self._inner.ensure(decide, done, late)
+
+
+def test_that_there_is_no_session_is_said_once_the_node_knows_what_others_do() -> None:
+    read_barrier = ManualReadBarrier()
+    edge = edge_with(read_barrier)
+    asking = AskingMetadata(edge.services.metadata, read_barrier)
+    edge.services = replace(edge.services, metadata=asking)
+    mqtt = MqttEdge(edge=edge)
+    clean, client = mqtt.accept(), mqtt.accept()
+    clean.send(Connect(MQTT_5, "clean", clean_start=True))
+    client.send(Connect(MQTT_5, "c", clean_start=False))
+    mqtt.edge.run()
+    assert not clean.expect(Connack).session_present
+    assert client.packets() == []
+    vhost = edge.services.vhosts["/"]
+    elsewhere = ClientSession("guest", 3600, 1, "elsewhere", b"")
+    edge.editor.have(lambda: keep_session(vhost, "c", elsewhere))
+    read_barrier.confirm()
+    mqtt.edge.run()
+    assert client.expect(Connack).session_present
 
 
 def edge_with(read_barrier: ReadBarrier) -> Edge:
