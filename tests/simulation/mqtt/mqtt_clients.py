@@ -4,7 +4,8 @@ Publishers and subscribers come to any node, leave it with or without a word, an
 was not answered.  Their node is killed between any two of their steps.
 
 - A session that was there is present.
-- A message that was acknowledged comes to all subscribers; none comes that nobody has published.
+- A message that was acknowledged comes to all subscribers of whom its node must have known; none
+  comes that nobody has published.
 - From QoS 2 to QoS 2 each comes once.
 - Where nothing fails, messages of a publisher come in order.
 - A retained message is the last that was acknowledged of its topic, or a later one.
@@ -18,6 +19,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from fluffle.broker.base.session_queues import is_shared, subscription_queue
+from fluffle.broker.metadata.change import Kind
 from fluffle.protocol.mqtt.codes import MQTT_5
 from fluffle.protocol.mqtt.packets import Connect, Will
 from fluffle.protocol.mqtt.properties import Properties, PropertyId
@@ -46,6 +48,8 @@ LOOK_S = 0.03
 """Mean time between two steps of a client."""
 LONG_PATIENCE_US = 20 * SECOND_US
 """How long clients wait when all is well again: networks may be slow."""
+DESTINATION = 3
+"""Place of the queue in the key of a binding: see `Kind.BINDING`."""
 AT_REST_US = 2 * SECOND_US
 """Behind the last acknowledgement; who asks later is sent the last retained messages."""
 
@@ -159,6 +163,15 @@ class Clients:
                 each.was_lost = True
         if self.group is not None and is_shared(queue):
             self.group.is_lost = True
+
+    def bound_since(self, queue: str) -> int:
+        """Return the revision of the first binding of a queue that is there; 0 if none is."""
+        revisions = [
+            known.revision
+            for (kind, key), known in self._mqtt_cluster.definitions.values().items()
+            if kind is Kind.BINDING and key[DESTINATION] == queue
+        ]
+        return min(revisions, default=0)
 
     def connects(self) -> tuple[int, ...]:
         return tuple(each.connects for each in self.members)

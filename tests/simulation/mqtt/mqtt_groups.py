@@ -9,14 +9,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from fluffle.broker.base.session_queues import shared_queue
 from fluffle.protocol.mqtt.events import Publishes
 from tests.simulation.facts import Violation
-from tests.simulation.mqtt.mqtt_members import SimulatedSubscriber, missing, number_of
+from tests.simulation.mqtt.mqtt_members import (
+    NO_SUBSCRIPTION,
+    SimulatedSubscriber,
+    missing,
+    number_of,
+)
 
 if TYPE_CHECKING:
     from tests.simulation.mqtt.mqtt_clients import Clients
 
-FILTER = "$share/group/+"
+SHARE_NAME, TOPICS = "group", "+"
+FILTER = f"$share/{SHARE_NAME}/{TOPICS}"
 
 
 class GroupDelivery(NamedTuple):
@@ -43,6 +50,8 @@ class Group:
         self.first_due: dict[str, int] | None = None
         """Numbers by publisher of the first messages that must come; None until a member is there
         whose session lasts."""
+        self.subscription = NO_SUBSCRIPTION
+        """Subscription of that member."""
         self.is_lost = False
         """True if its queue was on disks of which a majority is lost."""
         self.again = 0
@@ -56,7 +65,7 @@ class Group:
             f"{each.name}/{number}"
             for each in self._clients.publishers
             for number in missing(
-                each.acknowledged, self.taken.get(each.name, ()), self.first_due.get(each.name, 0)
+                each, self.taken.get(each.name, ()), self.first_due, self.subscription
             )
         ]
 
@@ -86,6 +95,11 @@ class GroupMember(SimulatedSubscriber):
         super().subscribed()
         if self.group.first_due is None:
             self.group.first_due = self.first_due
+            self.group.subscription = self.subscription
+
+    @property
+    def queue(self) -> str:
+        return shared_queue(SHARE_NAME, TOPICS)
 
     def lacking(self) -> list[str]:
         return self.group.lacking()

@@ -6,12 +6,15 @@ They take a step now and then, come to any node, and leave it with or without a 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Container, Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Container, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
 
+from fluffle.broker.base.session_queues import subscription_queue
 from fluffle.protocol.mqtt.codes import PacketType
 from fluffle.protocol.mqtt.events import Publishes
 from fluffle.protocol.mqtt.packets import Ack, Disconnect, Publish, Suback, Subscribe
+from fluffle.raft.config import NodeId
 from tests.simulation.facts import Violation
 from tests.support.mqtt_peers import MovingPeer, Publisher
 
@@ -24,6 +27,36 @@ MESSAGES = 1_000
 """Messages of a publisher, if a run is long."""
 TOUCH = b"touch/0"
 """Content of messages that are for no client: their queue is to have something new."""
+
+
+class Transmission(NamedTuple):
+    """Message on its way to a node."""
+
+    node: NodeId
+    qos: int
+    revision: int
+    """Revision of the definitions that the node had applied when it was sent."""
+
+
+class AnsweredSubscription(NamedTuple):
+    """Subscription as it was answered."""
+
+    revision: int
+    """Revision of the first binding of its queue."""
+    unawaited: Mapping[NodeId, int]
+    """Highest revision that its node has answered without waiting for another, by that node."""
+
+    def may_miss(self, transmission: Transmission) -> bool:
+        """True if the node that took a message of QoS 1 did not know of the subscription, and was
+        not waited for: it lags, or was cut off (decisions 0009 and 0020).
+
+        One of QoS 2 is noted in the log of the definitions first: its node knows what came before.
+        """
+        node, qos, revision = transmission
+        return qos < 2 and revision < self.revision <= self.unawaited.get(node, 0)
+
+
+NO_SUBSCRIPTION = AnsweredSubscription(0, MappingProxyType({}))
 
 
 class Member(MovingPeer, ABC):
@@ -88,6 +121,8 @@ class SimulatedPublisher(Member, Publisher):
         self.acknowledged: set[int] = set()
         self.sent_on: dict[int, tuple[int, ...]] = {}
         """Connections of all clients when a message was sent first, by number."""
+        self.last_sent: dict[int, Transmission] = {}
+        """Last transmission of a message, by number."""
 
     @property
     def is_done(self) -> bool:
@@ -102,6 +137,14 @@ class SimulatedPublisher(Member, Publisher):
 
     def payload_of(self, number: int) -> bytes:
         return b"%s/%d" % (self.name.encode(), number)
+
+    def send(self, packet: Publish | Ack | Subscribe) -> None:
+        super().send(packet)
+        if isinstance(packet, Publish):
+            assert self.line is not None
+            node, number = self.line.node, number_of(packet.payload)
+            sent = Transmission(node.process.node, self.qos, node.metadata.revision)
+            self.last_sent[number] = sent
 
     def go_on(self) -> None:
         clients = self.node
@@ -137,6 +180,7 @@ class SimulatedSubscriber(Member):
         """Numbers by publisher."""
         self.first_due: dict[str, int] = {}
         """Numbers by publisher of the first messages behind its subscription."""
+        self.subscription = NO_SUBSCRIPTION
         self.may_be_lost = False
         """True if its queue was on disks of which a majority is lost."""
         self.again = 0
@@ -173,8 +217,18 @@ class SimulatedSubscriber(Member):
             self.subscribed()
 
     def subscribed(self) -> None:
-        """Note which messages must come: those that are sent from now on."""
+        """Note which messages must come: those that are sent from now on, but to a node that does
+        not know of the subscription yet, and was not waited for."""
+        assert self.line is not None
         self.first_due = {each.name: each.next_number for each in self.node.publishers}
+        self.subscription = AnsweredSubscription(
+            self.node.bound_since(self.queue), dict(self.line.node.applied_barrier.unawaited)
+        )
+
+    @property
+    def queue(self) -> str:
+        """Name of the queue to which its messages come."""
+        return subscription_queue(self.name, self.qos)
 
     @property
     def is_done(self) -> bool:
@@ -186,7 +240,7 @@ class SimulatedSubscriber(Member):
             f"{each.name}/{number}"
             for each in self.node.publishers
             for number in missing(
-                each.acknowledged, self.taken.get(each.name, ()), self.first_due.get(each.name, 0)
+                each, self.taken.get(each.name, ()), self.first_due, self.subscription
             )
         ]
 
@@ -280,9 +334,21 @@ class RetainedReader(SimulatedSubscriber):
         self.found[topic] = number
 
 
-def missing(acknowledged: Iterable[int], taken: Container[int], floor: int) -> list[int]:
+def missing(
+    publisher: SimulatedPublisher,
+    taken: Container[int],
+    first_due: Mapping[str, int],
+    subscription: AnsweredSubscription,
+) -> list[int]:
     """Return the first numbers that are acknowledged, and have not come though they must."""
-    return sorted(each for each in acknowledged if each >= floor and each not in taken)[:3]
+    floor, last_sent = first_due.get(publisher.name, 0), publisher.last_sent
+    return sorted(
+        each
+        for each in publisher.acknowledged
+        if each >= floor
+        and each not in taken
+        and not (each in last_sent and subscription.may_miss(last_sent[each]))
+    )[:3]
 
 
 def number_of(payload: bytes) -> int:

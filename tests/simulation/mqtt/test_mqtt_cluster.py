@@ -8,7 +8,12 @@ from fluffle.protocol.mqtt.events import Publishes
 from tests.simulation.facts import Violation
 from tests.simulation.mqtt.mqtt_clients import Clients
 from tests.simulation.mqtt.mqtt_cluster import CalmMqttCluster, FirstMqttCluster, MqttCluster
-from tests.simulation.mqtt.mqtt_members import RetainedReader, SimulatedSubscriber
+from tests.simulation.mqtt.mqtt_members import (
+    AnsweredSubscription,
+    RetainedReader,
+    SimulatedSubscriber,
+    Transmission,
+)
 from tests.simulation.mqtt.mqtt_wills import Fate
 from tests.simulation.run import Run
 from tests.suite.seeds import regressions_of, seeds
@@ -103,6 +108,28 @@ def test_it_is_noticed_what_does_not_come() -> None:
     _, subscriber, _ = begun()
     subscriber.take(sent(b"p1/1", 1), b"p1/1")
     assert subscriber.lacking() == ["p1/0", "p1/2", "p2/0", "p2/1", "p2/2"]
+
+
+@pytest.mark.parametrize(
+    ("transmission", "is_due"),
+    [
+        (Transmission("a", 1, revision=4), False),
+        (Transmission("a", 1, revision=5), True),
+        (Transmission("a", 2, revision=4), True),
+        (Transmission("b", 1, revision=4), True),
+        (Transmission("c", 1, revision=4), True),
+    ],
+    ids=["not known", "known", "noted first", "waited for since", "waited for"],
+)
+def test_a_message_may_miss_who_has_subscribed_unknown_to_a_node_that_was_not_waited_for(
+    transmission: Transmission, is_due: bool
+) -> None:
+    clients, subscriber, _ = begun()
+    publisher = clients.publishers[0]
+    publisher.acknowledged = {0}
+    publisher.last_sent[0] = transmission
+    subscriber.subscription = AnsweredSubscription(5, {"a": 6, "b": 4})
+    assert ("p1/0" in subscriber.lacking()) == is_due
 
 
 def test_it_is_noticed_if_a_will_comes_that_must_not_or_none_that_must() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 
-from fluffle.broker.cluster.metadata_group import AppliedBarrier
+from fluffle.broker.base.clock import EventLoop
+from fluffle.broker.cluster.metadata_group import AppliedBarrier, ReplicatedMetadata
 from fluffle.broker.cluster.ports import (
     FrameKind,
     Links,
@@ -108,11 +109,11 @@ class SimulatedSender:
         self._links = links
         self._kind = kind
         self._lane = traffic
-        self._nodes = nodes
+        self.nodes = nodes
 
     @property
     def reached(self) -> list[NodeId]:
-        return [node for node in self._nodes if not self.hindrance(node)]
+        return [node for node in self.nodes if not self.hindrance(node)]
 
     def hindrance(self, node: NodeId) -> str:
         return "" if self._links.is_up(node) else "there is no link to it"
@@ -125,14 +126,19 @@ class SimulatedSender:
         self._links.send(node, self._kind, payload, traffic=self._lane)
 
     def send_all(self, payload: bytes) -> None:
-        for node in self._nodes:
+        for node in self.nodes:
             self.send(node, payload)
 
 
 class CheckedBarrier(AppliedBarrier):
-    """Barrier whose every answer is checked."""
+    """Barrier whose every answer is checked, and which remembers for whom none has waited."""
 
-    __slots__ = ()
+    def __init__(self, inner: ReplicatedMetadata, sender: SimulatedSender, loop: EventLoop) -> None:
+        super().__init__(inner, sender, loop)
+        self._nodes = sender.nodes
+        self.unawaited: dict[NodeId, int] = {}
+        """Highest revision that was answered without waiting for a node, by node: there was no link
+        to it, or it was late."""
 
     def _applied_here(self, done: Callable[[], None]) -> None:
         super()._applied_here(partial(self._answer, self._inner.state.last_revision, done))
@@ -142,4 +148,7 @@ class CheckedBarrier(AppliedBarrier):
         for node, other in self._others.items():
             if other.reached < revision and not other.is_late:
                 raise Violation(f"everywhere: {node} is at {other.reached}, and not {revision}")
+        for node in self._nodes:
+            if node not in self._others or self._others[node].reached < revision:
+                self.unawaited[node] = max(revision, self.unawaited.get(node, 0))
         done()

@@ -69,6 +69,34 @@ def test_clients_of_definitions_stop_with_all_others() -> None:
     assert queue_cluster.definitions.last_revision == revision
 
 
+def test_it_is_known_for_whom_no_answer_has_waited() -> None:
+    """A node that pauses is waited for a second, and then not until it has caught up."""
+    run = begun()
+    queue_cluster = run.application
+    assert isinstance(queue_cluster, QueueCluster)
+    (queue_node,) = [each for each in queue_cluster.queue_nodes() if each.process.node == "a"]
+    unawaited, definitions = queue_node.applied_barrier.unawaited, queue_cluster.definitions
+    answered: list[int] = []
+    declared(run, "a", 1)
+    before = definitions.last_revision
+    run.cluster.pause("c")
+    for name in ("first", "second"):
+        queue_node.defining.declare(name, {}, answered.append)
+        passes(run, seconds=0.5)
+        assert unawaited.get("c", 0) <= before, "it is waited for"
+    passes(run, seconds=0.7)
+    assert len(answered) == 2
+    assert unawaited["c"] == definitions.last_revision > before
+    assert unawaited.get("b", 0) <= before
+    run.cluster.resume("c")
+    passes(run, seconds=1)
+    late = unawaited["c"]
+    queue_node.defining.declare("third", {}, answered.append)
+    passes(run, seconds=0.5)
+    assert len(answered) == 3
+    assert unawaited["c"] == late < definitions.last_revision
+
+
 def test_nobody_serves_who_may_let_no_clients_in() -> None:
     run = begun()
     spec = declared(run, "b", 1)
