@@ -9,7 +9,8 @@ A node numbers its proposals and sends those that have no outcome again: to a ne
 the same one after a while.  One that comes twice counts once.  Who waits hears within
 `GIVE_UP_MS`; what has to be is proposed until it is.
 
-A client is answered once every node that clients can reach has the change (`AppliedBarrier`):
+A client is answered once every node has the change to which there is a link, but for one that has
+not answered in time and has not caught up since (`AppliedBarrier`):
 
     change --> applied here --> asked of each other node: are you as far? --> done
 
