@@ -34,11 +34,15 @@ class KnowsAll:
     mark = 1
     confirmed = 1
 
+    def __init__(self) -> None:
+        self.hear: Callable[[Callable[[], None]], object] = call
+        """Has the node hear that it has all, at once or later."""
+
     def ask(
         self, done: Callable[[], None], failed: Callable[[BrokerError], None] | None = None
     ) -> None:
         del failed
-        done()
+        self.hear(done)
 
 
 class NodeMetadata:
@@ -89,11 +93,12 @@ class MqttNode(MqttEdge):
     def __init__(self, name: str, edge: Edge) -> None:
         own = copy(edge)
         self.metadata = NodeMetadata(edge.services.metadata)
+        self.read_barrier = KnowsAll()
         own.services = replace(
             edge.services,
             owners=Owners(name),
             metadata=self.metadata,
-            read_barrier=KnowsAll(),
+            read_barrier=self.read_barrier,
             connections=Connections(now_s=lambda: edge.scheduler.now_s),
         )
         super().__init__(edge=own)

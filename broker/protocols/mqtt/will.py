@@ -8,6 +8,7 @@ have the right to publish it at that time.  Source: S5 3.1.2.5, 3.1.3.2.
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgpack
@@ -19,7 +20,7 @@ from fluffle.broker.base.traffic import TrafficLabels
 from fluffle.broker.core.client import Handshake
 from fluffle.broker.core.publisher import Publisher
 from fluffle.broker.core.session import Session
-from fluffle.broker.metadata.metadata import ignore_done
+from fluffle.broker.metadata.metadata import ABSENCE_ERRORS, ignore_done
 from fluffle.broker.protocols.mqtt.annotations import client_mark
 from fluffle.broker.protocols.mqtt.prepared_runs import (
     PreparedRun,
@@ -50,6 +51,10 @@ if TYPE_CHECKING:
     from fluffle.protocol.proxy import Address
 
 logger = logging.getLogger(__name__)
+
+UNCONFIRMED_MAX = 512
+"""Most wills that wait until it is known whether there are more queues; in 32 MiB, if all are as
+long as they can be.  Further ones go to the queues that are known."""
 
 
 class PendingWill(NamedTuple):
@@ -92,7 +97,8 @@ class Wills:
     """Wills of a node that wait for their time."""
 
     __slots__ = (
-        "_converter", "_exchange", "_retained", "_services", "_timers", "_waiting", "_warnings",
+        "_converter", "_exchange", "_retained", "_services", "_timers", "_unconfirmed", "_waiting",
+        "_warnings",
     )  # fmt: skip
 
     def __init__(
@@ -111,6 +117,8 @@ class Wills:
         self._waiting: dict[SessionKey, PendingWill] = {}
         self._timers: dict[SessionKey, Timer] = {}
         """Timers of the wills that wait for their delay."""
+        self._unconfirmed = 0
+        """Wills that wait until all is known here that others have defined."""
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -144,12 +152,32 @@ class Wills:
         """Publish a will now, as far as its user may.
 
         `done` is called once its queues have the message and it is retained, or that is refused;
-        where a node is alone, as soon as it is in them: what follows is in one commit with it."""
+        where a node is alone, as soon as it is in them: what follows is in one commit with it.
+
+        A node that may be behind with its definitions asks what there is by now, before it takes
+        queues for not there, or the user to have no right."""
+        is_certain = self._services.read_barrier.is_complete
+        self._publish(pending, done, is_certain=is_certain or self._unconfirmed >= UNCONFIRMED_MAX)
+
+    def _publish_knowing(self, pending: PendingWill, done: Callable[[], None] | None) -> None:
+        """Publish a will once all is known here that has been defined by now."""
+
+        def known() -> None:
+            self._unconfirmed -= 1
+            self._publish(pending, done, is_certain=True)
+
+        self._unconfirmed += 1
+        self._services.read_barrier.ask(known)
+
+    def _publish(
+        self, pending: PendingWill, done: Callable[[], None] | None, *, is_certain: bool
+    ) -> None:
+        """Publish a will; unless it `is_certain`, only if nothing is missing here."""
         services, (vhost_name, client_id) = self._services, pending.key
+        again = None if is_certain else partial(self._publish_knowing, pending, done)
         user, vhost = services.access.users.get(pending.user), services.vhosts.get(vhost_name)
         if user is None or vhost is None:
-            if done is not None:
-                done()
+            (again or done or ignore_done)()
             return
         client = WillClient(pending)
         session = Session(user=user, vhost=vhost, services=services, client=client)
@@ -164,7 +192,9 @@ class Wills:
         )
         is_alone = services.read_barrier.is_complete
         message_key = b"" if is_alone else pending.message_key
-        outcome = WillOutcome(session, done or ignore_done, is_awaited=done is not None)
+        outcome = WillOutcome(
+            session, done or ignore_done, is_awaited=done is not None, again=again
+        )
         if not is_alone:
             outcome.confirm()
         turn = services.runtime.turn
@@ -237,11 +267,20 @@ def decode_record(key: SessionKey, record: bytes) -> PendingWill | None:
 class WillOutcome:
     """Outcome of a will that is published: the `PublishOutcomes` of its publisher."""
 
-    __slots__ = ("_done", "_is_awaited", "_waits", "publisher")
+    __slots__ = ("_done", "_is_awaited", "_waits", "again", "publisher")
 
-    def __init__(self, session: Session, done: Callable[[], None], *, is_awaited: bool) -> None:
+    def __init__(
+        self,
+        session: Session,
+        done: Callable[[], None],
+        *,
+        is_awaited: bool,
+        again: Callable[[], None] | None,
+    ) -> None:
         """`done` is called once what is awaited is known."""
         self._done = done
+        self.again = again
+        """Publishes it once it is known what there is; None if that is known."""
         self._is_awaited = is_awaited
         self._waits = 1
         """Number of events that it waits for: the message was given to its queues, these have
@@ -282,6 +321,12 @@ class WillOutcome:
         self._waits = 1  # mutant: MQ76
         self.one_known()
 
+    def premature(self, again: Callable[[], None]) -> None:
+        """Note that the message is not published yet, but `again`."""
+        self.publisher.end()
+        self.publisher.session.end()
+        again()
+
     def one_known(self) -> None:
         self._waits -= 1
         if not self._waits:
@@ -315,7 +360,7 @@ def publish_will(
             prepared.messages,
             prepared.lifetimes_ms,
             annotations=with_key(annotations, message_key) if message_key else annotations,
-            is_certain=True,
+            is_certain=outcome.again is None,
         )
         if not prepared.reaches_amqp:
             note_unreached(session, prepared, terms.warnings)
@@ -323,6 +368,9 @@ def publish_will(
             outcome.retain(retained, prepared)
         session.confirm()
     except BrokerError as error:
+        if outcome.again is not None and type(error) in ABSENCE_ERRORS:
+            outcome.premature(outcome.again)
+            return
         event(
             logger,
             logging.WARNING,

@@ -11,6 +11,7 @@ from fluffle.broker.base.client_session import DueWill
 from fluffle.broker.config.config import ListenAddress
 from fluffle.broker.metadata.nodes import NUMBERS_SESSIONS, RegisteredNode
 from fluffle.broker.protocols.mqtt import due_wills
+from fluffle.broker.protocols.mqtt import will as wills
 from fluffle.broker.protocols.mqtt.will import PendingWill, encode_record
 from fluffle.broker.vhosts.client_sessions import keep_will
 from fluffle.broker.vhosts.vhost import VirtualHost
@@ -298,6 +299,63 @@ def leave_what_another_has_adopted() -> None:
 
 def test_a_will_that_another_node_has_to_publish_stays_on_record() -> None:
     leave_what_another_has_adopted()
+
+
+# Nodes that do not know all that is defined
+
+
+def will_of_a_node_that_is_behind(*, expiry_s: int) -> tuple[MqttNodes, list[Callable[[], None]]]:
+    """The connection of a client ends at a node that is yet to hear whether it knows all queues."""
+    nodes, late = MqttNodes(), list[Callable[[], None]]()
+    client = nodes.begin("a", "c", expiry_s=expiry_s, will=will(b"gone"))
+    nodes.settle()
+    nodes.nodes["a"].read_barrier.hear = late.append
+    client.lose()
+    nodes.settle()
+    return nodes, late
+
+
+@pytest.mark.parametrize("expiry_s", [0, 60])
+def test_a_will_waits_until_its_node_knows_all_queues(expiry_s: int) -> None:
+    nodes, late = will_of_a_node_that_is_behind(expiry_s=expiry_s)
+    assert bool(wills_on_record(nodes)) == bool(expiry_s)
+    watcher = nodes.begin("b", "watcher")
+    nodes.settle()
+    watcher.send(Subscribe(1, [("w", 1)]))
+    nodes.settle()
+    watcher.packets()
+    for hear in late:
+        hear()
+    nodes.settle()
+    assert payloads(watcher) == [b"gone"]
+    assert not wills_on_record(nodes)
+
+
+def test_a_will_that_goes_to_no_queue_is_forgotten_once_that_is_certain() -> None:
+    nodes, late = will_of_a_node_that_is_behind(expiry_s=60)
+    (hear,) = late
+    hear()
+    nodes.settle()
+    assert len(late) == 1
+    assert not wills_on_record(nodes)
+
+
+def test_only_so_many_wills_wait_until_all_queues_are_known(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(wills, "UNCONFIRMED_MAX", 1)
+    nodes, late = will_of_a_node_that_is_behind(expiry_s=0)
+    client = nodes.begin("a", "d", expiry_s=0, will=will(b"too many"))
+    nodes.settle()
+    client.lose()
+    nodes.settle()
+    (hear,) = late
+    hear()
+    client = nodes.begin("a", "d", expiry_s=0, will=will(b"later"))
+    nodes.settle()
+    client.lose()
+    nodes.settle()
+    assert len(late) == 2
 
 
 # What is wrong with a will, and how many may wait
