@@ -11,6 +11,7 @@ from benchmarks.micro.hot import content, ns_per_message
 from benchmarks.micro.replicated import ORIGIN, TURNS
 from fluffle.broker.base.message import Origin
 from fluffle.broker.cluster.queue_sessions import events as happened
+from fluffle.broker.cluster.queue_sessions.codec import decode, encode
 from fluffle.broker.cluster.queue_sessions.replies import apply_frame
 from fluffle.broker.cluster.queue_sessions.session_client import (
     AttachTerms,
@@ -18,7 +19,6 @@ from fluffle.broker.cluster.queue_sessions.session_client import (
     SessionRequests,
 )
 from fluffle.broker.cluster.queue_sessions.session_server import SessionServer
-from fluffle.broker.cluster.queues.session_transport import decode, encode
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.queue_api import Outcome
 from fluffle.broker.queues.quorum import messages as m

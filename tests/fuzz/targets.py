@@ -22,8 +22,8 @@ from fluffle.broker.cluster.links.chunks import HEARTBEAT_CHUNK, ChunkDecoder, O
 from fluffle.broker.cluster.links.handshake import LinkCredentials, LinkHandshake
 from fluffle.broker.cluster.links.identity import Boot, Boots, Identity, LinkRefused, PeerBoots
 from fluffle.broker.cluster.ports import FrameKind
-from fluffle.broker.cluster.queues.session_transport import decode as decode_frame
-from fluffle.broker.cluster.queues.session_transport import encode as encode_frame
+from fluffle.broker.cluster.queue_sessions.codec import decode as decode_frame
+from fluffle.broker.cluster.queue_sessions.codec import encode as encode_frame
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.definitions.file_format import DefinitionsError, read
 from fluffle.broker.definitions.importer import import_definitions

@@ -13,7 +13,7 @@ from typing import Any
 
 from fluffle.broker.cluster.links.handshake import VERSIONS
 from fluffle.broker.cluster.ports import FrameKind
-from fluffle.broker.cluster.queues.session_transport import FROM_CLIENT, FROM_LEADER, OUTCOMES
+from fluffle.broker.cluster.queue_sessions.codec import FROM_CLIENT, FROM_LEADER, OUTCOMES
 from fluffle.broker.queues.quorum.messages import ClientFrame, LeaderFrame
 from fluffle.raft.messages import MESSAGES
 

@@ -24,6 +24,7 @@ from fluffle.broker.cluster.metadata_group import (
 )
 from fluffle.broker.cluster.node_monitor import AbsentNodes, PeerViews
 from fluffle.broker.cluster.ports import METADATA_GROUP, FrameKind, Links, TrafficClass
+from fluffle.broker.cluster.queue_sessions.codec import decode
 from fluffle.broker.cluster.queues.node_sessions import NodeSessions
 from fluffle.broker.cluster.queues.pending_replies import Deletions
 from fluffle.broker.cluster.queues.placement import ID_BITS
@@ -32,11 +33,7 @@ from fluffle.broker.cluster.queues.quorum_member import QuorumQueueMember, Quoru
 from fluffle.broker.cluster.queues.quorum_members import CLUSTER_REVISIONS, QuorumMembers, sweep_all
 from fluffle.broker.cluster.queues.quorum_queues import QuorumQueues
 from fluffle.broker.cluster.queues.session_queue import SessionQueue
-from fluffle.broker.cluster.queues.session_transport import (
-    WAITING_BYTES_MAX,
-    SessionTransport,
-    decode,
-)
+from fluffle.broker.cluster.queues.session_transport import WAITING_BYTES_MAX, SessionTransport
 from fluffle.broker.cluster.storage_progress import SEND_S, DiskPutBack, StorageProgress
 from fluffle.broker.definitions.catalogue import Catalogue, renew_at_once
 from fluffle.broker.durability.local_queues import LocalQueues

@@ -8,6 +8,7 @@ from typing import TypeVar
 import pytest
 
 from fluffle.broker.cluster.queue_sessions import session_server
+from fluffle.broker.cluster.queue_sessions.codec import RUN_MAX, decode
 from fluffle.broker.cluster.queue_sessions.replies import apply_frame
 from fluffle.broker.cluster.queue_sessions.session_client import (
     FRAME_BYTES_MAX,
@@ -21,7 +22,6 @@ from fluffle.broker.cluster.queue_sessions.session_server import (
     SentFrame,
     SessionSendQueue,
 )
-from fluffle.broker.cluster.queues.session_transport import RUN_MAX, decode
 from fluffle.broker.queues.engine import BURST_BYTES
 from fluffle.broker.queues.queue_api import DeliveryBatch, Outcome
 from fluffle.broker.queues.quorum import messages as m

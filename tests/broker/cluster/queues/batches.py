@@ -14,6 +14,7 @@ from random import Random
 from typing import NamedTuple, Protocol, cast
 
 from fluffle.broker.base.message import MessageAnnotations, Origin
+from fluffle.broker.cluster.queue_sessions.codec import decode, encode
 from fluffle.broker.cluster.queue_sessions.replies import apply_frame
 from fluffle.broker.cluster.queue_sessions.session_client import SessionClient
 from fluffle.broker.cluster.queue_sessions.session_server import SessionServer
@@ -21,7 +22,6 @@ from fluffle.broker.cluster.queues.classic_queues import ClassicQueueHost, Class
 from fluffle.broker.cluster.queues.pending_replies import Deletions, QuorumErrorTexts
 from fluffle.broker.cluster.queues.ports import OnEvents, SessionDirectory
 from fluffle.broker.cluster.queues.session_queue import SessionQueue
-from fluffle.broker.cluster.queues.session_transport import decode, encode
 from fluffle.broker.durability.durability import Durability
 from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.metadata.metadata import LOCAL_READ_BARRIER

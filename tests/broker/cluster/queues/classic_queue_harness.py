@@ -7,9 +7,9 @@ messages are durable when the test says so.
 from __future__ import annotations
 
 from fluffle.broker.base.message import Origin
+from fluffle.broker.cluster.queue_sessions.codec import decode, encode
 from fluffle.broker.cluster.queue_sessions.session_client import SessionClient
 from fluffle.broker.cluster.queues.classic_queues import ClassicQueueHost
-from fluffle.broker.cluster.queues.session_transport import decode, encode
 from fluffle.broker.durability.durability import Durability
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.engine import Queue, QueueStores

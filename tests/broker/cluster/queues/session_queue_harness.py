@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from fluffle.broker.cluster.queue_sessions.codec import decode, encode
 from fluffle.broker.cluster.queue_sessions.replies import apply_frame
 from fluffle.broker.cluster.queue_sessions.session_client import SessionClient as StreamEdge
 from fluffle.broker.cluster.queues.pending_replies import (
@@ -18,7 +19,6 @@ from fluffle.broker.cluster.queues.pending_replies import (
 )
 from fluffle.broker.cluster.queues.ports import LeaderCounts, OnEvents
 from fluffle.broker.cluster.queues.session_queue import SessionQueue
-from fluffle.broker.cluster.queues.session_transport import decode, encode
 from fluffle.broker.metadata.metadata import LOCAL_READ_BARRIER
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.journal import QueueDefinition

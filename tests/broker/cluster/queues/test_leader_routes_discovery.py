@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from fluffle.broker.cluster.ports import FrameKind
+from fluffle.broker.cluster.queue_sessions.codec import decode
 from fluffle.broker.cluster.queues import quorum_members
 from fluffle.broker.cluster.queues.quorum_member import QuorumQueueMember
-from fluffle.broker.cluster.queues.session_transport import decode
 from fluffle.broker.queues.settings import QueueSettings
 from tests.broker.cluster.queues.test_node_sessions import cluster, consuming_at, contents
 from tests.support.queue_nodes import QueueCluster

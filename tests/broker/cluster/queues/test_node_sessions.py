@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from fluffle.broker.cluster.queue_sessions.codec import encode
 from fluffle.broker.cluster.queues.leader_routes import REPORT_S
-from fluffle.broker.cluster.queues.session_transport import WAITING_BYTES_MAX, encode
+from fluffle.broker.cluster.queues.session_transport import WAITING_BYTES_MAX
 from fluffle.broker.queues.queue_api import Outcome
 from fluffle.broker.queues.quorum import messages as m
 from fluffle.broker.queues.quorum.leadership import Leadership

@@ -11,12 +11,13 @@ import pytest
 from fluffle.broker.base.message import Origin
 from fluffle.broker.cluster.links.handshake import COUNTS_SINCE
 from fluffle.broker.cluster.ports import FrameKind, OnFrame, OnLink, Payload, TrafficClass
+from fluffle.broker.cluster.queue_sessions.codec import decode
 from fluffle.broker.cluster.queue_sessions.events import Event, MessagesDelivered, PublishConfirmed
 from fluffle.broker.cluster.queue_sessions.session_client import AttachTerms, SessionRequests
 from fluffle.broker.cluster.queues.classic_queues import ClassicQueueHost
 from fluffle.broker.cluster.queues.leader_routes import LeaderRoute
 from fluffle.broker.cluster.queues.node_sessions import NodeSessions
-from fluffle.broker.cluster.queues.session_transport import SessionTransport, decode
+from fluffle.broker.cluster.queues.session_transport import SessionTransport
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.engine import Queue

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from fluffle.broker.base.message import Origin
 from fluffle.broker.cluster.codec import APART_BYTES_MIN, BadFrame
-from fluffle.broker.cluster.queues import session_transport
-from fluffle.broker.cluster.queues.session_transport import FROM_CLIENT, FROM_LEADER, decode
+from fluffle.broker.cluster.queue_sessions import codec
+from fluffle.broker.cluster.queue_sessions.codec import FROM_CLIENT, FROM_LEADER, decode
 from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.queue_api import Outcome
 from fluffle.broker.queues.quorum import messages as m
@@ -47,7 +47,7 @@ CONTENTS = st.lists(st.tuples(ORIGIN, CONTENT), min_size=1, max_size=4)
 
 def encode(frame: m.Frame) -> bytes:
     """A frame as it is on the wire."""
-    return joined(session_transport.encode(frame))
+    return joined(codec.encode(frame))
 
 
 def any_of(kind: Any) -> st.SearchStrategy[Any]:
