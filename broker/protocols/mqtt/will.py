@@ -20,7 +20,7 @@ from fluffle.broker.base.traffic import TrafficLabels
 from fluffle.broker.core.client import Handshake
 from fluffle.broker.core.publisher import Publisher
 from fluffle.broker.core.session import Session
-from fluffle.broker.metadata.metadata import ABSENCE_ERRORS, ignore_done
+from fluffle.broker.metadata.metadata import ignore_done, is_premature
 from fluffle.broker.protocols.mqtt.annotations import client_mark
 from fluffle.broker.protocols.mqtt.prepared_runs import (
     PreparedRun,
@@ -368,7 +368,7 @@ def publish_will(
             outcome.retain(retained, prepared)
         session.confirm()
     except BrokerError as error:
-        if outcome.again is not None and type(error) in ABSENCE_ERRORS:
+        if outcome.again is not None and is_premature(error, session.read_barrier):
             outcome.premature(outcome.again)
             return
         event(
