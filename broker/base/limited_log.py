@@ -31,7 +31,7 @@ class LimitedLog:
         self._log(logging.WARNING, name, fields)
 
     def inform(self, name: str, /, **fields: str | int) -> None:
-        """Log what is nobody's fault, unless the same was logged not long ago."""
+        """Log information, unless the same was logged not long ago."""
         self._log(logging.INFO, name, fields)
 
     def _log(self, level: int, name: str, fields: dict[str, str | int]) -> None:

@@ -266,7 +266,7 @@ RULES: Rules = {
         "ssl_options.",
     ),
     "ssl_options.secure_renegotiate": refused_unless((TRUE,), "renegotiation is never insecure"),
-    "ssl_options.client_renegotiation": ignored_unless((FALSE,), "nobody may renegotiate"),
+    "ssl_options.client_renegotiation": ignored_unless((FALSE,), "TLS renegotiation is always off"),
     "ssl_allow_poodle_attack": ignored("SSL 3 is never spoken"),
     "ssl_handshake_timeout": ignored("the time for a handshake is always five seconds"),
     "auth_backends.$": refused_unless(INTERNAL, NO_BACKEND),
@@ -417,7 +417,7 @@ MQTT_RULES: Rules = {
     "mqtt.retained_message_store.max_messages": to("mqtt-max-retained-messages"),
     "mqtt.retained_message_store.max_size_bytes": to("mqtt-max-retained-size"),
     "mqtt.retained_message_store_dets_sync_interval": ignored(
-        "what is retained is on disk before the publisher is told"
+        "a retained message is on disk before its PUBACK or PUBREC"
     ),
     "mqtt.tcp_listen_options": refused_unless(
         ("none",), "write the keys below mqtt.tcp_listen_options"
@@ -440,7 +440,9 @@ MQTT_RULES: Rules = {
         "web_mqtt.ssl.",
     ),
     "web_mqtt.ssl.secure_renegotiate": refused_unless((TRUE,), "renegotiation is never insecure"),
-    "web_mqtt.ssl.client_renegotiation": ignored_unless((FALSE,), "nobody may renegotiate"),
+    "web_mqtt.ssl.client_renegotiation": ignored_unless(
+        (FALSE,), "TLS renegotiation is always off"
+    ),
     "web_mqtt.ws_path": to("mqtt-ws-path"),
     "web_mqtt.max_connections": infinite("mqtt-ws-connection-max"),
     "web_mqtt.proxy_protocol": to("mqtt-ws-proxy-protocol"),

@@ -380,7 +380,7 @@ NOT_VERIFIED = "who asks it shows a password, no certificate"
 ENCRYPTED_PORT = "15671"
 ALONE = "it is served by HTTPS or in the clear, not both; leave out management.tcp, or this"
 TUNING = "the server has times and limits of its own"
-NO_OAUTH = "nobody logs in with OAuth here; leave it out"
+NO_OAUTH = "there is no login with OAuth; leave it out"
 
 
 def served(option: str, family: str) -> Rule:

@@ -302,7 +302,7 @@ class Leaders:
         def what() -> str:
             if not any(queue in names for names in self._queues(vhost)):
                 return f"there is no queue '{queue}' in vhost '{vhost}'"
-            node = "nobody" if other_than is None else f"nobody but node {other_than}"
+            node = "no node" if other_than is None else f"no node but node {other_than}"
             return f"{node} leads queue '{queue}'"
 
         await self.nodes.until(leads, within, what)
@@ -331,7 +331,7 @@ class Leaders:
 
         def what() -> str:
             led = self.led(vhost, queue)
-            seen = "nobody" if led is None else f"node {led.node.number}"
+            seen = "no node does" if led is None else f"node {led.node.number} does"
             return f"node {node} does not lead queue '{queue}', but {seen}"
 
         await self.nodes.until(leads, within, what)

@@ -218,7 +218,7 @@ async def test_waits_end_and_say_what_they_have_seen(channel_at: ChannelAt) -> N
         with pytest.raises(AssertionError, match="has not had 1 messages; it has 0 messages"):
             await cluster.vhost().expect("orders", count=1, within=0.01)
         await cluster.kill(0, 2)
-        with pytest.raises(TimeoutError, match=r"nobody leads queue 'orders' .*node 0 is down"):
+        with pytest.raises(TimeoutError, match=r"no node leads queue 'orders' .*node 0 is down"):
             await cluster.leader("orders", within=0.01)
 
 
