@@ -4,6 +4,12 @@ Whatever clients send may stand in a value, so values that hold spaces, quotes o
 are quoted as JSON strings: no client writes a second line, or an escape sequence, into our log.
 No line holds a password: a field that is named like one is masked.  A value that is long is cut, so
 that no client fills our disk: an identifier of MQTT may have 64 KiB, and needs no login.
+
+Lines that may come all the time go through a `LimitedLog`: each is written once in ten minutes,
+however often it comes.
+
+    log = LimitedLog(logger, clock)
+    log.warn("retained_limit_reached", vhost=vhost)
 """
 
 import json
@@ -14,6 +20,8 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from json.encoder import encode_basestring
 from typing import TextIO
+
+from fluffle.broker.base.clock import Clock
 
 MASKED_FIELDS = frozenset({"password", "secret", "cluster_secret", "token"})
 MASK = "***"
@@ -210,3 +218,39 @@ def _quoted(text: str) -> str:
     if not text.isprintable():
         return json.dumps(text)
     return text if text and not PARTING.search(text) else encode_basestring(text)
+
+
+INTERVAL_MS = 600_000
+"""Time after which what goes on is logged again."""
+REMEMBERED_MAX = 1000
+"""Most lines remembered as logged; beyond, all are forgotten."""
+
+
+class LimitedLog:
+    """Log of lines; those with the same name and the same fields are the same."""
+
+    __slots__ = ("_clock", "_logged_ms", "_logger")
+
+    def __init__(self, logger: logging.Logger, clock: Clock) -> None:
+        self._logger = logger
+        self._clock = clock
+        self._logged_ms: dict[tuple[object, ...], int] = {}
+        """Times of the lines logged."""
+
+    def warn(self, name: str, /, **fields: str | int) -> None:
+        """Log a warning, unless the same was logged not long ago."""
+        self._log(logging.WARNING, name, fields)
+
+    def inform(self, name: str, /, **fields: str | int) -> None:
+        """Log information, unless the same was logged not long ago."""
+        self._log(logging.INFO, name, fields)
+
+    def _log(self, level: int, name: str, fields: dict[str, str | int]) -> None:
+        now_ms, key = self._clock.now_ms(), (name, *fields.values())
+        logged_ms = self._logged_ms.get(key)
+        if logged_ms is not None and now_ms - logged_ms < INTERVAL_MS:
+            return
+        if len(self._logged_ms) >= REMEMBERED_MAX:
+            self._logged_ms.clear()
+        self._logged_ms[key] = now_ms
+        event(self._logger, level, name, **fields)

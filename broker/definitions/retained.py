@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from fluffle.broker.base.callbacks import call_listener
 from fluffle.broker.base.errors import BrokerError, NotFound, PreconditionFailed
-from fluffle.broker.base.limited_log import LimitedLog
+from fluffle.broker.base.logs import LimitedLog
 from fluffle.broker.base.message import NEVER_EXPIRES_MS, RetainedMessage
 from fluffle.broker.base.traffic import ClientDrop
 from fluffle.broker.metadata.change import NOTHING, Change, CountLimit, Fact, Kind

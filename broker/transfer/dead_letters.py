@@ -21,7 +21,7 @@ from typing import NamedTuple, Protocol
 
 from fluffle.broker.base.clock import Clock
 from fluffle.broker.base.delayed_queues import is_delayed_queue
-from fluffle.broker.base.limited_log import LimitedLog
+from fluffle.broker.base.logs import LimitedLog
 from fluffle.broker.base.message import Origin
 from fluffle.broker.base.traffic import DISABLED, Deaths, DropReason
 from fluffle.broker.metadata.metadata import LOCAL_READ_BARRIER, ReadBarrier

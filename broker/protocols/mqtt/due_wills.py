@@ -23,7 +23,7 @@ from fluffle.broker.protocols.mqtt.will import decode_record, encode_record
 from fluffle.broker.vhosts.client_sessions import forget_will, keep_will
 
 if TYPE_CHECKING:
-    from fluffle.broker.base.limited_log import LimitedLog
+    from fluffle.broker.base.logs import LimitedLog
     from fluffle.broker.core.services import Services
     from fluffle.broker.protocols.mqtt.will import PendingWill, Wills
 

@@ -24,7 +24,7 @@ from fluffle.protocol.properties import body_size, build_contents
 from fluffle.protocol.steps import Steps
 
 if TYPE_CHECKING:
-    from fluffle.broker.base.limited_log import LimitedLog
+    from fluffle.broker.base.logs import LimitedLog
     from fluffle.broker.core.session import Session
     from fluffle.broker.definitions.retained import RetainedStore
     from fluffle.broker.protocols.mqtt.conversion import AmqpProperties, MessageConverter

@@ -12,7 +12,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from fluffle.broker.base.client_session import OUTGOING, ClientSession
-from fluffle.broker.base.limited_log import LimitedLog
+from fluffle.broker.base.logs import LimitedLog
 from fluffle.broker.base.session_queues import subscription_queue, subscription_queues
 from fluffle.broker.base.traffic import ClientDrop, TrafficLabels
 from fluffle.broker.config.config import MqttConfig

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from fluffle.broker.base.client_session import ClientSession
     from fluffle.broker.base.clock import Timer
-    from fluffle.broker.base.limited_log import LimitedLog
+    from fluffle.broker.base.logs import LimitedLog
     from fluffle.broker.core.confirms import Confirms
     from fluffle.broker.core.route_lookup import RoutedBatch
     from fluffle.broker.core.services import Services

@@ -9,7 +9,7 @@ import pytest
 
 from fluffle.broker.base.client_session import ClientSession
 from fluffle.broker.base.errors import BrokerError
-from fluffle.broker.base.limited_log import INTERVAL_MS
+from fluffle.broker.base.logs import INTERVAL_MS
 from fluffle.broker.base.message import NEVER_EXPIRES_MS, RetainedMessage
 from fluffle.broker.config.config import ListenAddress
 from fluffle.broker.definitions.changes import dismantling, doom

@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 
-from fluffle.broker.base.limited_log import INTERVAL_MS
-from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
+from fluffle.broker.base.logs import FIELDS_ATTRIBUTE, INTERVAL_MS
 from fluffle.broker.base.message import MessageAnnotations
 from fluffle.broker.base.traffic import DISABLED, Deaths, DropReason
 from fluffle.broker.durability.local_queues import LocalQueues

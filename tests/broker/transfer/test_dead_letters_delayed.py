@@ -7,8 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from fluffle.broker.base.errors import BrokerError
-from fluffle.broker.base.limited_log import INTERVAL_MS
-from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
+from fluffle.broker.base.logs import FIELDS_ATTRIBUTE, INTERVAL_MS
 from fluffle.broker.base.traffic import DropReason
 from fluffle.broker.queues.settings import QueueSettings
 from fluffle.broker.routing.bindings import Binding, DestinationKind

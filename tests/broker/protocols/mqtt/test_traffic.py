@@ -7,7 +7,7 @@ from itertools import chain
 import pytest
 
 from fluffle.broker.access.access import Permission
-from fluffle.broker.base.limited_log import INTERVAL_MS
+from fluffle.broker.base.logs import INTERVAL_MS
 from fluffle.broker.base.traffic import ClientDrop, ClientTraffic
 from fluffle.broker.config.config import Config, MqttConfig
 from fluffle.broker.metrics.collector import NodeCollector

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from fluffle.broker.base.limited_log import INTERVAL_MS, REMEMBERED_MAX, LimitedLog
+from fluffle.broker.base.logs import INTERVAL_MS, REMEMBERED_MAX, LimitedLog
 from tests.support.manual_clock import ManualClock
 
 logger = logging.getLogger(__name__)
