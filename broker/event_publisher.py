@@ -19,7 +19,6 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from fluffle.broker.access.limits import UserLimits, VhostLimits
 from fluffle.broker.base.clock import CallLater, Clock
-from fluffle.broker.base.delayed_queues import is_delayed_queue
 from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.base.logs import (
     FIELDS_ATTRIBUTE,
@@ -28,6 +27,7 @@ from fluffle.broker.base.logs import (
     LineFormatter,
     adapt_level,
 )
+from fluffle.broker.base.queue_names import is_delayed_queue
 from fluffle.broker.metadata.change import NOTHING, Change, Fact, Kind, Name
 from fluffle.broker.metadata.metadata import Decide, Metadata, OnLateError, ignore_done
 from fluffle.broker.policies.policies import OPERATOR_POLICY

@@ -10,8 +10,8 @@ from itertools import chain
 from typing import Any
 
 from fluffle.broker.admin.context import NodeContext, Row, Rows
-from fluffle.broker.base.delayed_queues import is_delayed_queue
 from fluffle.broker.base.errors import SyntaxFailure
+from fluffle.broker.base.queue_names import is_delayed_queue
 from fluffle.broker.core.property_facts import sender_selected
 from fluffle.broker.definitions.file_format import plain, table_of
 from fluffle.broker.routing.bindings import Binding, DestinationKind

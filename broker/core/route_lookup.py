@@ -16,8 +16,8 @@ from operator import itemgetter
 from typing import NamedTuple, Protocol, TypeAlias, TypeVar
 
 from fluffle.broker.access.access import Rights
-from fluffle.broker.base.delayed_queues import is_delayed_queue
 from fluffle.broker.base.message import Origin, with_key
+from fluffle.broker.base.queue_names import is_delayed_queue
 from fluffle.broker.core.direct_reply_to import PREFIX, ReplyTargets
 from fluffle.broker.core.property_facts import PropertyFacts
 from fluffle.broker.queues.expiry_times import Lifetimes, lifetimes_at

@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from fluffle.broker.access.access import User
 from fluffle.broker.access.passwords import PasswordHash
-from fluffle.broker.base.delayed_queues import is_delayed_queue
+from fluffle.broker.base.queue_names import is_delayed_queue
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.definitions.file_format import FORMAT, SINGLE_VHOST, plain
 from fluffle.broker.definitions.parameters import VHOST_LIMITS

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from fluffle.broker.base.delayed_queues import is_delayed_queue
+from fluffle.broker.base.queue_names import is_delayed_queue
 from fluffle.broker.patterns.patterns import Finds, UnusablePattern, compiled
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.settings import (

@@ -18,7 +18,6 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from fluffle.broker.base.delayed_queues import delayed_queue_of, is_delayed_queue
 from fluffle.broker.base.errors import (
     NotImplementedHere,
     PreconditionFailed,
@@ -26,6 +25,7 @@ from fluffle.broker.base.errors import (
     inequivalent,
     plain,
 )
+from fluffle.broker.base.queue_names import delayed_queue_of, is_delayed_queue
 from fluffle.protocol.terms import escaped, text
 from fluffle.protocol.wire import TYPE_NAMES, Field, FieldTable, FieldValue, to_table
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
 
-from fluffle.broker.base.delayed_queues import delayed_queue_of
 from fluffle.broker.base.errors import (
     AccessRefused,
     PreconditionFailed,
@@ -17,6 +16,7 @@ from fluffle.broker.base.errors import (
     inequivalent,
     plain,
 )
+from fluffle.broker.base.queue_names import delayed_queue_of
 from fluffle.broker.metadata.nodes import DELAYS, SELECTS
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.choice_exchanges import (

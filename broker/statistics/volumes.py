@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
 
-from fluffle.broker.base.delayed_queues import is_delayed_queue
+from fluffle.broker.base.queue_names import is_delayed_queue
 from fluffle.broker.cluster_port import ClusterView
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.engine import Queue

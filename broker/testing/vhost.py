@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 
 from fluffle.broker.admin.context import NodeContext, Row
 from fluffle.broker.admin.local_client import ask, rows
-from fluffle.broker.base.delayed_queues import is_delayed_queue
 from fluffle.broker.base.errors import NotFound
+from fluffle.broker.base.queue_names import is_delayed_queue
 from fluffle.broker.core.property_facts import sender_selected
 from fluffle.broker.queues.queue_api import (
     Deferred,

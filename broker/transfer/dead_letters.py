@@ -20,9 +20,9 @@ from itertools import groupby
 from typing import NamedTuple, Protocol
 
 from fluffle.broker.base.clock import Clock
-from fluffle.broker.base.delayed_queues import is_delayed_queue
 from fluffle.broker.base.logs import LimitedLog
 from fluffle.broker.base.message import Origin
+from fluffle.broker.base.queue_names import is_delayed_queue
 from fluffle.broker.base.traffic import DISABLED, Deaths, DropReason
 from fluffle.broker.metadata.metadata import LOCAL_READ_BARRIER, ReadBarrier
 from fluffle.broker.queues.conversion_buffer import WhenSafe

@@ -11,10 +11,9 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TypeAlias
 
 from fluffle.broker.access.limits import is_reached
-from fluffle.broker.base.delayed_queues import exchange_of, is_delayed_queue
 from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.base.logs import event
-from fluffle.broker.base.session_queues import clients_of
+from fluffle.broker.base.queue_names import clients_of, exchange_of, is_delayed_queue
 from fluffle.broker.metadata.change import NOTHING, Change, CountLimit, Fact, Kind, Name
 from fluffle.broker.metadata.nodes import Nodes, check_supported, node_name
 from fluffle.broker.queues.arguments import (

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol, TypeAlias
 
 from fluffle.broker.access.limits import VhostLimits
-from fluffle.broker.base.delayed_queues import exchange_of, is_delayed_queue
 from fluffle.broker.base.errors import (
     AccessRefused,
     NotFound,
@@ -19,6 +18,7 @@ from fluffle.broker.base.errors import (
     ResourceLocked,
 )
 from fluffle.broker.base.message import Origin, Origins
+from fluffle.broker.base.queue_names import exchange_of, is_delayed_queue
 from fluffle.broker.durability.definitions.image import VhostImage
 from fluffle.broker.metadata.change import Fact, Kind
 from fluffle.broker.policies.policies import Policies

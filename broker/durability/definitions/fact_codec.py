@@ -22,7 +22,7 @@ from fluffle.broker.access.passwords import PasswordHash
 from fluffle.broker.base.client_session import ClientSession, DueWill, PacketPage
 from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.base.message import RetainedMessage
-from fluffle.broker.base.session_queues import QUEUE_ENDINGS, SUBSCRIPTION_PREFIX
+from fluffle.broker.base.queue_names import QUEUE_ENDINGS, SUBSCRIPTION_PREFIX
 from fluffle.broker.config.config import ListenAddress
 from fluffle.broker.durability.definitions.image import FirstStart
 from fluffle.broker.metadata.change import Fact, Key, Kind

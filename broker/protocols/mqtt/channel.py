@@ -17,7 +17,7 @@ from fluffle.broker.base.errors import (
     QueueCrashed,
     QueueDeleted,
 )
-from fluffle.broker.base.session_queues import subscription_queue
+from fluffle.broker.base.queue_names import subscription_queue
 from fluffle.broker.core.client import WITHOUT_CHANNELS, Client
 from fluffle.broker.core.confirms import Confirms
 from fluffle.broker.core.consumer import (

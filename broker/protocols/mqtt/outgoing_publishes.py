@@ -17,7 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from fluffle.broker.base.client_session import OUTGOING
-from fluffle.broker.base.session_queues import is_shared
+from fluffle.broker.base.queue_names import is_shared
 from fluffle.broker.base.traffic import ClientDrop, Deliveries
 from fluffle.broker.core.output_buffer import BURST_BYTES, burst_bytes
 from fluffle.broker.core.settlement import Stretch

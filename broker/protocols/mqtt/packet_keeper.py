@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from fluffle.broker.base.client_session import INCOMING, OUTGOING, SENT
 from fluffle.broker.base.errors import ConnectionForced
-from fluffle.broker.base.session_queues import is_shared
+from fluffle.broker.base.queue_names import is_shared
 from fluffle.broker.metadata.change import NOTHING, Change
 from fluffle.broker.metadata.metadata import ignore_done
 from fluffle.broker.protocols.mqtt.session_state import SentBefore

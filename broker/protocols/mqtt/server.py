@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from fluffle.broker.base.client_session import OUTGOING, ClientSession
 from fluffle.broker.base.logs import LimitedLog
-from fluffle.broker.base.session_queues import subscription_queue, subscription_queues
+from fluffle.broker.base.queue_names import subscription_queue, subscription_queues
 from fluffle.broker.base.traffic import ClientDrop, TrafficLabels
 from fluffle.broker.config.config import MqttConfig
 from fluffle.broker.core.client import SessionCounts

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 from fluffle.broker.base.empty_dict import EMPTY_DICT
-from fluffle.broker.base.session_queues import is_shared, shared_queue, subscription_queue
+from fluffle.broker.base.queue_names import is_shared, shared_queue, subscription_queue
 from fluffle.protocol.mqtt.codes import ReasonCode
 from fluffle.protocol.mqtt.topics import SHARE_PREFIX, is_wildcard
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from fluffle.broker.base.session_queues import shared_queue
+from fluffle.broker.base.queue_names import shared_queue
 from fluffle.broker.core.consumer import SubscriptionChannel, forget_consumer, stop_consumer
 from fluffle.broker.core.observer import ChangedBy
 from fluffle.broker.event_publisher import INTERNAL

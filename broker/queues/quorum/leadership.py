@@ -21,8 +21,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
-from fluffle.broker.base.delayed_queues import is_delayed_queue
 from fluffle.broker.base.message import Origin
+from fluffle.broker.base.queue_names import is_delayed_queue
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.deduplication import DuplicateFilter
 from fluffle.broker.queues.delayed_ready_list import DelayedReadyList

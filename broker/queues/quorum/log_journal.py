@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain
 
-from fluffle.broker.base.delayed_queues import is_delayed_queue
 from fluffle.broker.base.message import Origin
+from fluffle.broker.base.queue_names import is_delayed_queue
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.delivery_counts import DeliveryCountIndex
 from fluffle.broker.queues.expiry_times import NEVER_MS, NO_SPAN, Deadlines, Expiries, alike

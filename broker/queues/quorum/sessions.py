@@ -38,9 +38,9 @@ from enum import Enum, auto
 from itertools import groupby
 from typing import NamedTuple
 
-from fluffle.broker.base.delayed_queues import is_delayed_queue
 from fluffle.broker.base.empty_dict import EMPTY_DICT
 from fluffle.broker.base.message import MessageAnnotations, Origin
+from fluffle.broker.base.queue_names import is_delayed_queue
 from fluffle.broker.queues.deduplication import DuplicateFilter
 from fluffle.broker.queues.deduplication_window import DeduplicationWindow
 from fluffle.broker.queues.delivery_counts import NEW, Counts, DeliveryCountIndex

@@ -13,7 +13,7 @@ from typing import TypeVar
 import pytest
 
 from fluffle.broker.base.client_session import OUTGOING, ClientSession
-from fluffle.broker.base.session_queues import shared_queue
+from fluffle.broker.base.queue_names import shared_queue
 from fluffle.broker.cluster.queue_sessions import session_server
 from fluffle.broker.cluster.queues.quorum_member import QuorumQueueMember
 from fluffle.broker.config.config import Config, ListenAddress, MqttConfig

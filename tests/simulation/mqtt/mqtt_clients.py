@@ -18,7 +18,7 @@ from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
 
-from fluffle.broker.base.session_queues import is_shared, subscription_queue
+from fluffle.broker.base.queue_names import is_shared, subscription_queue
 from fluffle.broker.metadata.change import Kind
 from fluffle.protocol.mqtt.codes import MQTT_5
 from fluffle.protocol.mqtt.packets import Connect, Will

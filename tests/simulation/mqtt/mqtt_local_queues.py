@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fluffle.broker.base.session_queues import subscription_queue
+from fluffle.broker.base.queue_names import subscription_queue
 from fluffle.protocol.mqtt.events import Publishes
 from fluffle.protocol.mqtt.packets import Publish
 from tests.simulation.facts import Violation

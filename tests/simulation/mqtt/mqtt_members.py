@@ -10,7 +10,7 @@ from collections.abc import Container, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
-from fluffle.broker.base.session_queues import subscription_queue
+from fluffle.broker.base.queue_names import subscription_queue
 from fluffle.protocol.mqtt.codes import PacketType
 from fluffle.protocol.mqtt.events import Publishes
 from fluffle.protocol.mqtt.packets import Ack, Disconnect, Publish, Suback, Subscribe

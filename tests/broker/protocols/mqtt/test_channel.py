@@ -8,7 +8,7 @@ import pytest
 from fluffle.broker.access.access import Permission, TopicPermission
 from fluffle.broker.base.client_session import ClientSession
 from fluffle.broker.base.errors import BrokerError, NotFound, QueueDeleted, Unreachable
-from fluffle.broker.base.session_queues import subscription_queue
+from fluffle.broker.base.queue_names import subscription_queue
 from fluffle.broker.core.client import WITHOUT_CHANNELS
 from fluffle.broker.core.connections import KeepAlives
 from fluffle.broker.definitions.ended_queues import decide_end

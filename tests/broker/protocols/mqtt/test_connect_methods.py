@@ -12,7 +12,7 @@ from fluffle.broker.access.access import Permission
 from fluffle.broker.access.limits import UserLimits, VhostLimits
 from fluffle.broker.base.client_session import ClientSession
 from fluffle.broker.base.logs import FIELDS_ATTRIBUTE, INTERVAL_MS
-from fluffle.broker.base.session_queues import subscription_queue
+from fluffle.broker.base.queue_names import subscription_queue
 from fluffle.broker.config.config import ListenAddress, MqttConfig
 from fluffle.broker.metadata.change import Kind
 from fluffle.broker.metadata.metadata import (

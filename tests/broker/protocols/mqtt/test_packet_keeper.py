@@ -4,7 +4,7 @@ from unittest.mock import patch
 
 from fluffle.broker.base.client_session import INCOMING, OUTGOING, ClientSession
 from fluffle.broker.base.errors import PreconditionFailed, Unreachable
-from fluffle.broker.base.session_queues import subscription_queue
+from fluffle.broker.base.queue_names import subscription_queue
 from fluffle.broker.protocols.mqtt import packet_keeper
 from fluffle.broker.protocols.mqtt.incoming_publishes import IncomingPublishes
 from fluffle.broker.queues.engine import Queue

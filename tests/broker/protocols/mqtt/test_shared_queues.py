@@ -9,7 +9,7 @@ import pytest
 
 from fluffle.broker.access.access import Permission, TopicPermission
 from fluffle.broker.base.errors import PreconditionFailed
-from fluffle.broker.base.session_queues import shared_queue
+from fluffle.broker.base.queue_names import shared_queue
 from fluffle.broker.config.config import MqttConfig
 from fluffle.broker.core.topology import BindingRequest
 from fluffle.broker.protocols.mqtt.session_state import NO_LOCAL, RETAIN_AS_PUBLISHED

@@ -1,7 +1,12 @@
-"""Names of the queues of clients' sessions: by them it is known whose a queue is.
+"""Names of queues that clients do not choose: those of their sessions, and delayed queues.
 
-Source: rabbit_mqtt_util of RabbitMQ 4.0.5.  Queue names have at most 255 bytes here, as in AMQP
-0-9-1: what would be longer ends in a digest.
+By the names of session queues it is known whose a queue is.  Source: rabbit_mqtt_util of RabbitMQ
+4.0.5.  Queue names have at most 255 bytes here, as in AMQP 0-9-1: what would be longer ends in a
+digest.
+
+Messages of x-delayed-message exchanges wait for their time in delayed queues.  Each such exchange
+has one, which comes and goes with it.  It is a quorum queue of the broker's own: clients cannot
+name it, operators see it.
 """
 
 from __future__ import annotations
@@ -96,3 +101,22 @@ def _shortened(name: str, ending: str) -> str:
     """Return as much of a name as there is room for beside an ending."""
     room = SHORTSTR_BYTES_MAX - len(ending) - 1
     return f"{name.encode()[:room].decode(errors='ignore')}~{ending}"
+
+
+DELAYED_QUEUE_PREFIX = "amq.delayed."
+"""No client may declare a name that begins so, and no definitions are imported under one."""
+
+
+def delayed_queue_of(exchange: str) -> str:
+    """Return the name of the delayed queue of an exchange."""
+    return DELAYED_QUEUE_PREFIX + exchange
+
+
+def is_delayed_queue(queue: str) -> bool:
+    """True if a queue of this name is one."""
+    return queue.startswith(DELAYED_QUEUE_PREFIX)
+
+
+def exchange_of(queue: str) -> str:
+    """Return the exchange that a delayed queue belongs to."""
+    return queue.removeprefix(DELAYED_QUEUE_PREFIX)

@@ -5,7 +5,7 @@ from hashlib import sha256
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fluffle.broker.base.session_queues import clients_of, shared_queue, subscription_queue
+from fluffle.broker.base.queue_names import clients_of, shared_queue, subscription_queue
 
 IDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=300)
 
