@@ -220,9 +220,9 @@ def _quoted(text: str) -> str:
     return text if text and not PARTING.search(text) else encode_basestring(text)
 
 
-INTERVAL_MS = 600_000
+REPEATED_AFTER_MS = 600_000
 """Time after which what goes on is logged again."""
-REMEMBERED_MAX = 1000
+REPEATED_MAX = 1000
 """Most lines remembered as logged; beyond, all are forgotten."""
 
 
@@ -248,9 +248,9 @@ class LimitedLog:
     def _log(self, level: int, name: str, fields: dict[str, str | int]) -> None:
         now_ms, key = self._clock.now_ms(), (name, *fields.values())
         logged_ms = self._logged_ms.get(key)
-        if logged_ms is not None and now_ms - logged_ms < INTERVAL_MS:
+        if logged_ms is not None and now_ms - logged_ms < REPEATED_AFTER_MS:
             return
-        if len(self._logged_ms) >= REMEMBERED_MAX:
+        if len(self._logged_ms) >= REPEATED_MAX:
             self._logged_ms.clear()
         self._logged_ms[key] = now_ms
         event(self._logger, level, name, **fields)

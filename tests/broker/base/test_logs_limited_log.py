@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from fluffle.broker.base.logs import INTERVAL_MS, REMEMBERED_MAX, LimitedLog
+from fluffle.broker.base.logs import REPEATED_AFTER_MS, REPEATED_MAX, LimitedLog
 from tests.support.manual_clock import ManualClock
 
 logger = logging.getLogger(__name__)
@@ -16,7 +16,7 @@ def test_the_same_warning_is_written_once_in_an_interval(caplog: pytest.LogCaptu
     for vhost in ("/", "house", "/"):
         log.warn("full", vhost=vhost)
     assert caplog.messages == ["full", "full"]
-    clock.advance(INTERVAL_MS - 1)
+    clock.advance(REPEATED_AFTER_MS - 1)
     log.warn("full", vhost="/")
     assert len(caplog.messages) == 2
     clock.advance(1)
@@ -34,6 +34,6 @@ def test_what_is_nobody_s_fault_is_no_warning(caplog: pytest.LogCaptureFixture) 
 
 def test_not_all_warnings_are_remembered_for_ever() -> None:
     log = LimitedLog(logger, ManualClock())
-    for number in range(REMEMBERED_MAX + 1):
+    for number in range(REPEATED_MAX + 1):
         log.warn("full", number=number)
     assert len(log._logged_ms) == 1

@@ -9,7 +9,7 @@ import pytest
 
 from fluffle.broker.base.client_session import ClientSession
 from fluffle.broker.base.errors import BrokerError
-from fluffle.broker.base.logs import INTERVAL_MS
+from fluffle.broker.base.logs import REPEATED_AFTER_MS
 from fluffle.broker.base.message import NEVER_EXPIRES_MS, RetainedMessage
 from fluffle.broker.config.config import ListenAddress
 from fluffle.broker.definitions.changes import dismantling, doom
@@ -196,7 +196,7 @@ def test_a_virtual_host_without_room_is_logged_now_and_then(
     node.settle()
     assert caplog.messages == ["retained_limit_reached"]
     assert caplog.records[0].levelname == "WARNING"
-    node.advance(INTERVAL_MS)
+    node.advance(REPEATED_AFTER_MS)
     node.publisher.put("g", b"1")
     node.settle()
     assert caplog.messages == ["retained_limit_reached"] * 2

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from fluffle.broker.base.logs import FIELDS_ATTRIBUTE, INTERVAL_MS
+from fluffle.broker.base.logs import FIELDS_ATTRIBUTE, REPEATED_AFTER_MS
 from fluffle.broker.base.message import MessageAnnotations
 from fluffle.broker.base.traffic import DISABLED, Deaths, DropReason
 from fluffle.broker.durability.local_queues import LocalQueues
@@ -223,7 +223,7 @@ def test_what_the_other_queue_refuses_is_counted_and_logged_now_and_then(
         die_into(result)
         assert place.dropped[DropReason.REFUSED] == gone
     assert caplog.messages.count("dead_letters_dropped") == 1
-    place.clock.advance(INTERVAL_MS)
+    place.clock.advance(REPEATED_AFTER_MS)
     die_into(EnqueueResult.REJECTED)
     assert caplog.messages.count("dead_letters_dropped") == 2
     fields = getattr(caplog.records[-1], FIELDS_ATTRIBUTE)

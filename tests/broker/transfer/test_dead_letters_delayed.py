@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from fluffle.broker.base.errors import BrokerError
-from fluffle.broker.base.logs import FIELDS_ATTRIBUTE, INTERVAL_MS
+from fluffle.broker.base.logs import FIELDS_ATTRIBUTE, REPEATED_AFTER_MS
 from fluffle.broker.base.traffic import DropReason
 from fluffle.broker.queues.settings import QueueSettings
 from fluffle.broker.routing.bindings import Binding, DestinationKind
@@ -106,6 +106,6 @@ def test_what_is_let_go_of_is_counted_and_said_once(caplog: pytest.LogCaptureFix
     assert caplog.messages == ["delayed_messages_dropped"]
     (noted,) = (getattr(record, FIELDS_ATTRIBUTE) for record in caplog.records)
     assert noted == {"reason": "no_route", "vhost": "/", "queues": "amq.delayed.x"}
-    place.clock.advance(INTERVAL_MS)
+    place.clock.advance(REPEATED_AFTER_MS)
     Late(place).send()
     assert caplog.messages == ["delayed_messages_dropped"] * 2

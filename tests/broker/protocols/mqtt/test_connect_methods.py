@@ -11,7 +11,7 @@ import pytest
 from fluffle.broker.access.access import Permission
 from fluffle.broker.access.limits import UserLimits, VhostLimits
 from fluffle.broker.base.client_session import ClientSession
-from fluffle.broker.base.logs import FIELDS_ATTRIBUTE, INTERVAL_MS
+from fluffle.broker.base.logs import FIELDS_ATTRIBUTE, REPEATED_AFTER_MS
 from fluffle.broker.base.queue_names import subscription_queue
 from fluffle.broker.config.config import ListenAddress, MqttConfig
 from fluffle.broker.metadata.change import Kind
@@ -176,7 +176,7 @@ def test_clients_with_one_identifier_are_logged_once_in_a_while(
         (logging.INFO, {"vhost": "/", "client": "x" * 100}),
     ]
     assert [lines() for _ in range(20)] == [[]] * 20
-    lines(INTERVAL_MS / 1000)
+    lines(REPEATED_AFTER_MS / 1000)
     lines()
     assert len(lines()) == 2
     assert mqtt.server.takeovers.count == 2 * 26

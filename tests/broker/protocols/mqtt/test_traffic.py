@@ -7,7 +7,7 @@ from itertools import chain
 import pytest
 
 from fluffle.broker.access.access import Permission
-from fluffle.broker.base.logs import INTERVAL_MS
+from fluffle.broker.base.logs import REPEATED_AFTER_MS
 from fluffle.broker.base.traffic import ClientDrop, ClientTraffic
 from fluffle.broker.config.config import Config, MqttConfig
 from fluffle.broker.metrics.collector import NodeCollector
@@ -152,7 +152,7 @@ def test_what_has_a_topic_too_long_for_amqp_is_dropped_there_and_said(
     assert amqp.ready_count("all") == 1
     assert of(mqtt, 4).dropped[ClientDrop.TOPIC_TOO_LONG] == 4
     assert caplog.messages == ["topic_too_long_for_amqp"]
-    mqtt.edge.advance(INTERVAL_MS / 1000)
+    mqtt.edge.advance(REPEATED_AFTER_MS / 1000)
     publisher.publish(TOO_LONG, qos=qos)
     assert caplog.messages == ["topic_too_long_for_amqp"] * 2
 
