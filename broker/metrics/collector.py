@@ -41,7 +41,7 @@ from fluffle.broker.metrics.tables import (
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.settings import DeadLetterStrategy
 from fluffle.broker.statistics.statistics import Statistics
-from fluffle.protocol.deaths import DeathReason
+from fluffle.protocol.headers import DeathReason
 
 ONCE, SURE = DeadLetterStrategy.AT_MOST_ONCE, DeadLetterStrategy.AT_LEAST_ONCE
 

@@ -18,7 +18,7 @@ from fluffle.broker.queues.journal import Journal
 from fluffle.broker.queues.publish_target import DeadLetterIds
 from fluffle.broker.queues.segment import TakenMessages
 from fluffle.broker.queues.settings import QueueSettings
-from fluffle.protocol.deaths import DeathReason
+from fluffle.protocol.headers import DeathReason
 
 
 class OnDeadLetterResult(Protocol):

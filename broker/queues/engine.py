@@ -60,7 +60,7 @@ from fluffle.broker.queues.ready_list import NO_MESSAGE, ReadyList
 from fluffle.broker.queues.requeue import NO_DELAYS, DelayedRetries, RequeueOrder
 from fluffle.broker.queues.segment import TakenMessages
 from fluffle.broker.queues.settings import DEFAULTS, DeduplicationCache, QueueSettings, settings_of
-from fluffle.protocol.deaths import DeathReason
+from fluffle.protocol.headers import DeathReason
 
 BURST_BYTES = 1_048_576
 """No run is larger: a consumer's turn ends where a write becomes worth its system call."""

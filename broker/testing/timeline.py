@@ -18,8 +18,7 @@ from itertools import count, islice
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from fluffle.broker.queues.queue_api import Outcome
-from fluffle.protocol.deaths import DeathReason
-from fluffle.protocol.headers import X_DELAY
+from fluffle.protocol.headers import X_DELAY, DeathReason
 from fluffle.protocol.properties import body_of, decode_properties, raw_properties
 from fluffle.protocol.wire import FieldTable
 

@@ -16,8 +16,16 @@ from fluffle.broker.queues.publish_target import PublishTarget, QueueTarget
 from fluffle.broker.queues.settings import QueueSettings
 from fluffle.broker.routing.recent_history import HistoryMessage, MessageHistory
 from fluffle.broker.vhosts.vhost import VirtualHost
-from fluffle.protocol.deaths import Death, DeathReason, died, is_cycle, queues_of
-from fluffle.protocol.headers import long_strings, waited, without_bcc
+from fluffle.protocol.headers import (
+    Death,
+    DeathReason,
+    died,
+    is_cycle,
+    long_strings,
+    queues_of,
+    waited,
+    without_bcc,
+)
 from fluffle.protocol.properties import (
     DELIVERY_MODE_PERSISTENT,
     Properties,

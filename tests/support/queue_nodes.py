@@ -22,7 +22,7 @@ from fluffle.broker.queues.quorum.messages import SessionBoot
 from fluffle.broker.queues.settings import QueueSettings, by_arguments
 from fluffle.broker.runtime.timers import QueueTiming, Timers
 from fluffle.broker.runtime.turn import raise_it
-from fluffle.protocol.deaths import DeathReason
+from fluffle.protocol.headers import DeathReason
 from fluffle.protocol.wire import PlainValue
 from fluffle.raft.config import NodeId
 from fluffle.raft.log import DATA, Entry, GroupId

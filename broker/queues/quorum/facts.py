@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple, TypeAlias
 
-from fluffle.protocol.deaths import DeathReason
+from fluffle.protocol.headers import DeathReason
 
 Key: TypeAlias = int
 

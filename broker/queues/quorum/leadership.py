@@ -101,7 +101,7 @@ from fluffle.broker.queues.quorum.state import QueueImage
 from fluffle.broker.queues.requeue import DelayedRetries, RequeueFifo
 from fluffle.broker.queues.segment import TakenMessages
 from fluffle.broker.queues.settings import DeduplicationCache, QueueSettings
-from fluffle.protocol.deaths import DeathReason
+from fluffle.protocol.headers import DeathReason
 from fluffle.raft.config import NodeId
 from fluffle.raft.log import DATA, Entry, SnapshotMeta
 from fluffle.raft.ranges import Ranges

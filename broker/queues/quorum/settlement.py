@@ -59,7 +59,7 @@ from fluffle.broker.queues.quorum.state import QueueState
 from fluffle.broker.queues.requeue import delay_ms
 from fluffle.broker.queues.segment import TakenMessages
 from fluffle.broker.queues.settings import DelayedRetry
-from fluffle.protocol.deaths import DeathReason
+from fluffle.protocol.headers import DeathReason
 
 HOW = {
     Outcome.NACK_REQUEUED: RequeueReason.NACKED,

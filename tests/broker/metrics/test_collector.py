@@ -23,7 +23,7 @@ from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.queue_api import Consumer, DeliveryBatch, SharedCredit
 from fluffle.broker.queues.settings import DeadLetterStrategy
 from fluffle.broker.vhosts.retained import size_of
-from fluffle.protocol.deaths import DeathReason
+from fluffle.protocol.headers import DeathReason
 from fluffle.protocol.methods import Basic, make
 from fluffle.protocol.properties import Properties
 from tests.broker.queues.queue_harness import ORIGIN, FakeSink

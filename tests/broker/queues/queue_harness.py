@@ -18,7 +18,7 @@ from fluffle.broker.queues.queue_api import (
 from fluffle.broker.queues.ready_list import ReadyList
 from fluffle.broker.queues.requeue import RequeueOrder
 from fluffle.broker.queues.settings import QueueSettings
-from fluffle.protocol.deaths import DeathReason
+from fluffle.protocol.headers import DeathReason
 from tests.support.no_timeout import NoTimeoutSink
 from tests.support.queue_host import FakeQueueHost
 

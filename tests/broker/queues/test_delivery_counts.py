@@ -10,7 +10,7 @@ import pytest
 from fluffle.broker.queues.dead_letters import DeadMessages
 from fluffle.broker.queues.delivery_counts import NEW, Counts, DeliveryCountIndex, brought_along
 from fluffle.broker.queues.engine import Queue
-from fluffle.protocol.deaths import DeathReason
+from fluffle.protocol.headers import DeathReason
 from fluffle.protocol.properties import Properties
 from tests.broker.transfer.test_dead_letters import Harness, take
 from tests.suite.seeds import seeds

@@ -8,7 +8,7 @@ from fluffle.broker.queues.engine import BEHIND_MESSAGES, BURST_BYTES, Queue
 from fluffle.broker.queues.publish_target import BackloggedTarget
 from fluffle.broker.queues.queue_api import DeliveryBatch, Outcome, SharedCredit
 from fluffle.broker.queues.settings import QueueSettings
-from fluffle.protocol.deaths import DeathReason
+from fluffle.protocol.headers import DeathReason
 from tests.broker.queues.queue_harness import ORIGIN, OTHER_ORIGIN, QueueHarness
 from tests.support.queue_host import FakeQueueHost
 

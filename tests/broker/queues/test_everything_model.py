@@ -43,7 +43,7 @@ from fluffle.broker.queues.queue_api import (
 )
 from fluffle.broker.queues.requeue import RequeueFifo
 from fluffle.broker.queues.settings import Overflow, QueueSettings
-from fluffle.protocol.deaths import DeathReason
+from fluffle.protocol.headers import DeathReason
 from fluffle.protocol.properties import body_of, raw_properties
 from tests.broker.queues.priority_harness import with_priority
 from tests.broker.queues.queue_harness import ORIGIN, FakeSink, MemorySpill

@@ -27,7 +27,7 @@ from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import ExchangeSpec
 from fluffle.broker.transfer.dead_letters import DeadLetters
 from fluffle.broker.vhosts.vhost import VirtualHost
-from fluffle.protocol.deaths import DeathReason, deaths_of
+from fluffle.protocol.headers import DeathReason, deaths_of
 from fluffle.protocol.properties import (
     Properties,
     build_content,

@@ -13,7 +13,7 @@ from fluffle.broker.queues.dead_letters import PendingDeadLetter
 from fluffle.broker.queues.settings import QueueSettings
 from fluffle.broker.transfer.republish import DeathHeaders, DelayedMessages, RepublishedMessage
 from fluffle.broker.vhosts.vhost import VirtualHost
-from fluffle.protocol.deaths import DeathReason
+from fluffle.protocol.headers import DeathReason
 from fluffle.protocol.properties import Properties, encode_properties
 from tests.support.queue_host import FakeTurn
 

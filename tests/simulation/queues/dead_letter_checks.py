@@ -14,7 +14,7 @@ from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.quorum.entry_codec import ARRIVALS
 from fluffle.broker.queues.settings import QueueSettings
 from fluffle.broker.vhosts.vhost import VirtualHost
-from fluffle.protocol.deaths import DeathReason, deaths_of, is_cycle, queues_of
+from fluffle.protocol.headers import DeathReason, deaths_of, is_cycle, queues_of
 from fluffle.protocol.properties import body_of, decode_properties, raw_properties
 from fluffle.raft.log import GroupId
 from tests.simulation.facts import Violation

@@ -11,7 +11,7 @@ from fluffle.broker.queues.queue_api import Outcome
 from fluffle.broker.queues.quorum import messages as m
 from fluffle.broker.queues.quorum.leadership import Leadership
 from fluffle.broker.queues.quorum.messages import SessionBoot
-from fluffle.protocol.deaths import DeathReason
+from fluffle.protocol.headers import DeathReason
 from tests.support.payloads import joined
 from tests.support.queue_nodes import NONCE, QueueCluster
 

@@ -13,7 +13,7 @@ import pytest
 from fluffle.broker.queues.arguments import Declaration
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import ExchangeSpec
-from fluffle.protocol.deaths import deaths_of
+from fluffle.protocol.headers import deaths_of
 from fluffle.protocol.methods import Basic, encode_method
 from fluffle.protocol.properties import Properties, decode_properties
 from fluffle.protocol.wire import FieldTable, PlainValue, to_table

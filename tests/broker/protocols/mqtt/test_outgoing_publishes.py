@@ -16,7 +16,7 @@ from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.ready_list import ReadyList
 from fluffle.broker.vhosts.vhost import set_tracer
-from fluffle.protocol.deaths import DeathReason
+from fluffle.protocol.headers import DeathReason
 from fluffle.protocol.mqtt.codes import MQTT_3_1_1, MQTT_5, PacketType, ReasonCode
 from fluffle.protocol.mqtt.events import Acks, Publishes
 from fluffle.protocol.mqtt.hot import build_publishes

@@ -10,7 +10,7 @@ from fluffle.broker.queues.dead_letters import DeadMessages, PendingDeadLetter
 from fluffle.broker.queues.quorum import messages as m
 from fluffle.broker.queues.quorum.facts import SessionId
 from fluffle.broker.queues.settings import QueueSettings
-from fluffle.protocol.deaths import DeathReason
+from fluffle.protocol.headers import DeathReason
 from fluffle.protocol.properties import Properties, body_of, build_content, encode_properties
 from tests.broker.queues.quorum.entry_harness import EntryHarness
 from tests.broker.queues.quorum.sample_facts import ORIGIN

@@ -31,7 +31,7 @@ from fluffle.broker.queues.quorum.leadership import Leadership
 from fluffle.broker.queues.quorum.snapshot import restored_image, take_snapshot
 from fluffle.broker.queues.quorum.state import QueueImage
 from fluffle.broker.queues.settings import Overflow, QueueSettings, settings_of
-from fluffle.protocol.deaths import DeathReason
+from fluffle.protocol.headers import DeathReason
 from fluffle.protocol.wire import PlainValue
 from tests.broker.queues.quorum.image_digest import image_digest
 from tests.broker.queues.quorum.removal_checks import (

@@ -20,7 +20,7 @@ from fluffle.broker.queues.quorum.facts import (
 from fluffle.broker.queues.quorum.state import QueueState
 from fluffle.broker.queues.ready_list import ReadyList
 from fluffle.broker.queues.settings import Overflow, QueueSettings
-from fluffle.protocol.deaths import DeathReason
+from fluffle.protocol.headers import DeathReason
 from tests.broker.queues.priority_harness import with_priority
 
 

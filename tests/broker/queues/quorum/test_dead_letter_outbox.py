@@ -19,7 +19,7 @@ from fluffle.broker.queues.quorum.dead_letter_outbox import (
 from fluffle.broker.queues.quorum.entry_codec import read_messages
 from fluffle.broker.queues.quorum.facts import DeadLettered, Purged, RemovalReason
 from fluffle.broker.queues.settings import QueueSettings, settings_of
-from fluffle.protocol.deaths import DeathReason
+from fluffle.protocol.headers import DeathReason
 from tests.broker.queues.quorum.entry_harness import EntryHarness, bodies, with_consumer
 from tests.broker.queues.quorum.leader_harness import GROUP, quorum
 from tests.broker.queues.quorum.sample_facts import ORIGIN

@@ -21,7 +21,7 @@ from fluffle.broker.queues.quorum.facts import InvalidEntry, Published
 from fluffle.broker.queues.quorum.holders import Terms
 from fluffle.broker.queues.quorum.snapshot import restored_image, take_snapshot
 from fluffle.broker.queues.quorum.state import QueueImage
-from fluffle.protocol.deaths import DeathReason
+from fluffle.protocol.headers import DeathReason
 from tests.broker.queues.quorum.delayed_queue_harness import DelayedQueueHarness, message
 from tests.broker.queues.quorum.entry_harness import EntryHarness, bodies
 from tests.broker.queues.quorum.leader_harness import PLAIN, full, quorum

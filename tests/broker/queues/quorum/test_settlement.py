@@ -16,7 +16,7 @@ from fluffle.broker.queues.quorum.facts import (
     Requeued,
     RequeueReason,
 )
-from fluffle.protocol.deaths import DeathReason
+from fluffle.protocol.headers import DeathReason
 from tests.broker.queues.quorum.entry_harness import EntryHarness, bodies, with_consumer
 from tests.broker.queues.quorum.leader_harness import LeaderHarness, full, quorum
 

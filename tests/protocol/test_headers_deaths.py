@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fluffle.protocol.deaths import Death, DeathReason, deaths_of, died, is_cycle
+from fluffle.protocol.headers import Death, DeathReason, deaths_of, died, is_cycle
 from fluffle.protocol.properties import Properties, decode_properties, encode_properties
 from fluffle.protocol.wire import FieldTable, to_table
 
