@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from fluffle.broker.config.config import ListenAddress, MqttConfig
-from fluffle.broker.config.mqtt_options import MQTT
-from fluffle.broker.config.option_table import OPTIONS
+from fluffle.broker.config.option_table import MQTT, OPTIONS
 from fluffle.broker.config.option_values import OptionError
 from fluffle.broker.config.options import resolve
 
