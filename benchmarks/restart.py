@@ -22,8 +22,8 @@ from fluffle.broker.access.access import Access
 from fluffle.broker.composition.definitions import first_start
 from fluffle.broker.config.config import Config
 from fluffle.broker.definitions.catalogue import Catalogue, restored
-from fluffle.broker.durability.definitions.image import VhostImage
 from fluffle.broker.durability.durability import Durability
+from fluffle.broker.durability.image import VhostImage
 from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.metadata.metadata import LocalMetadata
 from fluffle.broker.queues.arguments import Declaration

@@ -65,7 +65,7 @@ from fluffle.broker.cluster.raft_host import HostIdentity, HostLoop
 from fluffle.broker.cluster.rpc import Begin, RpcClient, RpcServer
 from fluffle.broker.cluster.storage_progress import SEND_S, RememberedProgress, StorageProgress
 from fluffle.broker.config.config import ClusterConfig, ListenAddress
-from fluffle.broker.durability.definitions.node_identity import NodeIdentity
+from fluffle.broker.durability.node_identity import NodeIdentity
 from fluffle.broker.metadata.change import Change
 from fluffle.broker.metadata.metadata import Consequence
 from fluffle.broker.metadata.nodes import NodeRegistry, Nodes

@@ -34,16 +34,16 @@ from fluffle.broker.cluster.links.identity import MARK_LETTERS, marked
 from fluffle.broker.cluster.ports import LONE, METADATA_GROUP
 from fluffle.broker.cluster.queues.placement import ID_BITS
 from fluffle.broker.config.config import ClusterConfig
-from fluffle.broker.durability.definitions.change_codec import encode_proposals
-from fluffle.broker.durability.definitions.fact_codec import decode, encode
-from fluffle.broker.durability.definitions.node_identity import (
+from fluffle.broker.durability.change_codec import encode_proposals
+from fluffle.broker.durability.fact_codec import decode, encode
+from fluffle.broker.durability.local_journal import JOURNAL, journal_item
+from fluffle.broker.durability.node_identity import (
     IDENTITY,
     KNOWN_PEER,
     StoreOwner,
     encode_store_owner,
     store_owner_of,
 )
-from fluffle.broker.durability.journals.local_journal import JOURNAL, journal_item
 from fluffle.broker.metadata.change import Change, Fact, Kind
 from fluffle.broker.metadata.nodes import found
 from fluffle.broker.metadata.state import MetadataState, Proposal, ProposalOutcome, place

@@ -34,7 +34,7 @@ from fluffle.broker.base.logs import event
 from fluffle.broker.cluster.codec import BadFrame, pack, unpack
 from fluffle.broker.cluster.links.identity import MARK_LETTERS, mark_of
 from fluffle.broker.config.config import ListenAddress
-from fluffle.broker.durability.definitions.node_identity import StoreOwner
+from fluffle.broker.durability.node_identity import StoreOwner
 from fluffle.raft.config import Configuration, NodeId
 
 logger = logging.getLogger(__name__)

@@ -28,7 +28,7 @@ from fluffle.broker.cluster.links.connection import LinkFailure
 from fluffle.broker.cluster.links.identity import Boot, Boots, Identity
 from fluffle.broker.cluster.queues.placement import ID_BITS
 from fluffle.broker.config.config import ClusterConfig, Config, ListenAddress
-from fluffle.broker.durability.definitions.node_identity import KnownPeers, NodeIdentity, StoreOwner
+from fluffle.broker.durability.node_identity import KnownPeers, NodeIdentity, StoreOwner
 from fluffle.broker.metadata.change import NOTHING, Change
 from fluffle.broker.metadata.metadata import Metadata
 from fluffle.broker.metadata.nodes import NodeRegistry, RegisteredNode, admit, enter, found

@@ -37,7 +37,7 @@ from fluffle.broker.cluster.hosted_group import EntryOutcome, OnEntryOutcome, On
 from fluffle.broker.cluster.ports import METADATA_GROUP, FrameSender, GroupOwner, Machine
 from fluffle.broker.cluster.raft_host import RaftHost, log_refused
 from fluffle.broker.cluster.read_index import MetadataLog, ReadIndex
-from fluffle.broker.durability.definitions.change_codec import (
+from fluffle.broker.durability.change_codec import (
     InvalidEncoding,
     decode_proposals,
     decode_state,

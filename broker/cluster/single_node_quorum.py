@@ -25,7 +25,7 @@ from fluffle.broker.cluster.queues.quorum_members import QuorumMembers, sweep_al
 from fluffle.broker.cluster.queues.quorum_queues import QuorumQueues
 from fluffle.broker.cluster.queues.session_transport import SessionTransport
 from fluffle.broker.cluster.raft_host import HostIdentity, HostLoop
-from fluffle.broker.durability.definitions.node_identity import KnownPeer
+from fluffle.broker.durability.node_identity import KnownPeer
 from fluffle.broker.metadata.metadata import LOCAL_READ_BARRIER, Metadata
 from fluffle.broker.node_services import NodeServices
 from fluffle.broker.queues.quorum.entry_codec import VERSION

@@ -28,7 +28,7 @@ from fluffle.broker.base.errors import NodeMustStop
 from fluffle.broker.base.logs import event
 from fluffle.broker.cluster.codec import BadFrame, pack, unpack
 from fluffle.broker.cluster.links.identity import Boots
-from fluffle.broker.durability.definitions.node_identity import KnownPeers
+from fluffle.broker.durability.node_identity import KnownPeers
 from fluffle.raft.config import NodeId
 
 BEGINNINGS_MAX = 64

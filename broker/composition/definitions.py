@@ -34,8 +34,8 @@ from fluffle.broker.core.observer import ChangedBy
 from fluffle.broker.definitions.catalogue import Catalogue, PolicyRenewal, policies_of, restored
 from fluffle.broker.definitions.changes import keep, new_settings, unfinished
 from fluffle.broker.definitions.retained import RetainedLimits, RetainedStore
-from fluffle.broker.durability.definitions.image import FirstStart, VhostImage
 from fluffle.broker.durability.durability import Durability
+from fluffle.broker.durability.image import FirstStart, VhostImage
 from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.event_publisher import INTERNAL
 from fluffle.broker.metadata.change import NOTHING, Change, Fact, Kind

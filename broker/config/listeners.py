@@ -101,7 +101,7 @@ needs, beside its kinds here and its packages `protocol/NAME` and `protocols/NAM
 - `CONNECTIONS_OF` in `composition/listeners`: what accepts its connections;
 - its handler of publishes: it asks `services.alarms.reason` first, and blocks its connection while
   there is one (`mqtt/packet_handlers` shows how), and it turns `base/errors` into its own answers;
-- its options: a part of `Config`, a file beside `mqtt_options`, and keys of rabbitmq.conf, which
+- its options: a part of `Config`, rows in `option_table`, and keys of rabbitmq.conf, which
   `rabbitmq_conf/node_rules` may ignore so far;
 - its certificates: `check_named` (`daemon/config`) and `has_certificates` (`daemon/daemon`);
 - what else names protocols: `CLIENT_PLUGINS` (`admin/nodes`), `PROTOCOLS` (`cli/rabbitmq/nodes`),

@@ -25,7 +25,7 @@ from fluffle.broker.cluster.data_directory import (
 )
 from fluffle.broker.cluster.links.identity import MARK_LETTERS
 from fluffle.broker.cluster.ports import METADATA_GROUP
-from fluffle.broker.durability.definitions.fact_codec import describe
+from fluffle.broker.durability.fact_codec import describe
 from fluffle.broker.process.data_directory import LOCK_FILE, lock
 from fluffle.storage.check import Finding, inspect, inspect_groups
 from fluffle.storage.environment import LmdbEnvironment, read_environment

@@ -36,7 +36,7 @@ from fluffle.broker.definitions.file_format import (
     table_of,
 )
 from fluffle.broker.definitions.parameters import VHOST_LIMITS, set_operator_policy, set_policy
-from fluffle.broker.durability.definitions.fact_codec import guarantee_by_name
+from fluffle.broker.durability.fact_codec import guarantee_by_name
 from fluffle.broker.metadata.change import NOTHING, Change, Entry, Kind
 from fluffle.broker.metadata.metadata import Decide, Metadata
 from fluffle.broker.patterns.patterns import UnusablePattern

@@ -17,16 +17,10 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
 from fluffle.broker.base.client_session import page_of
-from fluffle.broker.durability.definitions.fact_codec import decode, encode, encode_key, encode_keys
-from fluffle.broker.durability.definitions.image import KEPT, DefinitionImage, VhostImage
-from fluffle.broker.durability.definitions.node_identity import (
-    IDENTITY,
-    KNOWN_PEER,
-    KnownPeers,
-    NodeIdentity,
-)
-from fluffle.broker.durability.journals.deduplication_keys import KEYS
-from fluffle.broker.durability.journals.local_journal import (
+from fluffle.broker.durability.deduplication_keys import KEYS
+from fluffle.broker.durability.fact_codec import decode, encode, encode_key, encode_keys
+from fluffle.broker.durability.image import KEPT, DefinitionImage, VhostImage
+from fluffle.broker.durability.local_journal import (
     JOURNAL,
     NUMBER,
     SEEN,
@@ -36,7 +30,8 @@ from fluffle.broker.durability.journals.local_journal import (
     delete_spilled,
     read_seen,
 )
-from fluffle.broker.durability.journals.priority_journal import LEVEL
+from fluffle.broker.durability.node_identity import IDENTITY, KNOWN_PEER, KnownPeers, NodeIdentity
+from fluffle.broker.durability.priority_journal import LEVEL
 from fluffle.broker.metadata.change import FactGroup, Key, Kind
 from fluffle.broker.process.environment import OpenStore
 from fluffle.broker.queues.engine import Queue

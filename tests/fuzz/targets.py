@@ -27,17 +27,17 @@ from fluffle.broker.cluster.queue_sessions.codec import encode as encode_frame
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.definitions.file_format import DefinitionsError, read
 from fluffle.broker.definitions.importer import import_definitions
-from fluffle.broker.durability.definitions.change_codec import (
+from fluffle.broker.durability.change_codec import (
     InvalidEncoding,
     decode_proposals,
     decode_state,
     encode_proposals,
     encode_state,
 )
-from fluffle.broker.durability.definitions.fact_codec import decode as decode_fact
-from fluffle.broker.durability.definitions.fact_codec import encode as encode_fact
-from fluffle.broker.durability.definitions.fact_codec import encode_key
-from fluffle.broker.durability.journals.local_journal import decode_messages, encode_messages
+from fluffle.broker.durability.fact_codec import decode as decode_fact
+from fluffle.broker.durability.fact_codec import encode as encode_fact
+from fluffle.broker.durability.fact_codec import encode_key
+from fluffle.broker.durability.local_journal import decode_messages, encode_messages
 from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.metadata.change import Change, CountLimit, Fact, Kind
 from fluffle.broker.metadata.metadata import LocalMetadata

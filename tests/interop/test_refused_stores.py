@@ -9,7 +9,7 @@ from pathlib import Path
 import amqp
 import pytest
 
-from fluffle.broker.durability.definitions.fact_codec import encode_key
+from fluffle.broker.durability.fact_codec import encode_key
 from fluffle.broker.metadata.change import Kind
 from fluffle.storage.disk import WriteTransaction
 from fluffle.storage.environment import DATA_FILE, STORE_FOLDER, open_environment

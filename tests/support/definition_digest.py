@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from fluffle.broker.durability.definitions.fact_codec import encode, encode_key
+from fluffle.broker.durability.fact_codec import encode, encode_key
 from fluffle.broker.metadata.state import MetadataState
 
 

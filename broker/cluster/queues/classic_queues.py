@@ -28,7 +28,7 @@ from fluffle.broker.cluster.queues.pending_replies import ClassicErrorTexts, Del
 from fluffle.broker.cluster.queues.placement import ID_BITS
 from fluffle.broker.cluster.queues.ports import KnownLeader, LeaderCounts, named
 from fluffle.broker.cluster.queues.session_queue import SessionQueue
-from fluffle.broker.durability.journals.local_journal import ClusterJournals
+from fluffle.broker.durability.local_journal import ClusterJournals
 from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.metadata.metadata import Metadata
 from fluffle.broker.queues.arguments import QueueSpec

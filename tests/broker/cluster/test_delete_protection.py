@@ -7,7 +7,7 @@ import pytest
 from fluffle.broker.access.limits import PROTECTED
 from fluffle.broker.cluster import metadata_group
 from fluffle.broker.definitions.changes import doom, set_vhost
-from fluffle.broker.durability.definitions.change_codec import encode_proposals
+from fluffle.broker.durability.change_codec import encode_proposals
 from fluffle.broker.metadata.change import Change, Fact, Kind
 from fluffle.broker.metadata.state import Proposal
 from tests.support.metadata_changes import declare

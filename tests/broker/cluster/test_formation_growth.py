@@ -18,11 +18,7 @@ from fluffle.broker.cluster.formation import Promise, Stage, mark_of_names, prom
 from fluffle.broker.cluster.links.identity import HelloRefusal
 from fluffle.broker.config.config import Config as NodeConfig
 from fluffle.broker.config.config import ListenAddress
-from fluffle.broker.durability.definitions.node_identity import (
-    IDENTITY,
-    StoreOwner,
-    encode_store_owner,
-)
+from fluffle.broker.durability.node_identity import IDENTITY, StoreOwner, encode_store_owner
 from fluffle.raft.config import Configuration, Member
 from fluffle.storage.errors import StorageError
 from fluffle.storage.store import Batch, open_store

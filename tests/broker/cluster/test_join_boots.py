@@ -19,8 +19,8 @@ from fluffle.broker.cluster.join import BootRecord, DiskAtStart, begin_boot
 from fluffle.broker.cluster.links.identity import WITHOUT_DATA
 from fluffle.broker.cluster.node_monitor import DEAD_AFTER_MS, AbsentNodes
 from fluffle.broker.config.config import ClusterConfig, Config, ListenAddress
-from fluffle.broker.durability.definitions.node_identity import IDENTITY, store_owner_of
 from fluffle.broker.durability.durability import open_durability
+from fluffle.broker.durability.node_identity import IDENTITY, store_owner_of
 from fluffle.broker.process.environment import store_in
 from fluffle.broker.queues.arguments import Declaration
 from fluffle.broker.routing.bindings import Binding, DestinationKind

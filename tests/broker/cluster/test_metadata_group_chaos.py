@@ -13,7 +13,7 @@ from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.base.message import RetainedMessage
 from fluffle.broker.definitions.changes import dismantling, doom, set_vhost
 from fluffle.broker.definitions.retained import RetainedLimits, RetainedStore
-from fluffle.broker.durability.definitions.change_codec import decode_proposals
+from fluffle.broker.durability.change_codec import decode_proposals
 from fluffle.broker.metadata.change import Change
 from fluffle.broker.metadata.state import MetadataState
 from fluffle.broker.routing.bindings import Binding, DestinationKind

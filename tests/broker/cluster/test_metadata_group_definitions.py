@@ -11,7 +11,7 @@ from fluffle.broker.access.limits import VhostLimits
 from fluffle.broker.base.client_session import ClientSession
 from fluffle.broker.cluster.metadata_group import ATTEMPTS_MAX
 from fluffle.broker.definitions.changes import dismantling, doom, set_vhost
-from fluffle.broker.durability.definitions.change_codec import encode_proposals
+from fluffle.broker.durability.change_codec import encode_proposals
 from fluffle.broker.metadata.change import Change
 from fluffle.broker.queues.arguments import DeliveryGuarantee
 from fluffle.broker.routing.exchange import ExchangeSpec

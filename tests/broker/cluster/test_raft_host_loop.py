@@ -24,7 +24,7 @@ from fluffle.broker.cluster.metadata_group import GroupOwnerDispatch
 from fluffle.broker.cluster.ports import METADATA_GROUP, FrameKind, Links, Machine, TrafficClass
 from fluffle.broker.cluster.raft_host import HostIdentity, HostLoop
 from fluffle.broker.config.config import ListenAddress
-from fluffle.broker.durability.journals.local_journal import LocalJournals
+from fluffle.broker.durability.local_journal import LocalJournals
 from fluffle.broker.metadata.metadata import LocalReadBarrier
 from fluffle.broker.runtime.commits import Commits
 from fluffle.broker.runtime.turn import Turn

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from fluffle.broker.durability.durability import PageOut
-from fluffle.broker.durability.journals.local_journal import LocalJournals
+from fluffle.broker.durability.local_journal import LocalJournals
 from fluffle.broker.queues import ready_list
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.engine import Queue, QueueStores

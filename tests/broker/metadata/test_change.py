@@ -13,7 +13,7 @@ from fluffle.broker.access.access import Access, Permission, TopicPermission, Us
 from fluffle.broker.access.limits import VhostLimits, VhostSettings
 from fluffle.broker.definitions import catalogue
 from fluffle.broker.definitions.catalogue import Catalogue
-from fluffle.broker.durability.definitions.change_codec import decode_proposals, encode_proposals
+from fluffle.broker.durability.change_codec import decode_proposals, encode_proposals
 from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.metadata.change import (
     Change,
@@ -34,7 +34,7 @@ from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import ExchangeSpec
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.wire import FieldTable
-from tests.broker.durability.definitions.test_image_restart_model import Sink
+from tests.broker.durability.test_image_restart_model import Sink
 from tests.broker.metadata.sample_facts import binding, exchange, queue
 from tests.support.definitions import Editor, VhostEditor, editor_of, engine_of
 from tests.support.fact_recorder import FactRecorder

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fluffle.broker.config.config import ListenAddress
-from fluffle.broker.durability.definitions.change_codec import decode_state, encode_state
+from fluffle.broker.durability.change_codec import decode_state, encode_state
 from fluffle.broker.metadata.change import Change, CountLimit, Fact, Kind
 from fluffle.broker.metadata.nodes import RegisteredNode
 from fluffle.broker.metadata.state import (

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fluffle.broker.base.message import Origin
-from fluffle.broker.durability.journals.local_journal import LocalJournals
+from fluffle.broker.durability.local_journal import LocalJournals
 from fluffle.broker.queues.journal import Journal
 from fluffle.broker.runtime import commits as group_commit
 from fluffle.broker.runtime.commits import Commits

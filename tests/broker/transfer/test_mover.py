@@ -12,7 +12,7 @@ import pytest
 from fluffle.broker.admin import move
 from fluffle.broker.admin.context import Rows
 from fluffle.broker.base.errors import BrokerError
-from fluffle.broker.durability.journals.local_journal import LocalJournals
+from fluffle.broker.durability.local_journal import LocalJournals
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.engine import Queue as Engine
 from fluffle.broker.queues.engine import QueueStores

@@ -10,7 +10,7 @@ from random import Random
 
 from fluffle.broker.cluster.ports import METADATA_GROUP, Links
 from fluffle.broker.config.config import QuorumConfig
-from fluffle.broker.durability.definitions.change_codec import decode_proposals
+from fluffle.broker.durability.change_codec import decode_proposals
 from fluffle.broker.metadata.change import Change, Kind
 from fluffle.broker.metadata.state import MetadataState, ProposalOutcome
 from fluffle.broker.queues.journal import QueueDefinition

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from fluffle.broker.durability.definitions.image import VhostImage
 from fluffle.broker.durability.durability import Durability
+from fluffle.broker.durability.image import VhostImage
 from fluffle.broker.runtime.turn import Turn
 from fluffle.protocol.methods import Basic, Connection, Exchange, Method, Queue, encode_method, make
 from tests.broker.protocols.amqp091.test_durable_order import Harness

@@ -33,8 +33,8 @@ from fluffle.broker.definitions.retained import (
     remove_retained,
     set_retained,
 )
-from fluffle.broker.durability.definitions.image import VhostImage
 from fluffle.broker.durability.durability import Durability
+from fluffle.broker.durability.image import VhostImage
 from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.metadata.change import Entry, Kind
 from fluffle.broker.queues.arguments import Declaration

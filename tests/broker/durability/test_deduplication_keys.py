@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from fluffle.broker.base.traffic import Traffic
-from fluffle.broker.durability.journals.deduplication_keys import KEYS as KEYS_KIND
-from fluffle.broker.durability.journals.local_journal import LocalJournals
+from fluffle.broker.durability.deduplication_keys import KEYS as KEYS_KIND
+from fluffle.broker.durability.local_journal import LocalJournals
 from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.deduplication import key_of

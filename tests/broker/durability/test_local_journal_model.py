@@ -21,7 +21,7 @@ from hypothesis.stateful import (
 )
 
 from fluffle.broker.base.message import Origin
-from fluffle.broker.durability.journals.local_journal import (
+from fluffle.broker.durability.local_journal import (
     NUMBER,
     SEEN,
     SPILL,
@@ -29,7 +29,7 @@ from fluffle.broker.durability.journals.local_journal import (
     delete_spilled,
     read_seen,
 )
-from fluffle.broker.durability.journals.priority_journal import LEVEL
+from fluffle.broker.durability.priority_journal import LEVEL
 from fluffle.broker.queues import ready_list
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.engine import Queue, QueueStores

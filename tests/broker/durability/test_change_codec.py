@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fluffle.broker.base.message import RetainedMessage
-from fluffle.broker.durability.definitions.change_codec import (
+from fluffle.broker.durability.change_codec import (
     PIECE_BYTES,
     PIECE_FACTS,
     SHAPE,
@@ -21,7 +21,7 @@ from fluffle.broker.durability.definitions.change_codec import (
 )
 from fluffle.broker.metadata.change import Change, CountLimit, Fact, Key, Kind
 from fluffle.broker.metadata.state import MetadataState, Proposal, ProposalOutcomes
-from tests.broker.durability.definitions.test_fact_codec import NAMES, facts
+from tests.broker.durability.test_fact_codec import NAMES, facts
 from tests.support.definition_digest import digest_of
 
 COUNTS = st.integers(0, 2**63)

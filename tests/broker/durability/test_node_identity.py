@@ -8,12 +8,7 @@ import msgpack
 import pytest
 
 from fluffle.broker.config.config import ListenAddress
-from fluffle.broker.durability.definitions.node_identity import (
-    KNOWN_PEER,
-    KnownPeer,
-    KnownPeers,
-    encode_peer,
-)
+from fluffle.broker.durability.node_identity import KNOWN_PEER, KnownPeer, KnownPeers, encode_peer
 from fluffle.broker.runtime.commits import Commits
 from fluffle.storage.errors import Corrupt
 

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fluffle.broker.base.message import Origin
-from fluffle.broker.durability.journals.local_journal import LocalJournals
+from fluffle.broker.durability.local_journal import LocalJournals
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.engine import Queue, QueueStores
 from fluffle.broker.queues.queue_api import DeliveryBatch, Outcome

@@ -6,7 +6,7 @@ import pytest
 
 from fluffle.broker.base.message import Origin
 from fluffle.broker.durability.durability import Durability
-from fluffle.broker.durability.journals.local_journal import ClusterJournals
+from fluffle.broker.durability.local_journal import ClusterJournals
 from fluffle.broker.queues.journal import Journal
 from fluffle.broker.runtime.turn import Turn
 from fluffle.storage.disk import MemoryDisk

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fluffle.broker.base.message import Origin
-from fluffle.broker.durability.journals.local_journal import LocalJournals, of_tag
+from fluffle.broker.durability.local_journal import LocalJournals, of_tag
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.dead_letters import DeadMessages
 from fluffle.broker.queues.engine import Queue, QueueStores

@@ -24,7 +24,7 @@ from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.base.message import RetainedMessage
 from fluffle.broker.base.queue_names import QUEUE_ENDINGS, SUBSCRIPTION_PREFIX
 from fluffle.broker.config.config import ListenAddress
-from fluffle.broker.durability.definitions.image import FirstStart
+from fluffle.broker.durability.image import FirstStart
 from fluffle.broker.metadata.change import Fact, Key, Kind
 from fluffle.broker.metadata.nodes import RegisteredNode
 from fluffle.broker.queues.arguments import Declaration, DeliveryGuarantee, QueueType, queue_spec

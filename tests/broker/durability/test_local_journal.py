@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from fluffle.broker.durability.journals.local_journal import (
+from fluffle.broker.durability.local_journal import (
     COMPACT_ENTRIES,
     EntryChanges,
     JournalEntries,

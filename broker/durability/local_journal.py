@@ -35,8 +35,8 @@ from struct import error as StructError  # noqa: N812  it is an exception
 from typing import NamedTuple
 
 from fluffle.broker.base.message import Origin, pack_origins, unpack_origins
-from fluffle.broker.durability.journals.deduplication_keys import KeyLog, KeyLogs
-from fluffle.broker.durability.journals.priority_journal import PriorityJournal, PriorityLogs
+from fluffle.broker.durability.deduplication_keys import KeyLog, KeyLogs
+from fluffle.broker.durability.priority_journal import PriorityJournal, PriorityLogs
 from fluffle.broker.queues.expiry_times import NEVER_MS, Deadlines, Expiries, grown, joined, span_of
 from fluffle.broker.queues.journal import (
     Damage,

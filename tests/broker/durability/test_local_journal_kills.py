@@ -9,7 +9,7 @@ from random import Random
 
 from fluffle.broker.queues.queue_api import Consumer, Outcome, SharedCredit
 from fluffle.storage.disk import MemoryDisk
-from tests.broker.durability.journals.test_local_journal_expiry import START_MS, Node
+from tests.broker.durability.test_local_journal_expiry import START_MS, Node
 from tests.broker.queues.queue_harness import FakeSink
 from tests.suite.seeds import seeds
 

@@ -23,11 +23,7 @@ from typing import Any
 
 import msgpack
 
-from fluffle.broker.durability.definitions.fact_codec import (
-    TEXT_ERRORS,
-    decode_value,
-    encode,
-)
+from fluffle.broker.durability.fact_codec import TEXT_ERRORS, decode_value, encode
 from fluffle.broker.metadata.change import Change, CountLimit, Fact, Key, Kind, Name
 from fluffle.broker.metadata.state import (
     MetadataState,

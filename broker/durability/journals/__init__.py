@@ -1,1 +1,0 @@
-"""Journals of durable queues, on the disk of their node."""
