@@ -23,7 +23,7 @@ from fluffle.broker.composition.definitions import first_start
 from fluffle.broker.config.config import Config
 from fluffle.broker.definitions.catalogue import Catalogue, restored
 from fluffle.broker.durability.durability import Durability
-from fluffle.broker.durability.image import VhostImage
+from fluffle.broker.durability.fact_codec import VhostImage
 from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.metadata.metadata import LocalMetadata
 from fluffle.broker.queues.arguments import Declaration

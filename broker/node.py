@@ -33,7 +33,7 @@ from fluffle.broker.core.observer import ChangedBy, Observer
 from fluffle.broker.core.services import Services, server_properties
 from fluffle.broker.definitions.catalogue import Catalogue, queues_here
 from fluffle.broker.durability.durability import Durability, open_durability
-from fluffle.broker.durability.image import DefinitionImage
+from fluffle.broker.durability.fact_codec import DefinitionImage
 from fluffle.broker.event_publisher import COMMANDS
 from fluffle.broker.metadata.change import Kind
 from fluffle.broker.metadata.metadata import Metadata

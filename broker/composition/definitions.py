@@ -35,7 +35,7 @@ from fluffle.broker.definitions.catalogue import Catalogue, PolicyRenewal, polic
 from fluffle.broker.definitions.changes import keep, new_settings, unfinished
 from fluffle.broker.definitions.retained import RetainedLimits, RetainedStore
 from fluffle.broker.durability.durability import Durability
-from fluffle.broker.durability.image import FirstStart, VhostImage
+from fluffle.broker.durability.fact_codec import FirstStart, VhostImage
 from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.event_publisher import INTERNAL
 from fluffle.broker.metadata.change import NOTHING, Change, Fact, Kind

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 from fluffle.broker.access.access import Access
 from fluffle.broker.base.client_session import WillName, page_of
 from fluffle.broker.base.message import NEVER_EXPIRES_MS
-from fluffle.broker.durability.image import DefinitionImage, VhostImage
+from fluffle.broker.durability.fact_codec import DefinitionImage, VhostImage
 from fluffle.broker.metadata.change import (
     Change,
     Entry,

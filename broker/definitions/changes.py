@@ -12,7 +12,7 @@ from fluffle.broker.access.limits import VhostLimits, VhostSettings
 from fluffle.broker.base.errors import DeleteProtected, PreconditionFailed
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.definitions.retained import forget_retained
-from fluffle.broker.durability.image import KEPT
+from fluffle.broker.durability.fact_codec import KEPT
 from fluffle.broker.metadata.change import NOTHING, Change, Entry, Fact, Kind, Name
 from fluffle.broker.metadata.metadata import Decide
 from fluffle.broker.queues.arguments import DEFAULT_QUEUE_TYPE

@@ -18,8 +18,15 @@ from typing import Any, Protocol, TypeAlias
 
 from fluffle.broker.base.client_session import page_of
 from fluffle.broker.durability.deduplication_keys import KEYS
-from fluffle.broker.durability.fact_codec import decode, encode, encode_key, encode_keys
-from fluffle.broker.durability.image import KEPT, DefinitionImage, VhostImage
+from fluffle.broker.durability.fact_codec import (
+    KEPT,
+    DefinitionImage,
+    VhostImage,
+    decode,
+    encode,
+    encode_key,
+    encode_keys,
+)
 from fluffle.broker.durability.local_journal import (
     JOURNAL,
     NUMBER,

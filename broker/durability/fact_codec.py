@@ -1,4 +1,4 @@
-"""Facts as bytes: names, and a value of each kind.
+"""Facts as bytes: names, and a value of each kind; and the image that is read from them.
 
     name     msgpack: an array of the parts
     value    shape:1  msgpack: a map, mostly
@@ -6,26 +6,34 @@
 Field tables are in the form of the wire, because type tags must survive; what came as JSON stays
 JSON.  Whatever is found in a name is not repeated in the value.  A field that is added later is
 missing from what was written before: `decode` says what it was then.
+
+The image of a node's stored definitions has plain values, from which its parts are built.
 """
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from types import NoneType
 from typing import Any, NamedTuple
 
 import msgpack
 
-from fluffle.broker.access.access import Permission, TopicPermission, User
+from fluffle.broker.access.access import AccessTables, Permission, TopicPermission, User
 from fluffle.broker.access.limits import UserLimits, VhostLimits, VhostSettings
 from fluffle.broker.access.passwords import PasswordHash
-from fluffle.broker.base.client_session import ClientSession, DueWill, PacketPage
+from fluffle.broker.base.client_session import (
+    ClientSession,
+    DueWill,
+    PacketPage,
+    PageName,
+    WillName,
+)
 from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.base.message import RetainedMessage
 from fluffle.broker.base.queue_names import QUEUE_ENDINGS, SUBSCRIPTION_PREFIX
 from fluffle.broker.config.config import ListenAddress
-from fluffle.broker.durability.image import FirstStart
-from fluffle.broker.metadata.change import Fact, Key, Kind
+from fluffle.broker.metadata.change import Entry, Fact, Key, Kind
 from fluffle.broker.metadata.nodes import RegisteredNode
 from fluffle.broker.queues.arguments import Declaration, DeliveryGuarantee, QueueType, queue_spec
 from fluffle.broker.queues.journal import Owner, QueueDefinition
@@ -34,6 +42,53 @@ from fluffle.broker.routing.exchange import EXCHANGE_TYPES, ExchangeSpec
 from fluffle.protocol.spec import ProtocolError
 from fluffle.protocol.wire import FieldTable, encode_table, read_table
 from fluffle.storage.errors import Corrupt, StorageError
+
+KEPT: Mapping[Kind, tuple[str, ...]] = {
+    Kind.POLICY: ("vhost", "name"),
+    Kind.PARAMETER: ("vhost", "component", "name"),
+    Kind.GLOBAL_PARAMETER: ("name",),
+}
+"""Kinds of stored entries that have no effect here, with the fields of their names."""
+
+
+class FirstStart(NamedTuple):
+    """Users and virtual hosts made at the first start; they may be deleted since."""
+
+    users: tuple[str, ...] = ()
+    vhosts: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class VhostImage:
+    """Stored definitions of one virtual host.
+
+    Both ends of every binding are there.
+    """
+
+    settings: VhostSettings = field(default_factory=VhostSettings)
+    exchanges: list[ExchangeSpec] = field(default_factory=list)
+    queues: list[QueueDefinition] = field(default_factory=list)
+    bindings: list[Binding] = field(default_factory=list)
+    retained: dict[str, RetainedMessage] = field(default_factory=dict)
+    """Retained messages by topic."""
+    client_sessions: dict[str, ClientSession] = field(default_factory=dict)
+    """Sessions by client, as are the packets below."""
+    client_packets: dict[str, dict[PageName, PacketPage]] = field(default_factory=dict)
+    due_wills: dict[WillName, DueWill] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class DefinitionImage:
+    """Stored definitions of the whole node."""
+
+    first_start: FirstStart | None = None
+    """None if there was none yet."""
+    tables: AccessTables = field(default_factory=AccessTables)
+    vhosts: dict[str, VhostImage] = field(default_factory=dict)
+    doomed: list[str] = field(default_factory=list)
+    """Virtual hosts whose deletion had begun."""
+    kept: dict[Kind, dict[Key, Entry]] = field(default_factory=lambda: {kind: {} for kind in KEPT})
+
 
 SHAPE = 1
 """Version: raised when the meaning of a value changes; the old one is still read."""

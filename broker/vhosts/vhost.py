@@ -19,7 +19,7 @@ from fluffle.broker.base.errors import (
 )
 from fluffle.broker.base.message import Origin, Origins
 from fluffle.broker.base.queue_names import exchange_of, is_delayed_queue
-from fluffle.broker.durability.image import VhostImage
+from fluffle.broker.durability.fact_codec import VhostImage
 from fluffle.broker.metadata.change import Fact, Kind
 from fluffle.broker.policies.policies import Policies
 from fluffle.broker.queues.arguments import QueueSpec, QueueType

@@ -31,7 +31,7 @@ from fluffle.storage.disk import CommitResult as Committed
 from fluffle.storage.disk import WriteTransaction
 from fluffle.storage.environment import LmdbEnvironment
 from fluffle.storage.errors import StorageError
-from tests.broker.durability.test_image_restart_model import Sink
+from tests.broker.durability.test_fact_codec_restart_model import Sink
 from tests.broker.routing.topologies import to_queue
 from tests.support.definitions import Editor, VhostEditor, engine_of
 from tests.support.edge import publish_frames

@@ -14,7 +14,7 @@ from fluffle.broker.definitions.catalogue import (
     policies_of,
 )
 from fluffle.broker.definitions.parameters import clear, set_operator_policy, set_policy
-from fluffle.broker.durability.image import DefinitionImage
+from fluffle.broker.durability.fact_codec import DefinitionImage
 from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.metadata.change import Kind
 from fluffle.broker.policies.policies import Policies

@@ -19,7 +19,7 @@ from fluffle.broker.config.config import Config, UserRights
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.definitions.changes import set_vhost
 from fluffle.broker.definitions.file_format import FORMAT, DefinitionsError
-from fluffle.broker.durability.image import FirstStart
+from fluffle.broker.durability.fact_codec import FirstStart
 from tests.broker.definitions.test_importer import HASH, empty
 from tests.support.definitions import EVERYTHING, Editor
 

@@ -17,8 +17,13 @@ from fluffle.broker.definitions.catalogue import Catalogue, restored
 from fluffle.broker.definitions.changes import doom, unfinished
 from fluffle.broker.durability import local_journal
 from fluffle.broker.durability.durability import Durability, open_durability, read_image
-from fluffle.broker.durability.fact_codec import encode, encode_key
-from fluffle.broker.durability.image import DefinitionImage, FirstStart, VhostImage
+from fluffle.broker.durability.fact_codec import (
+    DefinitionImage,
+    FirstStart,
+    VhostImage,
+    encode,
+    encode_key,
+)
 from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.metadata.change import Key, Kind
 from fluffle.broker.process.environment import store_in

@@ -22,8 +22,14 @@ from fluffle.broker.base.client_session import (
 )
 from fluffle.broker.base.message import RetainedMessage
 from fluffle.broker.config.config import ListenAddress
-from fluffle.broker.durability.fact_codec import SHAPE, decode, describe, encode, encode_key
-from fluffle.broker.durability.image import FirstStart
+from fluffle.broker.durability.fact_codec import (
+    SHAPE,
+    FirstStart,
+    decode,
+    describe,
+    encode,
+    encode_key,
+)
 from fluffle.broker.metadata.change import Key, Kind
 from fluffle.broker.metadata.nodes import RegisteredNode
 from fluffle.broker.queues.arguments import Declaration, DeliveryGuarantee, queue_spec

@@ -34,7 +34,7 @@ from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import ExchangeSpec
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.wire import FieldTable
-from tests.broker.durability.test_image_restart_model import Sink
+from tests.broker.durability.test_fact_codec_restart_model import Sink
 from tests.broker.metadata.sample_facts import binding, exchange, queue
 from tests.support.definitions import Editor, VhostEditor, editor_of, engine_of
 from tests.support.fact_recorder import FactRecorder

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fluffle.broker.durability.durability import Durability
-from fluffle.broker.durability.image import VhostImage
+from fluffle.broker.durability.fact_codec import VhostImage
 from fluffle.broker.runtime.turn import Turn
 from fluffle.protocol.methods import Basic, Connection, Exchange, Method, Queue, encode_method, make
 from tests.broker.protocols.amqp091.test_durable_order import Harness

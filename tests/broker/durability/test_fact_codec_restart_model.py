@@ -34,7 +34,7 @@ from fluffle.broker.definitions.retained import (
     set_retained,
 )
 from fluffle.broker.durability.durability import Durability
-from fluffle.broker.durability.image import VhostImage
+from fluffle.broker.durability.fact_codec import VhostImage
 from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.metadata.change import Entry, Kind
 from fluffle.broker.queues.arguments import Declaration
