@@ -1,8 +1,14 @@
-"""The parts of a node that verbs work on, and the results that they return."""
+"""The parts of a node that verbs work on, and the results that they return.
+
+What would hold up the event loop is found out in a thread beside it: `in_thread`.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Callable, Generator, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 from fluffle.broker.access.access import Access
@@ -24,7 +30,10 @@ if TYPE_CHECKING:
     from fluffle.broker.cluster.cluster import ClusterService
     from fluffle.broker.statistics.statistics import Statistics
 
+
 T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
 
 Row: TypeAlias = dict[str, Any]
 """Answer in JSON's values; the names are RabbitMQ's."""
@@ -133,3 +142,28 @@ class NodeContext(NamedTuple):
     def vhosts(self, name: str | None) -> tuple[VirtualHost, ...]:
         """The one of that name, or all.  NotFound."""
         return tuple(self.catalogue.vhosts.values()) if name is None else (self.vhost(name),)
+
+
+def in_own_thread(work: Callable[[], T]) -> asyncio.Future[T]:
+    """Run `work` in a thread that ends with it; the future has its result."""
+    thread = ThreadPoolExecutor(1)  # not the loop's: nodes in a test share one loop
+    working = asyncio.get_running_loop().run_in_executor(thread, work)
+    thread.shutdown(wait=False)
+    return working
+
+
+def in_thread(look: Callable[[], T], row: Callable[[T], Row]) -> DeferredRow:
+    """Run `look` in a thread; `row` makes the answer of its result, in the loop."""
+
+    def begin(answer: Callable[[Row | BrokerError], None]) -> None:
+        def done(looking: asyncio.Future[T]) -> None:
+            try:
+                found: Row | BrokerError = row(looking.result())
+            except (Exception, asyncio.CancelledError):
+                logger.exception("what was asked for in a thread has failed")
+                found = BrokerFailed()
+            answer(found)
+
+        in_own_thread(look).add_done_callback(done)
+
+    return DeferredRow(begin)

@@ -21,9 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from fluffle.broker.admin.all_nodes import rows as rows_everywhere
-from fluffle.broker.admin.context import DeferredRow, NodeContext, Row, Rows
+from fluffle.broker.admin.context import DeferredRow, NodeContext, Row, Rows, in_thread
 from fluffle.broker.admin.maintenance import Maintenance
-from fluffle.broker.admin.threads import in_thread
 from fluffle.broker.alarms import free_bytes, resident_bytes
 from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.base.logs import set_level

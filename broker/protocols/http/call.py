@@ -17,10 +17,9 @@ from functools import partial
 from typing import Any, cast
 
 from fluffle.broker.access.access import ADMINISTRATOR, User
-from fluffle.broker.admin.context import DeferredRow, NodeContext, Row, Rows
+from fluffle.broker.admin.context import DeferredRow, NodeContext, Row, Rows, in_own_thread
 from fluffle.broker.admin.dispatch import PAGE_ROWS, Dispatcher, RequestOutcome
 from fluffle.broker.admin.local_client import answer_of, give_more_time, in_time, wait_for
-from fluffle.broker.admin.threads import in_own_thread
 from fluffle.broker.base.callbacks import completion_of
 from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.core.observer import ChangedBy

@@ -77,7 +77,7 @@ def test_any_requests(asked: list[Any]) -> None:
     client.declare("q")
     for request in asked:
         outcome = desk.dispatcher.act(json.dumps(request).encode())
-        with patch("fluffle.broker.admin.threads.in_own_thread", at_once):
+        with patch("fluffle.broker.admin.context.in_own_thread", at_once):
             found = tuple(results(desk, outcome.result))
         assert not any(isinstance(result, InternalError) for result in found)
         desk.edge.run()

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from fluffle.broker.admin import nodes
+from fluffle.broker.admin.context import in_thread
 from fluffle.broker.admin.local_client import answer_of
 from fluffle.broker.admin.nodes import enabled_plugins, memory
-from fluffle.broker.admin.threads import in_thread
 from fluffle.broker.base.errors import BrokerFailed
 from tests.broker.admin.verb_harness import VerbHarness
 

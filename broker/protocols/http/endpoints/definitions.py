@@ -12,8 +12,7 @@ from itertools import islice
 from typing import Any
 from urllib.parse import quote
 
-from fluffle.broker.admin.context import Row
-from fluffle.broker.admin.threads import in_own_thread
+from fluffle.broker.admin.context import Row, in_own_thread
 from fluffle.broker.definitions.file_format import (
     ENTRIES_AT_ONCE,
     ORDER,
