@@ -8,10 +8,9 @@ from collections.abc import Callable
 
 from benchmarks.micro.hot import READ_BYTES, ns_per_message
 from fluffle.protocol.mqtt.codes import MQTT_3_1_1, MQTT_5, PacketType
-from fluffle.protocol.mqtt.events import Publishes
 from fluffle.protocol.mqtt.hot import build_acks, build_publishes, scan_acks, scan_publishes
 from fluffle.protocol.mqtt.packets import Ack, Connect, Publish, encode, publish_flags
-from fluffle.protocol.mqtt.reader import Reader
+from fluffle.protocol.mqtt.reader import Publishes, Reader
 from fluffle.protocol.mqtt.wire import encode_binary
 
 TOPIC = b"measurements/of/a/meter"

@@ -7,10 +7,14 @@ Rule 2: what a packet says wrong by itself, and the order of the first packets, 
 what depends on the session is for the receiver of the events.
 Rule 3: it keeps no reference to a read buffer beyond an unfinished packet, unless it is waiting.
 Rule 4: what it keeps is bounded: one packet, the topics of aliases, and what it remembers.
+
+Beside `Publishes`, `Acks` and `Violation` the packets themselves are events: all that do not come
+in runs.
 """
 
-from collections.abc import Mapping
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, TypeAlias
 
 from fluffle.protocol.mqtt.codes import (
     BROKER_CODES,
@@ -24,7 +28,6 @@ from fluffle.protocol.mqtt.codes import (
     malformed,
     protocol_error,
 )
-from fluffle.protocol.mqtt.events import Acks, Event, Publishes, Violation
 from fluffle.protocol.mqtt.hot import measure_body, scan_acks, scan_publishes
 from fluffle.protocol.mqtt.packets import (
     DECODERS,
@@ -50,6 +53,49 @@ from fluffle.protocol.mqtt.properties import (
 )
 from fluffle.protocol.mqtt.topics import check_topic
 from fluffle.protocol.mqtt.wire import VARINT_BYTES_MAX, cut_short, read_varint, unpack_u16
+
+
+@dataclass(slots=True)
+class Publishes:
+    """PUBLISH packets that came one after another, and differ in identifier and payload alone."""
+
+    topic: bytes
+    """A topic name that is valid; never empty, as topic aliases are resolved."""
+    properties: bytes
+    """Raw properties, which are valid, without a topic alias; empty before 5.0."""
+    qos: int
+    retain: bool
+    dup: bool
+    packet_ids: list[int]
+    """Packet id of each message; empty with QoS 0."""
+    payloads: list[bytes]
+    content_bytes: int
+    """The summed length of `payloads`."""
+
+
+@dataclass(slots=True)
+class Acks:
+    """PUBACK, PUBREC, PUBREL or PUBCOMP packets in a row that say that all went well."""
+
+    kind: PacketType
+    packet_ids: Sequence[int]
+
+
+@dataclass(slots=True)
+class Violation:
+    """Bytes that MQTT does not allow; always the last event, nothing behind it was read."""
+
+    code: ReasonCode
+    text: str
+    in_connect: bool
+    """True if the answer is a CONNACK: it is wrong in the CONNECT, whose version is known.
+
+    Without, and as long as the reader knows no version, there is no answer at all.
+    """
+
+
+Event: TypeAlias = Publishes | Acks | ReadPacket | Violation
+
 
 EVENTS_MAX = 256
 """Read at once: a read holds tens of thousands of small packets, and as objects they would cost

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 
 from fluffle.protocol.methods import Basic, Confirm, Queue, make
 from fluffle.protocol.mqtt.codes import PacketType
-from fluffle.protocol.mqtt.events import Acks, Publishes
 from fluffle.protocol.mqtt.packets import Ack, Publish, Subscribe
+from fluffle.protocol.mqtt.reader import Acks, Publishes
 from fluffle.protocol.properties import Properties
 from tests.support.client import Client, Closed
 from tests.support.deadlines import DEADLINE_S

@@ -7,9 +7,8 @@ from functools import partial
 from itertools import pairwise
 
 from fluffle.protocol.mqtt.codes import MQTT_3_1_1, MQTT_5
-from fluffle.protocol.mqtt.events import Violation
 from fluffle.protocol.mqtt.packets import Connect, Publish, encode
-from fluffle.protocol.mqtt.reader import WORK_BYTES_MAX, ClientReader, Reader
+from fluffle.protocol.mqtt.reader import WORK_BYTES_MAX, ClientReader, Reader, Violation
 from tests.protocol.mqtt.packet_samples import (
     EXAMPLES,
     PACKET_BYTES_MAX,

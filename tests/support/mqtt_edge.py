@@ -15,7 +15,6 @@ from fluffle.broker.protocols.mqtt.connection import Connection
 from fluffle.broker.protocols.mqtt.packet_handlers import PACKET_HANDLERS
 from fluffle.broker.protocols.mqtt.server import MqttServer
 from fluffle.protocol.mqtt.codes import MQTT_5, PacketType, ReasonCode
-from fluffle.protocol.mqtt.events import Acks, Event, Publishes
 from fluffle.protocol.mqtt.packets import (
     Ack,
     Connack,
@@ -31,7 +30,7 @@ from fluffle.protocol.mqtt.packets import (
     encode,
 )
 from fluffle.protocol.mqtt.properties import Properties, PropertyId
-from fluffle.protocol.mqtt.reader import ClientReader
+from fluffle.protocol.mqtt.reader import Acks, ClientReader, Event, Publishes
 from tests.support.edge import Edge
 from tests.support.fakes import FakeTransport
 

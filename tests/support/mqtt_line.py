@@ -14,7 +14,6 @@ from typing import Any
 
 from fluffle.broker.testing.arguments import MqttUrl
 from fluffle.protocol.mqtt.codes import MQTT_5, ReasonCode
-from fluffle.protocol.mqtt.events import Acks, Event
 from fluffle.protocol.mqtt.packets import (
     Ack,
     Connack,
@@ -25,7 +24,7 @@ from fluffle.protocol.mqtt.packets import (
     encode,
 )
 from fluffle.protocol.mqtt.properties import Properties, PropertyId
-from fluffle.protocol.mqtt.reader import ClientReader
+from fluffle.protocol.mqtt.reader import Acks, ClientReader, Event
 from tests.support.deadlines import soon
 
 

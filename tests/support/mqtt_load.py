@@ -25,7 +25,6 @@ from random import Random
 
 from fluffle.broker.torture.checker import Breach, Findings
 from fluffle.protocol.mqtt.codes import MQTT_3_1_1, MQTT_5, PacketType
-from fluffle.protocol.mqtt.events import Acks, Event, Publishes
 from fluffle.protocol.mqtt.packets import (
     Ack,
     Connack,
@@ -38,7 +37,7 @@ from fluffle.protocol.mqtt.packets import (
     encode,
 )
 from fluffle.protocol.mqtt.properties import Properties, PropertyId
-from fluffle.protocol.mqtt.reader import ClientReader
+from fluffle.protocol.mqtt.reader import Acks, ClientReader, Event, Publishes
 from tests.support.deadlines import DEADLINE_S
 
 Address = tuple[str, int]

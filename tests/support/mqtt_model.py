@@ -20,7 +20,6 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from fluffle.protocol.mqtt.codes import MQTT_5, PacketType, ReasonCode
-from fluffle.protocol.mqtt.events import Acks, Publishes
 from fluffle.protocol.mqtt.packets import (
     Ack,
     Connack,
@@ -33,6 +32,7 @@ from fluffle.protocol.mqtt.packets import (
     Will,
 )
 from fluffle.protocol.mqtt.properties import Properties, PropertyId
+from fluffle.protocol.mqtt.reader import Acks, Publishes
 from tests.support.mqtt_edge import MqttClient
 from tests.support.mqtt_restarts import RestartedMqtt
 

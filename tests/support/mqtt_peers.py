@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 from fluffle.protocol.mqtt.codes import PacketType, ReasonCode
-from fluffle.protocol.mqtt.events import Acks, Publishes
 from fluffle.protocol.mqtt.packets import Ack, Connack, Disconnect, Publish, Suback, Subscribe
+from fluffle.protocol.mqtt.reader import Acks, Publishes
 from tests.support.mqtt_edge import MqttClient
 
 MESSAGES = 4

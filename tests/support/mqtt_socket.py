@@ -7,10 +7,9 @@ from collections import deque
 from typing import Any
 
 from fluffle.protocol.mqtt.codes import MQTT_5
-from fluffle.protocol.mqtt.events import Event
 from fluffle.protocol.mqtt.packets import Connack, Connect, Packet, encode
 from fluffle.protocol.mqtt.properties import Properties, PropertyId
-from fluffle.protocol.mqtt.reader import ClientReader
+from fluffle.protocol.mqtt.reader import ClientReader, Event
 
 
 class MqttSocketClosed(Exception):

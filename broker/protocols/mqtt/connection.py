@@ -41,7 +41,6 @@ from fluffle.broker.protocols.mqtt.subscribe_methods import SubscribeRequest, Su
 from fluffle.broker.protocols.mqtt.topics import is_reserved
 from fluffle.broker.protocols.mqtt.will import PendingWill
 from fluffle.protocol.mqtt.codes import BROKER_CODES, MQTT_5, InvalidPacket, PacketType, ReasonCode
-from fluffle.protocol.mqtt.events import Event, Publishes, Violation
 from fluffle.protocol.mqtt.packets import (
     Ack,
     Auth,
@@ -53,7 +52,7 @@ from fluffle.protocol.mqtt.packets import (
     encode,
 )
 from fluffle.protocol.mqtt.properties import Properties, PropertyId, PropertyValue
-from fluffle.protocol.mqtt.reader import Reader
+from fluffle.protocol.mqtt.reader import Event, Publishes, Reader, Violation
 from fluffle.protocol.wire import FieldTable
 
 if TYPE_CHECKING:

@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from fluffle.broker.protocols.mqtt.conversion import AmqpProperties, MessageConverter
     from fluffle.broker.protocols.mqtt.packet_keeper import PacketKeeper
     from fluffle.broker.protocols.mqtt.session_state import SessionState
-    from fluffle.protocol.mqtt.events import Publishes
+    from fluffle.protocol.mqtt.reader import Publishes
 
 
 UNANSWERED = "unanswered"

@@ -30,7 +30,6 @@ from fluffle.protocol.mqtt.codes import (
     PacketType,
     ReasonCode,
 )
-from fluffle.protocol.mqtt.events import Acks, Event, Publishes, Violation
 from fluffle.protocol.mqtt.hot import build_acks
 from fluffle.protocol.mqtt.packets import (
     Ack,
@@ -44,6 +43,7 @@ from fluffle.protocol.mqtt.packets import (
     encode,
 )
 from fluffle.protocol.mqtt.properties import PropertyId
+from fluffle.protocol.mqtt.reader import Acks, Event, Publishes, Violation
 
 if TYPE_CHECKING:
     from fluffle.broker.protocols.mqtt.channel import Channel

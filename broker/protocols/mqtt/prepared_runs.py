@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from fluffle.broker.core.session import Session
     from fluffle.broker.definitions.retained import RetainedStore
     from fluffle.broker.protocols.mqtt.conversion import AmqpProperties, MessageConverter
-    from fluffle.protocol.mqtt.events import Publishes
+    from fluffle.protocol.mqtt.reader import Publishes
 
 
 class PublishTerms(NamedTuple):

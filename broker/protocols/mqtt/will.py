@@ -31,8 +31,8 @@ from fluffle.broker.protocols.mqtt.prepared_runs import (
     retain,
 )
 from fluffle.protocol.mqtt.codes import MQTT_5
-from fluffle.protocol.mqtt.events import Publishes
 from fluffle.protocol.mqtt.packets import Will
+from fluffle.protocol.mqtt.reader import Publishes
 from fluffle.protocol.steps import Steps
 
 if TYPE_CHECKING:

@@ -26,7 +26,6 @@ from fluffle.broker.queues.arguments import DEFAULT_DELIVERY_LIMIT
 from fluffle.broker.queues.settings import EXPIRY_GRACE_MS
 from fluffle.broker.vhosts.queue_changes import delete_queue
 from fluffle.protocol.mqtt.codes import MQTT_5, PacketType, ReasonCode
-from fluffle.protocol.mqtt.events import Acks, Event, Publishes
 from fluffle.protocol.mqtt.packets import (
     Ack,
     Connack,
@@ -42,7 +41,7 @@ from fluffle.protocol.mqtt.packets import (
     encode,
 )
 from fluffle.protocol.mqtt.properties import Properties, PropertyId
-from fluffle.protocol.mqtt.reader import ClientReader
+from fluffle.protocol.mqtt.reader import Acks, ClientReader, Event, Publishes
 from tests.support.cluster_nodes import ClusterNode, running_cluster, until
 from tests.support.deadlines import soon
 

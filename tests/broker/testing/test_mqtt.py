@@ -20,9 +20,9 @@ from fluffle.broker.config.config import Config, ListenAddress, MqttConfig
 from fluffle.broker.testing.arguments import MqttUrl, VhostRequirements
 from fluffle.broker.testing.broker import LOOPBACK
 from fluffle.protocol.mqtt.codes import MQTT_3_1_1, PacketType, ReasonCode
-from fluffle.protocol.mqtt.events import Acks, Publishes
 from fluffle.protocol.mqtt.packets import Ack, Connack, Disconnect, Publish, Will
 from fluffle.protocol.mqtt.properties import Properties, PropertyId, encode_properties
+from fluffle.protocol.mqtt.reader import Acks, Publishes
 from tests.support.cluster_nodes import until
 from tests.support.deadlines import DEADLINE_S
 from tests.support.mqtt_line import mqtt_line

@@ -13,7 +13,6 @@ from fluffle.protocol.mqtt.codes import (
     PacketType,
     ReasonCode,
 )
-from fluffle.protocol.mqtt.events import Acks, Event, Publishes, Violation
 from fluffle.protocol.mqtt.packets import (
     Ack,
     Auth,
@@ -40,7 +39,7 @@ from fluffle.protocol.mqtt.properties import (
     PropertyValue,
     encode_properties,
 )
-from fluffle.protocol.mqtt.reader import ClientReader, Reader
+from fluffle.protocol.mqtt.reader import Acks, ClientReader, Event, Publishes, Reader, Violation
 from fluffle.protocol.mqtt.wire import VARINT_MAX
 
 PACKET_BYTES_MAX = 1 << 16

@@ -7,7 +7,6 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fluffle.protocol.mqtt.codes import BROKER_CODES, CLIENT_CODES, MQTT_5, PacketType, ReasonCode
-from fluffle.protocol.mqtt.events import Acks, Event, Publishes, Violation
 from fluffle.protocol.mqtt.packets import (
     Ack,
     Connect,
@@ -24,8 +23,12 @@ from fluffle.protocol.mqtt.reader import (
     EVENTS_MAX,
     OTHER_BYTES_MAX,
     WORK_BYTES_MAX,
+    Acks,
     ClientReader,
+    Event,
+    Publishes,
     Reader,
+    Violation,
 )
 from tests.protocol.mqtt.packet_samples import (
     EXAMPLES,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from fluffle.broker.base.queue_names import shared_queue
-from fluffle.protocol.mqtt.events import Publishes
+from fluffle.protocol.mqtt.reader import Publishes
 from tests.simulation.facts import Violation
 from tests.simulation.mqtt.mqtt_members import (
     NO_SUBSCRIPTION,

@@ -11,8 +11,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fluffle.broker.base.queue_names import subscription_queue
-from fluffle.protocol.mqtt.events import Publishes
 from fluffle.protocol.mqtt.packets import Publish
+from fluffle.protocol.mqtt.reader import Publishes
 from tests.simulation.facts import Violation
 from tests.simulation.mqtt.mqtt_members import SimulatedPublisher, SimulatedSubscriber, number_of
 

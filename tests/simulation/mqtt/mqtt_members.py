@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fluffle.broker.base.queue_names import subscription_queue
 from fluffle.protocol.mqtt.codes import PacketType
-from fluffle.protocol.mqtt.events import Publishes
 from fluffle.protocol.mqtt.packets import Ack, Disconnect, Publish, Suback, Subscribe
+from fluffle.protocol.mqtt.reader import Publishes
 from fluffle.raft.config import NodeId
 from tests.simulation.facts import Violation
 from tests.support.mqtt_peers import MovingPeer, Publisher

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from fluffle.broker.base.client_session import ClientSession
 from fluffle.broker.vhosts.client_sessions import session_name
 from fluffle.protocol.mqtt.codes import ReasonCode
-from fluffle.protocol.mqtt.events import Publishes
 from fluffle.protocol.mqtt.packets import Disconnect, Will
+from fluffle.protocol.mqtt.reader import Publishes
 from tests.simulation.facts import Violation
 from tests.simulation.mqtt.mqtt_members import Member, SimulatedSubscriber, number_of
 from tests.simulation.virtual_time import SECOND_US

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fluffle.protocol.mqtt.events import Publishes
+from fluffle.protocol.mqtt.reader import Publishes
 from tests.simulation.facts import Violation
 from tests.simulation.mqtt.mqtt_clients import Clients
 from tests.simulation.mqtt.mqtt_cluster import CalmMqttCluster, FirstMqttCluster, MqttCluster

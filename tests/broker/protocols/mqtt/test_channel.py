@@ -26,9 +26,9 @@ from fluffle.broker.vhosts.queue_changes import bind, delete_queue, unbind
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.methods import Basic, encode_method, make
 from fluffle.protocol.mqtt.codes import MQTT_5, ReasonCode
-from fluffle.protocol.mqtt.events import Publishes
 from fluffle.protocol.mqtt.packets import Connack, Connect, Disconnect, Subscribe, Will
 from fluffle.protocol.mqtt.properties import Properties, PropertyId
+from fluffle.protocol.mqtt.reader import Publishes
 from tests.support.edge import Edge
 from tests.support.metadata import ManualMetadata
 from tests.support.mqtt_edge import MqttEdge

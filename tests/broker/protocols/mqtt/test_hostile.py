@@ -22,7 +22,6 @@ from fluffle.broker.protocols.mqtt.connection import REFUSED_LOGIN_WAIT_S, Conne
 from fluffle.broker.protocols.mqtt.packet_handlers import PACKET_HANDLERS
 from fluffle.broker.protocols.mqtt.websocket import WebSockets
 from fluffle.protocol.mqtt.codes import MQTT_3_1, MQTT_3_1_1, MQTT_5, PacketType, ReasonCode
-from fluffle.protocol.mqtt.events import Acks, Event, Publishes
 from fluffle.protocol.mqtt.packets import (
     Ack,
     Auth,
@@ -44,6 +43,7 @@ from fluffle.protocol.mqtt.properties import (
     PropertyValue,
     encode_properties,
 )
+from fluffle.protocol.mqtt.reader import Acks, Event, Publishes
 from tests.support.edge import Edge
 from tests.support.fakes import FakeTransport
 from tests.support.metadata import ManualMetadata

@@ -10,7 +10,6 @@ from fluffle.broker.core.route_lookup import LookupTooLong, RouteCache
 from fluffle.broker.protocols.mqtt.incoming_publishes import IncomingPublishes
 from fluffle.protocol.methods import pamqp_table
 from fluffle.protocol.mqtt.codes import MQTT_3_1_1, MQTT_5, PacketType, ReasonCode
-from fluffle.protocol.mqtt.events import Acks, Publishes
 from fluffle.protocol.mqtt.packets import Connack, Disconnect, Publish, Subscribe, encode
 from fluffle.protocol.mqtt.properties import (
     Properties,
@@ -18,6 +17,7 @@ from fluffle.protocol.mqtt.properties import (
     decode_properties,
     encode_properties,
 )
+from fluffle.protocol.mqtt.reader import Acks, Publishes
 from fluffle.protocol.wire import to_table
 from tests.support.mqtt_edge import MqttClient, MqttEdge
 from tests.support.mqtt_restarts import RestartedMqtt

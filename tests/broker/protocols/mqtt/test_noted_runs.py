@@ -15,8 +15,8 @@ from fluffle.broker.core.route_lookup import LookupTooLong
 from fluffle.broker.protocols.mqtt.incoming_publishes import NotedRun
 from fluffle.protocol.methods import Queue, encode_method, make, pamqp_table
 from fluffle.protocol.mqtt.codes import PacketType, ReasonCode
-from fluffle.protocol.mqtt.events import Publishes
 from fluffle.protocol.mqtt.packets import Connack, Publish, Suback, Subscribe
+from fluffle.protocol.mqtt.reader import Publishes
 from fluffle.protocol.wire import FieldTable, to_table
 from tests.support.mqtt_edge import MqttClient
 from tests.support.mqtt_nodes import MqttNodes

@@ -18,7 +18,6 @@ from fluffle.broker.queues.ready_list import ReadyList
 from fluffle.broker.vhosts.vhost import set_tracer
 from fluffle.protocol.headers import DeathReason
 from fluffle.protocol.mqtt.codes import MQTT_3_1_1, MQTT_5, PacketType, ReasonCode
-from fluffle.protocol.mqtt.events import Acks, Publishes
 from fluffle.protocol.mqtt.hot import build_publishes
 from fluffle.protocol.mqtt.packets import (
     Ack,
@@ -36,6 +35,7 @@ from fluffle.protocol.mqtt.properties import (
     decode_properties,
     encode_properties,
 )
+from fluffle.protocol.mqtt.reader import Acks, Publishes
 from fluffle.protocol.properties import build_content
 from tests.support.mqtt_edge import MqttClient, MqttEdge
 

@@ -10,7 +10,6 @@ from fluffle.broker.protocols.mqtt.connection import HELD_BYTES_MAX, PACKET_BYTE
 from fluffle.broker.queues import engine
 from fluffle.broker.queues.publish_target import BackloggedTarget
 from fluffle.protocol.mqtt.codes import MQTT_5, PacketType, ReasonCode
-from fluffle.protocol.mqtt.events import Publishes
 from fluffle.protocol.mqtt.packets import (
     Ack,
     Disconnect,
@@ -21,7 +20,7 @@ from fluffle.protocol.mqtt.packets import (
     encode,
 )
 from fluffle.protocol.mqtt.properties import Properties
-from fluffle.protocol.mqtt.reader import EVENTS_MAX
+from fluffle.protocol.mqtt.reader import EVENTS_MAX, Publishes
 from tests.support.mqtt_edge import MqttClient, MqttEdge
 
 

@@ -9,8 +9,8 @@ from pamqp.commands import Basic, Exchange, Queue, Tx
 
 from fluffle.broker.config.config import MqttConfig
 from fluffle.protocol.mqtt.codes import MQTT_5
-from fluffle.protocol.mqtt.events import Publishes
 from fluffle.protocol.mqtt.properties import PropertyId, decode_properties
+from fluffle.protocol.mqtt.reader import Publishes
 from fluffle.protocol.properties import RETAIN, Properties
 from tests.support.edge import Client, Edge, publish_frames
 from tests.support.metadata import ManualMetadata

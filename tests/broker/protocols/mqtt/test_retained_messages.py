@@ -10,7 +10,6 @@ from fluffle.broker.protocols.mqtt.outgoing_publishes import OutgoingPublishes
 from fluffle.broker.protocols.mqtt.retained_messages import MESSAGES_AT_ONCE
 from fluffle.protocol.methods import pamqp_table
 from fluffle.protocol.mqtt.codes import MQTT_5, PacketType, ReasonCode
-from fluffle.protocol.mqtt.events import Publishes
 from fluffle.protocol.mqtt.packets import (
     Connack,
     Connect,
@@ -22,6 +21,7 @@ from fluffle.protocol.mqtt.packets import (
     encode,
 )
 from fluffle.protocol.mqtt.properties import decode_properties
+from fluffle.protocol.mqtt.reader import Publishes
 from fluffle.protocol.wire import to_table
 from tests.support.edge import Edge
 from tests.support.metadata import ManualMetadata

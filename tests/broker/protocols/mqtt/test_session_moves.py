@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from fluffle.protocol.mqtt.codes import PacketType, ReasonCode
-from fluffle.protocol.mqtt.events import Acks, Publishes
 from fluffle.protocol.mqtt.packets import Connack, Disconnect, Suback, Subscribe, Will
+from fluffle.protocol.mqtt.reader import Acks, Publishes
 from tests.suite.seeds import seeds
 from tests.support.mqtt_edge import MqttClient
 from tests.support.mqtt_nodes import MqttNodes

@@ -10,7 +10,6 @@ import pytest
 from fluffle.broker.definitions.changes import doom, unfinished
 from fluffle.broker.metadata.change import Kind
 from fluffle.protocol.mqtt.codes import PacketType, ReasonCode
-from fluffle.protocol.mqtt.events import Acks, Publishes
 from fluffle.protocol.mqtt.packets import (
     Connack,
     Disconnect,
@@ -19,6 +18,7 @@ from fluffle.protocol.mqtt.packets import (
     Will,
 )
 from fluffle.protocol.mqtt.properties import Properties, PropertyId
+from fluffle.protocol.mqtt.reader import Acks, Publishes
 from tests.support.mqtt_edge import MqttClient
 from tests.support.mqtt_restarts import RestartedMqtt
 

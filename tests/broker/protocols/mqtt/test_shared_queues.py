@@ -18,7 +18,6 @@ from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.topic_filter import FilterBinding, arguments_of, shown_arguments
 from fluffle.broker.vhosts.queue_changes import bind, delete_queue
 from fluffle.protocol.mqtt.codes import MQTT_3_1_1, MQTT_5, PacketType, ReasonCode
-from fluffle.protocol.mqtt.events import Publishes
 from fluffle.protocol.mqtt.packets import Ack, Disconnect, Publish, Suback, Subscribe
 from fluffle.protocol.mqtt.properties import (
     Properties,
@@ -26,6 +25,7 @@ from fluffle.protocol.mqtt.properties import (
     decode_properties,
     encode_properties,
 )
+from fluffle.protocol.mqtt.reader import Publishes
 from tests.support.mqtt_edge import MqttClient, MqttEdge
 from tests.support.mqtt_restarts import RestartedMqtt
 

@@ -6,9 +6,9 @@ from fluffle.broker.access.access import Permission, TopicPermission, User
 from fluffle.broker.config.config import MqttConfig
 from fluffle.broker.protocols.mqtt.sys_topics import LoadAverage
 from fluffle.protocol.mqtt.codes import MQTT_3_1_1, MQTT_5, PacketType, ReasonCode
-from fluffle.protocol.mqtt.events import Publishes
 from fluffle.protocol.mqtt.packets import Connack, Connect, Disconnect, Will, encode
 from fluffle.protocol.mqtt.properties import decode_properties
+from fluffle.protocol.mqtt.reader import Publishes
 from tests.support.mqtt_edge import MqttClient, MqttEdge
 
 AS_PUBLISHED = 8

@@ -10,9 +10,9 @@ from fluffle.broker.access.access import Permission
 from fluffle.broker.base.errors import ConnectionForced, NodeStops
 from fluffle.broker.vhosts.queue_changes import delete_queue
 from fluffle.protocol.mqtt.codes import ReasonCode
-from fluffle.protocol.mqtt.events import Publishes
 from fluffle.protocol.mqtt.packets import Connect, Disconnect, Will
 from fluffle.protocol.mqtt.properties import Properties, PropertyId, encode_properties
+from fluffle.protocol.mqtt.reader import Publishes
 from tests.support.edge import Edge
 from tests.support.mqtt_edge import MqttClient, MqttEdge
 from tests.support.read_barrier import ManualReadBarrier

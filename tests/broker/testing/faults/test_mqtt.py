@@ -12,7 +12,6 @@ from fluffle.broker.base.errors import PreconditionFailed, SyntaxFailure
 from fluffle.broker.testing.faults.mqtt import PacketSplitter
 from fluffle.broker.testing.vhost import Vhost
 from fluffle.protocol.mqtt.codes import MQTT_3_1_1, MQTT_5, PacketType, ReasonCode
-from fluffle.protocol.mqtt.events import Acks, Publishes
 from fluffle.protocol.mqtt.packets import (
     Ack,
     Connack,
@@ -27,6 +26,7 @@ from fluffle.protocol.mqtt.packets import (
     encode,
 )
 from fluffle.protocol.mqtt.properties import Properties, PropertyId, encode_properties
+from fluffle.protocol.mqtt.reader import Acks, Publishes
 from tests.support.cluster_nodes import until
 from tests.support.deadlines import DEADLINE_S
 from tests.support.mqtt_line import MqttLine, mqtt_line
