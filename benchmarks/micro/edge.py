@@ -22,7 +22,7 @@ from fluffle.broker.metadata.metadata import LOCAL_READ_BARRIER
 from fluffle.broker.protocols.amqp091.basic_methods import Envelopes
 from fluffle.broker.protocols.amqp091.channel import AmqpSession, Channel, ChannelTable
 from fluffle.broker.protocols.amqp091.connection import Connection
-from fluffle.broker.protocols.amqp091.publish_methods import on_publishes
+from fluffle.broker.protocols.amqp091.event_handlers import on_publishes
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.queue_api import DeliveryBatch, Holder

@@ -3,7 +3,7 @@
 At most once, as RabbitMQ does it by default: no publisher waits until the queues that get it are
 sure of it, and what leads nowhere is gone, or to a queue that has had no room for long or refuses
 it.  What has come back to a queue where it died before is gone too, if no client has rejected it
-since (`protocol.deaths.is_cycle`): it would go round for ever.  What is gone is counted, and said
+since (`protocol.headers.is_cycle`): it would go round for ever.  What is gone is counted, and said
 now and then.
 
 Or at least once, where those that have died come as parcels: each hears where it is safe, and where

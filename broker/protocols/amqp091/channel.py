@@ -1,38 +1,41 @@
 """AMQP channel: plain state, and the few verbs that all its handlers share.
 
-What a method does is in `publish_methods`, `basic_methods`, `topology_methods` and `tx_methods`.
+What a method does is in `basic_methods`, `topology_methods` and `tx_methods`, what basic.publish
+does in `event_handlers`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 from fluffle.broker.access.access import User
 from fluffle.broker.base.errors import BrokerError, CommandInvalid, NotFound, NotImplementedHere
 from fluffle.broker.core.client import Client
-from fluffle.broker.core.confirms import Confirms
+from fluffle.broker.core.confirms import Confirms, Run
 from fluffle.broker.core.consumer import Subscription, described, end_consumers, requeue_timed_out
+from fluffle.broker.core.output_buffer import OutputBuffer
 from fluffle.broker.core.pending_requests import ChannelQuery, PendingRequest, WaitingRequests
 from fluffle.broker.core.publisher import Publisher
+from fluffle.broker.core.route_lookup import RoutedBatch
 from fluffle.broker.core.services import Services
 from fluffle.broker.core.session import Session
 from fluffle.broker.core.settlement import Settlements
 from fluffle.broker.core.topology import readable_queue
 from fluffle.broker.metadata.metadata import Decide, ignore_done
-from fluffle.broker.protocols.amqp091.publish_methods import PublishFrames
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.queue_api import Deferred, Outcome, SharedCredit
 from fluffle.broker.vhosts.vhost import VirtualHost
-from fluffle.protocol.methods import Basic, Method, encode_method, make
+from fluffle.protocol.hot import ack_frame, nack_frame
+from fluffle.protocol.methods import Basic, Method, encode_method, make, return_frame
+from fluffle.protocol.properties import split_content
 from fluffle.protocol.reader import Event
-from fluffle.protocol.spec import ProtocolError
+from fluffle.protocol.spec import ProtocolError, ReplyCode
 from fluffle.protocol.steps import Steps
 
 if TYPE_CHECKING:
     from fluffle.broker.core.observer import ChannelObserver
-    from fluffle.broker.core.output_buffer import OutputBuffer
     from fluffle.broker.protocols.amqp091.transaction import Transaction
     from fluffle.broker.queues.queue_api import OverdueDeliveries, QueueHandle, TimedOutDeliveries
 
@@ -101,6 +104,73 @@ class ChannelTable(Protocol):
 
     def refuse(self, channel: Channel, error: BrokerError) -> None:
         """Close a channel for something that its client did not ask for, unless it has ended."""
+
+
+class PublishFrames:
+    """Frames of one channel that say what became of its publishes."""
+
+    __slots__ = ("_confirms", "_frame_bytes_max", "_number", "_output")
+
+    def __init__(self, number: int, output: OutputBuffer, frame_bytes_max: int) -> None:
+        self._number = number
+        self._output = output
+        self._frame_bytes_max = frame_bytes_max
+        self._confirms: Confirms | None = None
+        """Ledger that knows more than was sent."""
+
+    def returned(self, routed: RoutedBatch) -> None:
+        """basic.return with 312 for messages that were mandatory and went nowhere."""
+        number, output = self._number, self._output
+        for origin, content in zip(routed.origins, routed.contents, strict=True):
+            output.add(
+                return_frame(
+                    number, ReplyCode.NO_ROUTE, "NO_ROUTE", origin.exchange, origin.routing_key
+                )
+            )
+            output.add(split_content(content, number, self._frame_bytes_max))
+
+    def report(self, confirms: Confirms) -> None:
+        for frame in confirm_frames(self._number, confirms):
+            self._output.add(frame)
+
+    def report_later(self, confirms: Confirms) -> None:
+        self._confirms = confirms
+        self._output.ask_later(self)
+
+    def write_output(self) -> None:
+        """Say what is known by now, in the midst of writing."""
+        if self._confirms is not None:
+            self._output.pieces += confirm_frames(self._number, self._confirms)
+
+
+def confirm_frames(channel: int, confirms: Confirms) -> list[bytes]:
+    """Take what has become known, as frames that are coalesced as RabbitMQ does.
+
+    One with `multiple` is for all that lies below each number that is open or has the other answer,
+    single ones for the rest; a lone answer goes out with multiple=false.
+    """
+    accepted, refused, open_from = confirms.take()
+    frames: list[bytes] = []
+    if accepted:
+        acks = coalesced(accepted, refused, open_from)
+        frames += [ack_frame(channel, tag, multiple=multiple) for tag, multiple in acks]
+    if refused:
+        nacks = coalesced(refused, accepted, open_from)
+        frames += [nack_frame(channel, tag, multiple=multiple) for tag, multiple in nacks]
+    return frames
+
+
+def coalesced(runs: Sequence[Run], others: Sequence[Run], open_from: int) -> list[tuple[int, bool]]:
+    """Tags and whether each stands for all before it, for runs that have the same answer."""
+    if len(runs) == 1 and runs[0][0] == runs[0][1]:
+        return [(runs[0][0], False)]
+    bound = min([open_from, *(first for first, _last in others)])
+    below = [last for first, last in runs if first < bound]
+    answers = [(max(below), True)] if below else []
+    for first, last in runs:
+        if first > bound:
+            answers += [(tag, False) for tag in range(first, last + 1)]
+    return answers
 
 
 class Channel:

@@ -3,19 +3,40 @@
 Events that take long are done in steps, so that the others have their turns in between.  Nothing
 else of the connection is acted on meanwhile, so its order holds.  What has begun is given up with
 the channel or the connection that wanted it.
+
+What is done with a run of basic.publish frames is the publisher's (`core.publisher`); a hot file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
+from itertools import groupby, repeat
+from typing import TypeAlias
 
+from fluffle.broker.base.errors import BrokerError, NotImplementedHere
 from fluffle.broker.core.input_queue import COST_BYTES, EVENT_COST, TURN_COST_MAX, LongEvent
 from fluffle.broker.core.pending_requests import DeferredEvent
-from fluffle.broker.core.publisher import oversized
-from fluffle.broker.core.route_lookup import LookupTooLong
-from fluffle.broker.metadata.metadata import ignore_done
+from fluffle.broker.core.property_facts import (
+    read_facts_in_steps,
+    read_lifetimes,
+    remember_facts,
+)
+from fluffle.broker.core.publisher import (
+    COPIES_MAX,
+    ROUTE_COST,
+    Publisher,
+    messages_at_once,
+    oversized,
+)
+from fluffle.broker.core.route_lookup import (
+    LOOKUP_STOPS_MAX,
+    CachedRoute,
+    LookupTooLong,
+    RouteCache,
+)
+from fluffle.broker.metadata.metadata import UnconfirmedAbsence, ignore_done
 from fluffle.broker.protocols.amqp091 import connection_methods
 from fluffle.broker.protocols.amqp091.basic_methods import on_acks
 from fluffle.broker.protocols.amqp091.channel import (
@@ -25,9 +46,14 @@ from fluffle.broker.protocols.amqp091.channel import (
     once_settled,
 )
 from fluffle.broker.protocols.amqp091.connection import VOUCHING, Connection
-from fluffle.broker.protocols.amqp091.publish_methods import on_publishes, take_in_steps
-from fluffle.protocol.methods import Method, decode_method, decode_method_in_steps
-from fluffle.protocol.properties import OUTLINED_BYTES_MAX
+from fluffle.broker.routing.router import RouteInputs
+from fluffle.protocol.methods import (
+    Basic,
+    Method,
+    decode_method,
+    decode_method_in_steps,
+)
+from fluffle.protocol.properties import OUTLINED_BYTES_MAX, raw_properties
 from fluffle.protocol.reader import (
     Acks,
     HeaderReceived,
@@ -37,7 +63,7 @@ from fluffle.protocol.reader import (
     Publishes,
     Violation,
 )
-from fluffle.protocol.spec import PROTOCOL_HEADER
+from fluffle.protocol.spec import PROTOCOL_HEADER, ProtocolError
 from fluffle.protocol.steps import Steps, Unfinished
 
 OTHER_PROTOCOLS = {
@@ -51,6 +77,19 @@ OTHER_PROTOCOLS = {
 CONNECT_OCTET = 0x10
 MQTT_NAMES = (b"\x00\x04MQ", b"\x00\x06MQ")
 """Begins of the names that CONNECT of MQTT has, behind a length of one to three octets."""
+
+KINDS_MAX = 256
+"""Most different basic.publish frames looked up together, for a few milliseconds."""
+
+DRAWN_MAX = 256
+"""Most messages routed at random together, for a few milliseconds."""
+
+METHOD_AT = 7
+"""Where the payload of a method frame begins."""
+
+
+PutBack: TypeAlias = Callable[[list[Publishes]], None]
+"""Function that puts batches back, to be taken next, one by one."""
 
 
 def on_header(connection: Connection, occurrence: HeaderReceived) -> int:
@@ -230,6 +269,174 @@ def act_once_settled(
     """Act on a method of a channel as on one that comes once all is so that was settled there."""
     once_settled(channel, method, ignore_done)
     connection.input.act_again(occurrence)
+
+
+# basic.publish
+
+
+def on_publishes(
+    publisher: Publisher, batch: Publishes, put_back: PutBack, *, is_certain: bool
+) -> int:
+    """Take a batch of messages; return its cost: for each routed batch, its queues, and new routes.
+
+    One that cannot be sorted, or has too much in it for one turn, is put back in parts.
+    `is_certain`: all is known that was defined before it came.  LookupTooLong for one that
+    `take_in_steps` must take.
+    """
+    routes = publisher.session.route_cache
+    found_count, routes.stops_left = routes.found_count, LOOKUP_STOPS_MAX
+    cost = take(publisher, batch, put_back, is_certain=is_certain)
+    return cost + ROUTE_COST * (routes.found_count - found_count)
+
+
+def take(publisher: Publisher, batch: Publishes, put_back: PutBack, *, is_certain: bool) -> int:
+    """Take a batch as `on_publishes` does, and return the cost without new routes."""
+    session = publisher.session
+    methods = batch.methods
+    route = session.route_cache.find(methods[0], search_route)
+    facts = session.facts.get(batch.outline)
+    if facts is None:
+        if len(batch.outline) > OUTLINED_BYTES_MAX:
+            raise LookupTooLong
+        facts = remember_facts(session.facts, batch.outline)
+    lifetimes_ms = read_lifetimes(batch.contents) if facts.expires else None
+    if isinstance(lifetimes_ms, list) and len(lifetimes_ms) < len(methods):
+        put_back(parted(batch, len(lifetimes_ms)))
+        return 1
+    if methods.count(methods[0]) == len(methods):
+        if route.needs is not None and (parts := split_for_routing(route.needs, batch)):
+            put_back(parts)
+            return 1
+        if len(methods) * len(route.targets) > COPIES_MAX and len(methods) > 1:
+            put_back(spans_of(batch, messages_at_once(route.targets)))
+            return 1
+        return publisher.publish_run(route, facts, batch, lifetimes_ms, is_certain=is_certain)
+    kinds = dict.fromkeys(methods)
+    if len(kinds) > KINDS_MAX:
+        put_back(spans_of(batch, KINDS_MAX))
+        return 1
+    found, refusal = find_routes(session.route_cache, kinds)
+    if not is_certain and (refusal or any(each.misses for each in found.values())):
+        raise UnconfirmedAbsence
+    cost = publisher.publish_mixed(methods, found, facts, batch, lifetimes_ms)
+    if cost is None:
+        put_back(runs_of(batch, repeat(batch.outline)))
+        return 1
+    if refusal is not None:
+        raise refusal
+    return cost
+
+
+def take_in_steps(
+    publisher: Publisher, run: Publishes, put_back: PutBack, *, is_certain: bool
+) -> Steps[None]:
+    """Take messages as `take` does, whatever it takes to find where they go.
+
+    Those that do not go together are put back in parts, so that nothing has been done of what turns
+    out to be refused, or to be in doubt.
+    """
+    session = publisher.session
+    if len(runs := runs_of(run, repeat(run.outline))) > 1:
+        put_back(runs)
+        return
+    route = session.route_cache.current(run.methods[0])
+    if route is None:
+        route = yield from search_route(session.route_cache, run.methods[0])
+    if route.needs is not None and (parts := split_for_routing(route.needs, run)):
+        put_back(parts)
+        return
+    facts = session.facts.get(run.outline)
+    if facts is None:
+        facts = yield from read_facts_in_steps(run.outline)
+    lifetimes_ms = read_lifetimes(run.contents) if facts.expires else None
+    if isinstance(lifetimes_ms, list) and len(lifetimes_ms) < len(run.methods):
+        put_back(parted(run, len(lifetimes_ms)))
+        return
+    yield from publisher.publish_run_in_steps(
+        route, facts, run, lifetimes_ms, is_certain=is_certain
+    )
+
+
+# The routes that basic.publish frames mean
+
+
+def search_route(routes: RouteCache, method_frame: bytes) -> Steps[CachedRoute]:
+    """Decode a basic.publish frame and find where its messages go.
+
+    Raises NotImplementedHere for immediate, NotFound and AccessRefused for the exchange.
+    """
+    method = decode_method(method_frame[METHOD_AT:-1])
+    assert isinstance(method, Basic.Publish)
+    if method.immediate:
+        raise NotImplementedHere("immediate=true")
+    return (
+        yield from routes.search(
+            method_frame, method.exchange, method.routing_key, mandatory=method.mandatory
+        )
+    )
+
+
+def find_routes(
+    routes: RouteCache, kinds: Iterable[bytes]
+) -> tuple[dict[bytes, CachedRoute], BrokerError | ProtocolError | None]:
+    """Routes by basic.publish frame, up to the first that is refused, and what is said to that.
+
+    `kinds` are the frames, each once.
+    """
+    found: dict[bytes, CachedRoute] = {}
+    for method in kinds:
+        try:
+            route = routes.find(method, search_route)
+            if not route.is_admitted:
+                routes.admit(route)
+        except (BrokerError, ProtocolError) as refusal:
+            return found, refusal
+        found[method] = route
+    return found, None
+
+
+# Parts of a batch
+
+
+def split_for_routing(needs: RouteInputs, batch: Publishes) -> list[Publishes]:
+    """The parts of a batch that can be routed one by one; none if the whole of it can.
+
+    Who asks for properties wants all of them: for him they are their own outline.
+    """
+    if needs.property_bindings and set(map(raw_properties, batch.contents)) != {batch.outline}:
+        return runs_of(batch, map(raw_properties, batch.contents))
+    if needs.is_drawn and len(batch.methods) > DRAWN_MAX:
+        return spans_of(batch, DRAWN_MAX)
+    return []
+
+
+def spans_of(batch: Publishes, count: int) -> list[Publishes]:
+    """Split a batch into parts of `count` messages."""
+    starts = range(0, len(batch.methods), count)
+    return [part_of(batch, start, start + count, batch.outline) for start in starts]
+
+
+def runs_of(batch: Publishes, outlines: Iterable[bytes]) -> list[Publishes]:
+    """Split a batch where the basic.publish frame changes, or the outline."""
+    runs, start = [], 0
+    for (_method, outline), same in groupby(zip(batch.methods, outlines, strict=False)):
+        stop = start + sum(1 for _ in same)
+        runs.append(part_of(batch, start, stop, outline))
+        start = stop
+    return runs
+
+
+def parted(batch: Publishes, at: int) -> list[Publishes]:
+    """Split a batch in front of the message at that place, which is refused."""
+    spans = (0, at), (at, len(batch.methods))
+    return [part_of(batch, start, stop, batch.outline) for start, stop in spans]
+
+
+def part_of(batch: Publishes, start: int, stop: int, outline: bytes) -> Publishes:
+    """The messages from `start` up to `stop`, which have that outline."""
+    contents = batch.contents[start:stop]
+    size_bytes = sum(map(len, contents))
+    return Publishes(batch.channel, batch.methods[start:stop], contents, size_bytes, outline)
 
 
 EVENT_HANDLERS: dict[type, Callable[..., int]] = {

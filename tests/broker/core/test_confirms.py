@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fluffle.broker.core.confirms import Confirms
-from fluffle.broker.protocols.amqp091.publish_methods import confirm_frames
+from fluffle.broker.protocols.amqp091.channel import confirm_frames
 from fluffle.protocol.hot import ack_frame
 from fluffle.protocol.methods import Basic, decode_method
 

@@ -6,7 +6,7 @@ from itertools import chain
 
 import pytest
 
-from fluffle.broker.protocols.amqp091 import publish_methods
+from fluffle.broker.protocols.amqp091 import event_handlers
 from fluffle.protocol.methods import Basic, Exchange, Queue, encode_method, make, pamqp_table
 from fluffle.protocol.properties import Properties
 from fluffle.protocol.wire import to_table
@@ -50,7 +50,7 @@ def bodies(count: int) -> list[bytes]:
     return [str(number).encode() for number in range(count)]
 
 
-@pytest.mark.parametrize("count", [1, 30, publish_methods.DRAWN_MAX + 50])
+@pytest.mark.parametrize("count", [1, 30, event_handlers.DRAWN_MAX + 50])
 def test_each_message_of_a_batch_is_drawn_for_itself(count: int) -> None:
     client = with_queues("x-random")
     client.publish(*bodies(count), exchange="x", queue="k")

@@ -10,7 +10,7 @@ from fluffle.broker.core import property_facts
 from fluffle.broker.core.property_facts import PropertyFacts, read_facts
 from fluffle.broker.core.route_lookup import REMEMBERED_MAX, CachedRoute, RouteCache
 from fluffle.broker.core.session import REMEMBERED_WHEN_SHORT_MAX
-from fluffle.broker.protocols.amqp091 import publish_methods
+from fluffle.broker.protocols.amqp091 import event_handlers
 from fluffle.broker.queues import engine
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.expiry_times import Lifetimes
@@ -257,8 +257,8 @@ def test_routes_are_decided_once_while_nothing_changes(monkeypatch: pytest.Monke
         decided.append(method_frame)
         return search(routes, method_frame)
 
-    search = publish_methods.search_route
-    monkeypatch.setattr(publish_methods, "search_route", counted)
+    search = event_handlers.search_route
+    monkeypatch.setattr(event_handlers, "search_route", counted)
     for body in (b"1", b"2", b"3"):
         client.publish(body)
         client.publish(body, queue="elsewhere")
