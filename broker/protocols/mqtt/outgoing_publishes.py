@@ -25,6 +25,7 @@ from fluffle.broker.protocols.mqtt.conversion import expiry_property, with_ident
 from fluffle.broker.protocols.mqtt.delivery_terms import (
     PACKET_OVERHEAD_BYTES,
     DeliveryTerms,
+    TopicAliases,
     publish_bytes,
 )
 from fluffle.broker.protocols.mqtt.packet_keeper import NotedPackets
@@ -37,7 +38,6 @@ from fluffle.broker.protocols.mqtt.publish_runs import (
     Variant,
 )
 from fluffle.broker.protocols.mqtt.session_state import DirectMessage, SentBefore
-from fluffle.broker.protocols.mqtt.topic_aliases import TopicAliases
 from fluffle.broker.protocols.mqtt.topics import is_reserved
 from fluffle.broker.queues.deduplication import spans_of
 from fluffle.broker.queues.queue_api import Consumer, DeliveryBatch, Outcome

@@ -8,7 +8,7 @@ import pytest
 
 from fluffle.broker.config.config import MqttConfig
 from fluffle.broker.protocols.mqtt import publish_runs
-from fluffle.broker.protocols.mqtt.topic_aliases import (
+from fluffle.broker.protocols.mqtt.delivery_terms import (
     ALIASED_TOPIC_BYTES_MAX,
     ALIASED_TOPIC_BYTES_MIN,
 )
