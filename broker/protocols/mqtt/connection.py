@@ -23,7 +23,7 @@ from fluffle.broker.base.traffic import TrafficLabels
 from fluffle.broker.core.client import Handshake
 from fluffle.broker.core.connections import NO_ANSWER
 from fluffle.broker.core.login import HANDSHAKE
-from fluffle.broker.core.pending_requests import WHOLE_CONNECTION, DeferredEvent
+from fluffle.broker.core.pending_requests import WHOLE_CONNECTION, DeferredEvent, plain
 from fluffle.broker.core.session import REMEMBERED_WHEN_SHORT_MAX, Session
 from fluffle.broker.core.socket_connection import SocketConnection
 from fluffle.broker.metadata.metadata import ignore_done
@@ -206,9 +206,9 @@ class Connection(SocketConnection[Event]):
         the socket would be seen before the messages in front of it are taken.
         """
         held = self.input.events
-        pings_count = sum(isinstance(each, Pingreq) for each in held)
+        pings_count = sum(isinstance(plain(each), Pingreq) for each in held)
         if pings_count:
-            held[:] = (each for each in held if not isinstance(each, Pingreq))
+            held[:] = (each for each in held if not isinstance(plain(each), Pingreq))
             self.output.add(encode(Pingresp(), MQTT_5) * pings_count)
             self._held_at_bytes += pings_count * PINGREQ_BYTES
         if self.reader.is_waiting or self.output.is_draining or not self._may_be_read_on(held):

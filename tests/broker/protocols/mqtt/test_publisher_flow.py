@@ -1,6 +1,7 @@
 """Publishers of MQTT are not read while queues, the disk or an alarm cannot take more."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import cast
 
 import pytest
@@ -21,7 +22,9 @@ from fluffle.protocol.mqtt.packets import (
 )
 from fluffle.protocol.mqtt.properties import Properties
 from fluffle.protocol.mqtt.reader import EVENTS_MAX, Publishes
+from tests.support.edge import Edge
 from tests.support.mqtt_edge import MqttClient, MqttEdge
+from tests.support.read_barrier import ManualReadBarrier
 
 
 def slow_subscriber(mqtt: MqttEdge, monkeypatch: pytest.MonkeyPatch) -> MqttClient:
@@ -155,6 +158,22 @@ def test_an_alarm_holds_a_publisher_until_the_last_is_cleared(resource: str) -> 
     for client in (publisher, late):
         assert (client.connection.state, client.connection.is_read) == ("running", True)
         assert client.acks() == [(PacketType.PUBACK, 1, ReasonCode.NO_MATCHING_SUBSCRIBERS)]
+
+
+def test_a_ping_that_waited_for_definitions_is_answered_though_an_alarm_came_meanwhile() -> None:
+    read_barrier, edge = ManualReadBarrier(), Edge()
+    edge.services = replace(edge.services, read_barrier=read_barrier)
+    mqtt = MqttEdge(edge=edge)
+    client = mqtt.connect("c")
+    client.publish("to nobody", qos=1)
+    client.send(Pingreq())
+    set_alarms(mqtt, "memory")
+    read_barrier.confirm()
+    mqtt.edge.run()
+    assert client.connection.state == "blocked"
+    assert client.packets() == [Pingresp()]
+    set_alarms(mqtt, "memory", low=False)
+    assert client.acks() == [(PacketType.PUBACK, 1, ReasonCode.NO_MATCHING_SUBSCRIBERS)]
 
 
 @pytest.mark.parametrize("is_one_read", [False, True])
