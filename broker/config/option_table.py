@@ -68,7 +68,7 @@ def _address(name: str, says: str, field: str) -> Option:
     return option(name, "HOST:PORT", says, parse_optional_address, field, collect=tuple)
 
 
-LISTENERS: tuple[Option, ...] = (
+MQTT_LISTENERS: tuple[Option, ...] = (
     _address("mqtt", "Where to accept MQTT clients, usually :1883.", "mqtt_listen"),
     _address("mqtt-tls", "The same with TLS, usually :8883.", "mqtt_tls_listen"),
     _address("mqtt-ws", "The same over websockets, usually :15675.", "mqtt_ws_listen"),
@@ -110,7 +110,7 @@ LISTENERS: tuple[Option, ...] = (
 )
 """Where MQTT clients come in."""
 
-LOGINS: tuple[Option, ...] = (
+MQTT_LOGINS: tuple[Option, ...] = (
     switch(
         "mqtt-allow-anonymous",
         "Whether who gives no user and no password logs in as --anonymous-login-user.",
@@ -150,7 +150,7 @@ LOGINS: tuple[Option, ...] = (
 )
 """Options for the login of MQTT clients."""
 
-SESSIONS: tuple[Option, ...] = (
+MQTT_SESSIONS: tuple[Option, ...] = (
     option(
         "mqtt-exchange",
         "NAME",
@@ -173,7 +173,7 @@ SESSIONS: tuple[Option, ...] = (
     option(
         "mqtt-keep-alive-max",
         "SECONDS|none",
-        "The longest keep alive; clients of MQTT 5.0 that want more are told.",
+        "The longest keep alive; CONNACK of MQTT 5.0 has it as Server Keep Alive if more is asked.",
         or_none(_16_BITS),
         "mqtt_keep_alive_s_max",
     ),
@@ -232,7 +232,7 @@ SESSIONS: tuple[Option, ...] = (
     option(
         "mqtt-response-information",
         "TEXT",
-        "What a client of MQTT 5.0 is told that asks for response information.",
+        "Response Information in CONNACK, for clients of MQTT 5.0 that request it.",
         parse_mqtt_string,
     ),
     switch("mqtt-retained", "Whether messages are retained."),
@@ -254,7 +254,7 @@ SESSIONS: tuple[Option, ...] = (
 )
 """Options for the limits and the sessions of MQTT clients."""
 
-MQTT: tuple[Option, ...] = (*LISTENERS, *LOGINS, *SESSIONS)
+MQTT: tuple[Option, ...] = (*MQTT_LISTENERS, *MQTT_LOGINS, *MQTT_SESSIONS)
 
 
 _LIMITS = Limits()

@@ -247,8 +247,8 @@ def alarms(node: ClusterNode) -> Alarms:
 
 
 def set_disk_low(node: ClusterNode, *, low: bool) -> None:
-    """Move the limit as well: each second a node compares it with what is free, and by that alone
-    it would clear an alarm that was only set."""
+    """Raise or clear the disk alarm of a node, and move its limit with it: each second the node
+    compares that with what is free, and would take back an alarm that the limit does not give."""
     alarms(node).watermarks.disk_free_bytes_min = sys.maxsize if low else 0
     alarms(node).set("disk", low=low)
 
