@@ -55,13 +55,8 @@ def main() -> None:
     if arguments.list:
         print(*listed[arguments.list], sep="\n")
         return
+    print_figures(found, {what: len(names) for what, names in listed.items()})
     fields = sum(bundle.field_count for bundle in bundles)
-    print(f"modules                                {len(found)}")
-    print(f"lines                                  {sum(m.line_count for m in found)}")
-    print(f"lines of a module, median              {source_tree.line_median(found):.0f}")
-    print(f"modules named by a gerund              {len(listed['ing'])}")
-    print(f"modules of {LOOSE_LINES_MAX} lines or fewer with one importer  {len(loose)}")
-    print(f"modules without a test of their name   {len(unnamed)}")
     print(f"bundles of callables (fields)          {len(bundles)} ({fields})")
     print(f"cycles of imports, types too (modules) {len(cycles)} {[len(c) for c in cycles]}")
     print(f"docstrings that begin as no sentence   {len(riddles)}")
@@ -70,6 +65,18 @@ def main() -> None:
         print(
             f"a publish, {kind:<7}: files, calls       {len(publish.files)}, {publish.call_count}"
         )
+
+
+def print_figures(found: list[source_tree.Module], counts: dict[str, int]) -> None:
+    """Print the sizes of these modules, and how many the lists of them have."""
+    without_init = source_tree.without_init(found)
+    print(f"files                                  {len(found)}")
+    print(f"lines                                  {sum(m.line_count for m in found)}")
+    print(f"modules (files but for __init__.py)    {len(without_init)}")
+    print(f"lines of a module, median              {source_tree.line_median(without_init):.0f}")
+    print(f"modules named by a gerund              {counts['ing']}")
+    print(f"modules of {LOOSE_LINES_MAX} lines or fewer with one importer  {counts['loose']}")
+    print(f"modules without a test of their name   {counts['unnamed']}")
 
 
 if __name__ == "__main__":

@@ -227,6 +227,11 @@ def loose_modules(
     ]
 
 
+def without_init(found: list[Module]) -> list[Module]:
+    """The modules but for each package's `__init__.py`, which has a docstring and exports alone."""
+    return [module for module in found if module.path.name != "__init__.py"]
+
+
 def line_median(found: list[Module]) -> float:
     return median(module.line_count for module in found)
 

@@ -19,6 +19,12 @@ def test_a_gerund_is_found() -> None:
     assert source_tree.in_ing(found) == ["broker.publishing"]
 
 
+def test_the_file_of_a_package_counts_as_no_module() -> None:
+    package = module("raft", '"""Consensus."""')._replace(path=Path("raft/__init__.py"))
+    found = [package, module("raft.log", "A = 1\nB = 2"), module("raft.terms", "A = 1")]
+    assert source_tree.without_init(found) == found[1:]
+
+
 def test_a_cycle_of_types_is_one() -> None:
     found = [
         module("raft.a", "from fluffle.raft.b import B"),
