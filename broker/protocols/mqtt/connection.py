@@ -80,7 +80,9 @@ or so much has come of it meanwhile."""
 
 PINGREQ_BYTES = 2
 
-CODE_NAMES = {code: code.name for code in ReasonCode}
+DISCONNECTED = {code: f"disconnected by client: {code.name}" for code in ReasonCode}
+DISCONNECTED[ReasonCode.SUCCESS] = "disconnected by client"
+"""Reasons in the log for the end of a client that has left, by the code of its DISCONNECT."""
 
 logger = logging.getLogger(__name__)
 
@@ -390,7 +392,7 @@ class Connection(SocketConnection[Event]):
     def leave(self, packet: Disconnect) -> None:
         """Note that the client leaves, how long its session lasts then, and whether its will is
         published: only if it says so.  InvalidPacket."""
-        self.close_reason = f"disconnected by client: {CODE_NAMES[packet.code]}"
+        self.close_reason = DISCONNECTED[packet.code]
         if self.channel is None:  # it does not answer what it is asked in a login
             return
         state, longest_s = self.channel.state, self.server.config.session_expiry_s_max
