@@ -72,6 +72,7 @@ from fluffle.protocol.mqtt.properties import PropertyId
 from fluffle.protocol.steps import Steps, whole
 
 if TYPE_CHECKING:
+    from fluffle.broker.base.clock import Timer
     from fluffle.broker.core.services import Services
     from fluffle.broker.protocols.mqtt.server import MqttServer
     from fluffle.broker.queues.queue_api import QueueHandle
@@ -80,6 +81,9 @@ if TYPE_CHECKING:
 
 MECHANISM = "PLAIN"
 """Mechanism of a login with user and password in logs and events; RabbitMQ's lists say "none"."""
+
+TAKEOVER_WAIT_S = 5
+"""How long a CONNECT waits at most for the connection before to give its session up."""
 
 CHECKED_AT_ONCE = 256
 """Filters of a session that are looked at in a turn, when its client is back: a millisecond."""
@@ -118,6 +122,25 @@ class Accepted(NamedTuple):
     """True if its identifier was given to it here."""
     will_key: bytes
     """Key of the message of its will."""
+
+
+class TakeoverWait:
+    """Wait of a CONNECT until the connection before has given the session up, or has had its time
+    for that: then what is on record counts."""
+
+    __slots__ = ("_go_on", "timer")
+
+    def __init__(self, go_on: Callable[[], None]) -> None:
+        self._go_on = go_on
+        self.timer: Timer | None = None
+        """Timer that ends it; None once it is over."""
+
+    def end(self) -> None:
+        """Go on, unless that has been done."""
+        timer, self.timer = self.timer, None
+        if timer is not None:
+            timer.cancel()
+            self._go_on()
 
 
 class ConnectRequest:
@@ -325,8 +348,11 @@ class ConnectRequest:
         before = self._server.connected.get((vhost.name, self._client_id))
         if before is None:
             self._open(vhost)
-        else:
-            before.take_over(partial(self._open, vhost))
+            return
+        wait = TakeoverWait(partial(self._open, vhost))
+        call_later = self._server.services.runtime.clients_call_later
+        wait.timer = call_later(TAKEOVER_WAIT_S, wait.end)
+        before.take_over(wait.end)
 
     def _allow(self, vhost: VirtualHost, then: Callable[[Session], None]) -> None:
         """Open a session in the core and call `then`, now or later, if the client may have that of

@@ -24,17 +24,26 @@ from fluffle.broker.metadata.metadata import (
     ignore_done,
 )
 from fluffle.broker.metadata.nodes import NUMBERS_SESSIONS, RegisteredNode
-from fluffle.broker.protocols.mqtt.connect_methods import CHECKED_AT_ONCE
+from fluffle.broker.protocols.mqtt.connect_methods import CHECKED_AT_ONCE, TAKEOVER_WAIT_S
 from fluffle.broker.protocols.mqtt.connection import REFUSED_LOGIN_WAIT_S
 from fluffle.broker.protocols.mqtt.reasons import REFUSED_LOGIN
 from fluffle.broker.protocols.mqtt.server import AGAIN_MS, TAKEOVERS_MAX
 from fluffle.broker.vhosts import queue_changes
 from fluffle.broker.vhosts.client_sessions import keep_session
 from fluffle.protocol.mqtt.codes import MQTT_3_1_1, MQTT_5, ReasonCode
-from fluffle.protocol.mqtt.packets import Connack, Connect, Disconnect, Will, encode
+from fluffle.protocol.mqtt.packets import (
+    Connack,
+    Connect,
+    Disconnect,
+    Suback,
+    Subscribe,
+    Will,
+    encode,
+)
 from fluffle.protocol.mqtt.properties import Properties, PropertyId
 from tests.support.definitions import EVERYTHING
 from tests.support.edge import Edge
+from tests.support.metadata import ManualMetadata
 from tests.support.mqtt_edge import MqttClient, MqttEdge
 from tests.support.mqtt_nodes import KnowsAll
 from tests.support.read_barrier import ManualReadBarrier
@@ -152,6 +161,73 @@ def test_the_same_client_takes_its_session_over() -> None:
     assert first.transport.is_lost
     mqtt.connect("p").publish("a", b"x")
     assert second.messages() == [("a", b"x", 0)]
+
+
+def taken_over_later() -> tuple[MqttEdge, ManualMetadata, MqttClient]:
+    """A client that has connected anew, where the queues of its connection before are not deleted
+    yet."""
+    mqtt = MqttEdge(edge=Edge(make_metadata=ManualMetadata))
+    metadata = mqtt.edge.services.metadata
+    assert isinstance(metadata, ManualMetadata)
+    first, second = mqtt.accept(), mqtt.accept()
+    first.send(Connect(MQTT_5, "c", user="guest", password=b"guest"))
+    first.expect(Connack)
+    first.send(Subscribe(1, [("a", 1)]))
+    commit_all(mqtt, metadata)
+    second.send(Connect(MQTT_5, "c", user="guest", password=b"guest"))
+    assert len(metadata) == 1
+    assert second.packets() == []
+    return mqtt, metadata, second
+
+
+def commit_all(mqtt: MqttEdge, metadata: ManualMetadata) -> None:
+    while len(metadata):
+        metadata.commit()
+        mqtt.edge.run()
+
+
+def test_who_takes_a_session_over_waits_until_it_is_free() -> None:
+    mqtt, metadata, client = taken_over_later()
+    mqtt.edge.advance(TAKEOVER_WAIT_S - 0.1)
+    assert len(metadata) == 1
+    commit_all(mqtt, metadata)
+    assert client.expect(Connack).code is ReasonCode.SUCCESS
+    mqtt.edge.advance(1)
+    assert client.packets() == []
+    assert mqtt.server.connected[("/", "c")] is client.connection
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_who_takes_a_session_over_waits_for_that_no_longer_than_five_seconds(
+    *, is_first: bool
+) -> None:
+    """Then what is on record counts: what the connection before has left is deleted with the
+    change that this client asks for, whichever of the two comes true first."""
+    mqtt, metadata, client = taken_over_later()
+    mqtt.edge.advance(5.1)
+    assert len(metadata) == 2, "it has gone on"
+    if not is_first:
+        metadata.commit_last()
+    commit_all(mqtt, metadata)
+    assert client.expect(Connack).code is ReasonCode.SUCCESS
+    assert mqtt.queue_names == []
+    client.send(Subscribe(1, [("a", 1)]))
+    commit_all(mqtt, metadata)
+    assert client.expect(Suback).codes == [ReasonCode.GRANTED_QOS_1]
+    assert mqtt.queue_names == ["mqtt-subscription-cqos1"]
+    mqtt.edge.advance(TAKEOVER_WAIT_S)
+    assert client.packets() == []
+    assert mqtt.server.connected[("/", "c")] is client.connection
+
+
+def test_who_gives_up_while_it_takes_a_session_over_leaves_nothing() -> None:
+    mqtt, metadata, client = taken_over_later()
+    client.lose()
+    mqtt.edge.advance(5.1)
+    commit_all(mqtt, metadata)
+    assert mqtt.server.connected == {}
+    assert mqtt.queue_names == []
+    assert mqtt.edge.scheduler.timer_count == 0
 
 
 def test_clients_with_one_identifier_are_logged_once_in_a_while(
