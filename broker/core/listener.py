@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
 
 HANDSHAKE_TIMEOUT_S = 5.0
 """Time for the PROXY header, and again for the handshake: honest clients need milliseconds."""
+
+NO_TLS_REASONS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "HTTPS_PROXY_REQUEST"})
+"""Reasons of OpenSSL for bytes that are no record of TLS, of whatever version."""
 
 logger = logging.getLogger(__name__)
 
@@ -212,7 +216,15 @@ class ConnectionAcceptor:
         except (OSError, ProxyError) as error:
             client.close()
             peer = shown_peer(address)
-            event(logger, logging.WARNING, "handshake_failed", peer=peer, reason=reason_of(error))
+            reason = failed_handshake(error)
+            event(logger, logging.WARNING, "handshake_failed", peer=peer, reason=reason)
+
+
+def failed_handshake(error: Exception) -> str:
+    """Return why a client did not get through, in words that say what to change."""
+    if isinstance(error, ssl.SSLError) and error.reason in NO_TLS_REASONS:
+        return "a client without TLS at a port for TLS"
+    return reason_of(error)
 
 
 def shown_peer(address: tuple[Any, ...] | str) -> str:

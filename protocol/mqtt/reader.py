@@ -152,8 +152,13 @@ ACK_BODY_BYTES_MAX = {0: 0, MQTT_3_1: 2, MQTT_3_1_1: 2, MQTT_5: 4}
 """Longest body of an acknowledgement of success, by version: identifier, code, length of no
 properties."""
 
-OTHER_PROTOCOLS = {b"AMQP": "AMQP", b"GET ": "HTTP", b"POST ": "HTTP", b"\x16\x03": "TLS"}
-"""How clients of others begin, that have come to the wrong port."""
+WRONG_PORT = {
+    b"AMQP": "a client of AMQP at a port for MQTT",
+    b"GET ": "a client of HTTP at a port for MQTT",
+    b"POST ": "a client of HTTP at a port for MQTT",
+    b"\x16\x03": "a client of TLS at a port for MQTT without TLS",
+}
+"""Clients of other protocols that have come to the wrong port, by how they begin."""
 
 PUBLISH_OCTETS = tuple(
     PacketType.PUBLISH << 4 | publish_flags(qos, retain=retain, dup=dup)
@@ -436,9 +441,9 @@ class Reader:
     def _no_packet(self, buffer: bytes, position: int) -> InvalidPacket:
         """Return what is wrong with the first octet of a packet."""
         if not self.version:
-            for greeting, protocol in OTHER_PROTOCOLS.items():
+            for greeting, client in WRONG_PORT.items():
                 if buffer.startswith(greeting, position):
-                    return malformed(f"a client of {protocol} at a port for MQTT")
+                    return malformed(client)
         octet = buffer[position]
         kind, flags = octet >> 4, octet & 0b1111
         is_known = kind and (kind != PacketType.AUTH or self.version >= MQTT_5)

@@ -71,9 +71,10 @@ OTHER_PROTOCOLS = {
     b"AMQP\x03\x01\x00\x00": "AMQP 1.0",
     b"GET ": "HTTP",
     b"POST ": "HTTP",
-    b"\x16\x03": "TLS",
 }
 """Protocols by how their clients begin; AMQP 1.0 with SASL and without."""
+TLS_RECORD = b"\x16\x03"
+"""How clients of TLS begin, of whatever version."""
 CONNECT_OCTET = 0x10
 MQTT_NAMES = (b"\x00\x04MQ", b"\x00\x06MQ")
 """Begins of the names that CONNECT of MQTT has, behind a length of one to three octets."""
@@ -97,9 +98,16 @@ def on_header(connection: Connection, occurrence: HeaderReceived) -> int:
         connection_methods.start(connection)
     else:
         connection.output.add(PROTOCOL_HEADER)
-        connection.close_reason = f"{client_of(occurrence.header)} at a port for AMQP 0-9-1"
+        connection.close_reason = wrong_port_reason(occurrence.header)
         connection.finish()
     return EVENT_COST
+
+
+def wrong_port_reason(header: bytes) -> str:
+    """Return who has come to the wrong port, by a header that is not that of AMQP 0-9-1."""
+    if header.startswith(TLS_RECORD):
+        return "a client of TLS at a port for AMQP 0-9-1 without TLS"
+    return f"{client_of(header)} at a port for AMQP 0-9-1"
 
 
 def client_of(header: bytes) -> str:

@@ -42,6 +42,13 @@ USUAL_PATH = "/mqtt"
 """Other brokers have it, and so do the defaults of clients."""
 HEAD_BYTES_MAX = 16_384
 """Longest head of the opening request: cookies of a site may be in it."""
+NO_HTTP = "the request is not HTTP"
+WRONG_PORT = {
+    0x10: "a client of MQTT at a port for websockets",
+    0x16: "a client of TLS at a port for websockets without TLS",
+}
+"""Clients of other protocols that have come to the wrong port, by their first octet."""
+
 BLANK_LINE = re.compile(rb"\n\r?\n")
 BLANK_LINE_BYTES = 3
 CLOSE_WAIT_S = 2.0
@@ -222,7 +229,7 @@ class WebSocket(asyncio.Protocol):
         size = len(self._head) if blank is None else blank.end()
         try:
             if not 0x41 <= self._head[0] <= 0x5A:  # TLS or bare MQTT; no text would reach it
-                self._fail_handshake("the request is not HTTP", b"")
+                self._fail_handshake(WRONG_PORT.get(self._head[0], NO_HTTP), b"")
                 return
             if size > HEAD_BYTES_MAX:
                 raise HandshakeRefused(

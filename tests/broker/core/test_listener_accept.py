@@ -16,11 +16,13 @@ import pytest
 
 from fluffle.broker.base.errors import StartFailed
 from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
-from fluffle.broker.config.config import Config, ListenAddress
+from fluffle.broker.config.config import Config, ListenAddress, MqttConfig
 from fluffle.broker.core import listener
 from fluffle.broker.node import Node
 from fluffle.broker.protocols.amqp091.connection import Connection as ServerConnection
 from fluffle.protocol.methods import Channel, Connection, encode_method
+from fluffle.protocol.mqtt.codes import MQTT_3_1_1
+from fluffle.protocol.mqtt.packets import Connect, encode
 from fluffle.protocol.proxy import SIGNATURE
 from fluffle.protocol.spec import PROTOCOL_HEADER
 from tests.broker.conftest import Run
@@ -47,6 +49,12 @@ def config(authority: Authority, tmp_path: Path) -> Config:
         tls_key=authority.key_file,
         tls_ca=authority.ca_file,
         tls_login_from="common_name",
+        mqtt=MqttConfig(
+            listen=(LOOPBACK,),
+            tls_listen=(LOOPBACK,),
+            ws_listen=(LOOPBACK,),
+            ws_tls_listen=(LOOPBACK,),
+        ),
         users={"guest": "guest", "alice": "wonder"},
     )
 
@@ -213,20 +221,58 @@ def test_a_renewed_certificate_is_for_the_next_connection(
     assert str(kept["reason"]).startswith(f"cannot use the certificate in {authority.cert_file}")
 
 
-def test_who_does_not_speak_tls_is_one_line(
-    run: Run, config: Config, authority: Authority, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("listener", ["amqps", "mqtts", "mqtt-wss"])
+@pytest.mark.parametrize(
+    "said", [PROTOCOL_HEADER, encode(Connect(MQTT_3_1_1, "meter"), MQTT_3_1_1), b"GET /ws HTTP/1.1"]
+)
+def test_who_does_not_speak_tls_is_one_line_that_says_so(
+    run: Run,
+    config: Config,
+    authority: Authority,
+    *,
+    listener: str,
+    said: bytes,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    """OpenSSL's "wrong version number" sends an operator to the versions of TLS."""
+
     async def scenario() -> None:
         async with node_of(config) as node:
-            async with connected_client(node.addresses["amqps"]) as peer:
-                peer.writer.write(PROTOCOL_HEADER * 4)
-                await peer.reader.read()
+            await closed_without_a_word(node.addresses[listener], said)
             async with connected_client(node.addresses["amqps"], authority.client()) as other:
                 await other.log_in()
 
     run(scenario())
     (failed,) = logged(caplog, "handshake_failed")
     assert str(failed["peer"]).startswith("127.0.0.1:")
+    assert failed["reason"] == "a client without TLS at a port for TLS"
+    assert "Traceback" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("listener", "protocol"),
+    [("amqp", "AMQP 0-9-1"), ("mqtt", "MQTT"), ("mqtt-ws", "websockets")],
+)
+def test_who_speaks_tls_at_a_port_without_is_one_line_that_says_so(
+    run: Run,
+    config: Config,
+    authority: Authority,
+    *,
+    listener: str,
+    protocol: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def scenario() -> None:
+        async with node_of(config) as node:
+            with pytest.raises((ssl.SSLError, ConnectionError)):
+                async with connected_client(node.addresses[listener], authority.client()):
+                    pass
+
+    caplog.set_level(logging.INFO)
+    run(scenario())
+    (closed,) = logged(caplog, "connection_closed")
+    reason = str(closed["reason"]).removeprefix("connection lost: ")
+    assert reason == f"a client of TLS at a port for {protocol} without TLS"
     assert "Traceback" not in caplog.text
 
 

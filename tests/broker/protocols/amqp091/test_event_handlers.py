@@ -165,7 +165,7 @@ LONG_CONNECT = encode(Connect(MQTT_3_1_1, "x" * 20_000), MQTT_3_1_1)
         (LONG_CONNECT, "a client of MQTT at a port for AMQP 0-9-1"),
         (b"\x10\x0e\x00\x06MQIsdp\x03\x02\0\0\0\0", "a client of MQTT at a port for AMQP 0-9-1"),
         (b"GET / HTTP/1.1\r\n", "a client of HTTP at a port for AMQP 0-9-1"),
-        (b"\x16\x03\x01\0\0\0\0\0", "a client of TLS at a port for AMQP 0-9-1"),
+        (b"\x16\x03\x01\0\0\0\0\0", "a client of TLS at a port for AMQP 0-9-1 without TLS"),
         (b"AMQP\x03\x01\0\0", "a client of AMQP 1.0 at a port for AMQP 0-9-1"),
         (b"AMQP\0\0\x09\x02", "bad protocol header at a port for AMQP 0-9-1"),
         (b"\x10\x0e\x00\x04AMQP", "bad protocol header at a port for AMQP 0-9-1"),

@@ -268,13 +268,20 @@ def test_a_large_request_is_not_collected() -> None:
     assert whole.status() == 431
 
 
-@pytest.mark.parametrize("data", [b"\x16\x03\x01\x02\x00", b"\x10\x0c\x00\x04MQTT", b"\r\n\r\n"])
-def test_what_is_not_http_is_hung_up_on(data: bytes) -> None:
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"\x16\x03\x01\x02\x00", "a client of TLS at a port for websockets without TLS"),
+        (b"\x10\x0c\x00\x04MQTT", "a client of MQTT at a port for websockets"),
+        (b"\r\n\r\n", "the request is not HTTP"),
+    ],
+)
+def test_what_is_not_http_is_hung_up_on(data: bytes, reason: str) -> None:
     peer = Peer()
     peer.transport.receive(data)
     peer.scheduler.run()
     assert (peer.transport.is_lost, peer.written) == (True, b"")
-    assert str(peer.inside.error) == "the request is not HTTP"
+    assert str(peer.inside.error) == reason
 
 
 # Frames
