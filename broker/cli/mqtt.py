@@ -30,6 +30,7 @@ def mqtt() -> None:
     "user",
     "connection",
     "expiry_s",
+    "expires_at_ms",
     "filters",
     more=[
         *("node", "subscriptions", "queues"),
@@ -38,7 +39,8 @@ def mqtt() -> None:
 )
 @only_vhost
 def sessions(client: NodeClient, vhost: str | None) -> Iterable[Row]:
-    """All sessions, at whichever node; who is away has no connection.
+    """All sessions, at whichever node; who is away has no connection, and a time when its session
+    ends, in milliseconds since 1970, unless it lasts for ever.
 
     A session ends with a queue of it: `fluffle queues delete` ends one.
     """

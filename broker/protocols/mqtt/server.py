@@ -205,6 +205,7 @@ class MqttServer:
                 "user": state.user,
                 "connection": "" if client is None else client.name,
                 "expiry_s": None if state.expiry_s == NEVER_S else state.expiry_s,
+                "expires_at_ms": expires_at_ms(self.kept(state.key)),
                 "subscriptions": [
                     {
                         "topic_filter": each.full_filter,
@@ -587,6 +588,14 @@ class UnkeptClients:
 
 def ignore_client(_key: SessionKey, _at_ms: int) -> None:
     """Do nothing: there is no other node."""
+
+
+def expires_at_ms(kept: ClientSession | None) -> int | None:
+    """Return when a session ends, since 1970; None while its client is there, or if it never
+    does."""
+    if kept is None or not kept.ended_at_ms or kept.expiry_s == NEVER_S:
+        return None
+    return kept.ended_at_ms + kept.expiry_s * 1000
 
 
 def queues_of(vhost: VirtualHost, client_id: str) -> tuple[QueueHandle, ...]:

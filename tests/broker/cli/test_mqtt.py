@@ -44,6 +44,10 @@ def test_sessions_are_listed_with_their_filters_and_who_is_away(node: RunningNod
         (connection,) = json.loads(node.output("connections", "list", "--json"))
         columns = "client_id,protocol,state"
         listed = node.output("connections", "list", "--columns", columns)
+    assert {row["client_id"]: row["expires_at_ms"] is not None for row in rows} == {
+        "away": True,
+        "there": False,
+    }
     assert {row["client_id"]: (row["filters"], row["connection"]) for row in rows} == {
         "away": (["a/#"], ""),
         "there": (["b/+"], connection["name"]),

@@ -1,7 +1,9 @@
 """MQTT server of a node: sessions that wait for their clients, and end in time."""
 
+from fluffle.broker.config.config import MqttConfig
 from fluffle.broker.definitions.file_format import plain
 from fluffle.broker.protocols.mqtt.connection import client_properties
+from fluffle.broker.protocols.mqtt.session_state import NEVER_S
 from fluffle.protocol.mqtt.packets import Disconnect
 from fluffle.protocol.mqtt.properties import Properties, PropertyId
 from tests.support.mqtt_edge import MqttEdge
@@ -62,6 +64,7 @@ def test_sessions_are_reported_also_when_their_clients_are_away() -> None:
         "user": "guest",
         "connection": client.connection.name,
         "expiry_s": 60,
+        "expires_at_ms": None,
         "subscriptions": [
             {"topic_filter": "home/#", "qos": 1, "options": 1, "subscription_id": None}
         ],
@@ -69,9 +72,24 @@ def test_sessions_are_reported_also_when_their_clients_are_away() -> None:
         "packets_from_client": 0,
         "packets_to_client": 0,
     }
+    mqtt.edge.advance(10)
     client.lose()
+    left_at_ms = mqtt.server.now_ms()
+    mqtt.edge.advance(10)
     (away,) = keeper.session_rows()
     assert (away["connection"], away["user"]) == ("", "guest")
+    assert away["expires_at_ms"] == left_at_ms + 60_000
+    mqtt.edge.advance(49.9)
+    assert len([*keeper.session_rows()]) == 1
+    mqtt.edge.advance(0.2)
+    assert [*keeper.session_rows()] == []
+
+
+def test_a_session_that_never_ends_is_reported_so() -> None:
+    mqtt = MqttEdge(MqttConfig(session_expiry_s_max=None))
+    mqtt.connect("meter", clean_start=False, expiry_s=NEVER_S).lose()
+    (row,) = mqtt.server.session_rows()
+    assert (row["connection"], row["expiry_s"], row["expires_at_ms"]) == ("", None, None)
 
 
 def test_a_client_says_who_it_is_as_rabbitmq_lists_it() -> None:

@@ -20,6 +20,7 @@ export function sessions(page) {
       h("div", null, queueLink(vhost, name))) },
     { title: "To it", number: true, cell: (row) => format.count(row.packets_to_client) },
     { title: "From it", number: true, cell: (row) => format.count(row.packets_from_client) },
+    { title: "Ends", sort: "expires_at_ms", cell: ({ expires_at_ms: at }) => (at === null ? "" : format.moment(at)) },
     { title: "Lasts", number: true, cell: ({ expiry_s: s }) => (s === null ? "always" : format.duration(s * 1000)) },
   ];
   const where = page.vhost ? ["mqtt", "sessions", page.vhost] : ["mqtt", "sessions"];
