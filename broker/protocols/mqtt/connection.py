@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from functools import partial
+from sys import getsizeof
 from typing import TYPE_CHECKING, Any
 
 from fluffle.broker.base.errors import BrokerError
@@ -45,14 +46,17 @@ from fluffle.protocol.mqtt.packets import (
     Ack,
     Auth,
     Connack,
+    Connect,
     Disconnect,
     Pingreq,
     Pingresp,
+    ReadPacket,
     Subscribe,
+    Unsubscribe,
     encode,
 )
 from fluffle.protocol.mqtt.properties import Properties, PropertyId, PropertyValue
-from fluffle.protocol.mqtt.reader import Event, Publishes, Reader, Violation
+from fluffle.protocol.mqtt.reader import Acks, Event, Publishes, Reader, Violation
 from fluffle.protocol.wire import FieldTable
 
 if TYPE_CHECKING:
@@ -72,7 +76,13 @@ SHOWN_PROTOCOLS = {0: "MQTT", 3: "MQTT 3-1", 4: "MQTT 3-1-1", 5: "MQTT 5-0"}
 """RabbitMQ's names by version; 0 is a client that has not said it."""
 
 PACKET_BYTES = 256
-"""Memory that a kept packet takes besides its content."""
+"""Memory that a kept packet takes besides its content; a message in a run takes no more."""
+
+ID_BYTES = 2
+"""Memory of each identifier in a run of acknowledgements."""
+
+TEXT_BYTES = 64
+"""Memory that a filter, or the name or the value of a property, takes besides the text."""
 
 HELD_BYTES_MAX = 1 << 14
 """A client that an alarm holds is read on until so much of it waits, which are 60 short messages,
@@ -107,10 +117,34 @@ class MqttWaitingRules:
         return None if isinstance(packet, Auth) else WHOLE_CONNECTION
 
     def size_of(self, packet: Event) -> int:
-        return PACKET_BYTES + (packet.content_bytes if isinstance(packet, Publishes) else 0)
+        if isinstance(packet, Publishes):
+            head_bytes = len(packet.topic) + len(packet.properties)
+            return head_bytes + PACKET_BYTES * len(packet.payloads) + packet.content_bytes
+        if isinstance(packet, Acks):
+            return PACKET_BYTES + ID_BYTES * len(packet.packet_ids)
+        return PACKET_BYTES + sum(TEXT_BYTES + getsizeof(text) for text in texts_of(packet))
 
     def asks_definitions(self, packet: Event) -> bool:
         return isinstance(packet, Publishes)
+
+
+def texts_of(packet: ReadPacket | Violation) -> Iterator[object]:
+    """Yield what a packet has of any length, or any number."""
+    if isinstance(packet, Violation | Pingreq | Pingresp):
+        return
+    yield from packet.properties.values.values()
+    for name, value in packet.properties.user:
+        yield name
+        yield value
+    if isinstance(packet, Subscribe):
+        for topic_filter, _options in packet.filters:
+            yield topic_filter
+    elif isinstance(packet, Unsubscribe):
+        yield from packet.filters
+    elif isinstance(packet, Connect):
+        yield from (packet.client_id, packet.user, packet.password)
+        if packet.will is not None:
+            yield from (packet.will.topic, packet.will.payload, packet.will.properties)
 
 
 class ResponseRules(MqttWaitingRules):

@@ -3,6 +3,8 @@
 import asyncio
 import logging
 import socket
+import sys
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,7 @@ from fluffle.broker.protocols.mqtt.connection import (
     REFUSED_LOGIN_WAIT_S,
     Connection,
     ConnectionState,
+    MqttWaitingRules,
 )
 from fluffle.broker.protocols.mqtt.packet_handlers import PACKET_HANDLERS
 from fluffle.broker.protocols.mqtt.reasons import REFUSED_LOGIN
@@ -35,12 +38,14 @@ from fluffle.protocol.mqtt.packets import (
     Pingresp,
     Publish,
     Subscribe,
+    Unsubscribe,
     Will,
     encode,
 )
-from fluffle.protocol.mqtt.properties import Properties, PropertyId
+from fluffle.protocol.mqtt.properties import Properties, PropertyId, encode_properties
 from fluffle.protocol.mqtt.reader import ClientReader
 from fluffle.protocol.proxy import ForwardedConnection
+from tests.protocol.mqtt.packet_samples import reader_for
 from tests.support.deadlines import DEADLINE_S
 from tests.support.fakes import FakeTransport
 from tests.support.mqtt_edge import MqttClient, MqttEdge
@@ -410,6 +415,54 @@ def test_what_a_client_sends_with_its_connect_is_acted_on_behind_it() -> None:
     client.send(connect, Pingreq())
     assert client.expect(Connack).code is ReasonCode.SUCCESS
     client.expect(Pingresp)
+
+
+def memory_of(value: object) -> int:
+    """Bytes of what only `value` leads to; small numbers and constants are there once for all."""
+    if isinstance(value, int) or value is None:
+        return 0
+    inner: list[object] = []
+    if isinstance(value, list | tuple):
+        inner = [*value]
+    elif isinstance(value, dict):
+        inner = [*value.values()]
+    elif is_dataclass(value):
+        inner = [getattr(value, each.name) for each in fields(value)]
+    return sys.getsizeof(value) + sum(map(memory_of, inner))
+
+
+MANY = [f"a/{number}" for number in range(2_000)]
+PAIRS = Properties(user=[(name, "") for name in MANY])
+
+
+@pytest.mark.parametrize(
+    "packets",
+    [
+        [Publish(b"a", b"", 1, packet_id=number) for number in range(1, 1_000)],
+        [Publish(b"a", b"x" * 1_000) for _ in range(1_000)],
+        [Publish(b"a" * 60_000, b"")],
+        [Publish(b"a", b"", properties=encode_properties(PAIRS))],
+        [Subscribe(1, [(each, 1) for each in MANY])],
+        [Subscribe(1, [("\U0001f407" + "a" * 60_000, 1)])],
+        [Unsubscribe(1, MANY)],
+        [Unsubscribe(1, ["a"], PAIRS)],
+        [Ack(PacketType.PUBACK, number) for number in range(1, 1_000)],
+        [Ack(PacketType.PUBACK, 1, ReasonCode.NOT_AUTHORIZED, PAIRS)],
+        [Connect(MQTT_5, "c", properties=PAIRS)],
+        [Connect(MQTT_5, "c" * 60_000, user="u" * 60_000, password=b"p" * 60_000)],
+        [Connect(MQTT_5, "c", will=Will(b"w", b"x" * 60_000))],
+        [Disconnect(properties=Properties({PropertyId.REASON_STRING: "x" * 60_000}))],
+        [Pingreq()],
+    ],
+)
+def test_what_waits_is_weighed_as_the_memory_that_it_takes(packets: list[Packet]) -> None:
+    reader = reader_for(packets[0], MQTT_5)
+    events = reader.feed(b"".join(encode(each, MQTT_5) for each in packets))
+    while reader.is_waiting:
+        events += reader.go_on()
+    taken_bytes = sum(map(memory_of, events))
+    weight = sum(map(MqttWaitingRules().size_of, events))
+    assert taken_bytes - 256 * len(events) <= weight <= 2 * taken_bytes + 256 * len(packets)
 
 
 def test_a_client_leaves() -> None:
