@@ -9,6 +9,7 @@ import pytest
 from fluffle.broker.access.access import Permission, User
 from fluffle.broker.access.passwords import hashed
 from fluffle.broker.config.config import MqttConfig
+from fluffle.broker.core.login import MECHANISMS
 from fluffle.protocol.mqtt.codes import MQTT_5, PacketType, ReasonCode
 from fluffle.protocol.mqtt.packets import (
     Ack,
@@ -113,7 +114,28 @@ def test_who_is_not_believed_hears_so_late(data: bytes) -> None:
     assert client.packets() == [Connack(ReasonCode.BAD_USER_NAME_OR_PASSWORD)]
 
 
-@pytest.mark.parametrize("method", ["SCRAM-SHA-256", "EXTERNAL", "AMQPLAIN", ""])
+def test_each_mechanism_is_a_method_with_what_is_asked_for_and_without() -> None:
+    """The mechanisms are those of the core, without AMQPLAIN, which is of AMQP."""
+    assert MECHANISMS.keys() == {"PLAIN", "EXTERNAL"}
+    mqtt = MqttEdge()
+    mqtt.server.services = replace(mqtt.edge.services, mechanisms=tuple(MECHANISMS))
+    mqtt.edge.editor.put_user(User("CN=meter"))
+    mqtt.edge.editor.put_permission("CN=meter", "/", Permission(".*", ".*", ".*"))
+    for method in MECHANISMS:
+        for data in (GUEST, None):
+            client = mqtt.accept(MQTT_5)
+            client.connection.certificate = {"subject": ((("commonName", "meter"),),)}
+            client.send(Connect(MQTT_5, method, properties=properties(method, data)))
+            if method == "PLAIN" and data is None:
+                assert client.packets() == [Auth(CONTINUE, properties(method))]
+                client.send(Auth(CONTINUE, properties(method, GUEST)))
+            assert client.expect(Connack).code is ReasonCode.SUCCESS
+
+
+@pytest.mark.parametrize(
+    "method",
+    ["SCRAM-SHA-1", "SCRAM-SHA-256", "OAUTHBEARER", "XOAUTH2", "EXTERNAL", "AMQPLAIN", "plain", ""],
+)
 def test_a_method_that_is_not_offered_is_refused(method: str) -> None:
     client = begun(MqttEdge(), method, GUEST)
     assert client.packets() == [Connack(ReasonCode.BAD_AUTHENTICATION_METHOD)]

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from fluffle.broker.access.access import TopicPermission
+from fluffle.broker.access.access import Permission, TopicPermission
 from fluffle.broker.access.limits import VhostLimits
 from fluffle.broker.config.config import MqttConfig
 from fluffle.broker.core.input_queue import EVENT_COST
@@ -234,6 +234,28 @@ def test_many_filters_are_bound_some_in_each_turn() -> None:
     assert all(after - before <= 64 for before, after in pairwise([0, *counts]))
     assert len(client.expect(Suback).codes) == 1_000
     client.expect(Pingresp)
+
+
+@pytest.mark.parametrize("right", ["write", "topic"])
+def test_a_client_may_end_what_it_may_not_begin_any_more(right: str) -> None:
+    """UNSUBSCRIBE asks no right, as mosquitto asks none by an `acl_file`.  A client that may not
+    read its queue any more is ended before it can ask."""
+    mqtt = MqttEdge()
+    client = mqtt.connect("c")
+    client.subscribe("a", "$share/g/b", options=1)
+    if right == "topic":
+        none = TopicPermission("^$", "^$")
+        mqtt.edge.editor.put_topic_permission("guest", "/", "amq.topic", none)
+    else:
+        mqtt.edge.editor.put_permission("guest", "/", Permission(".*", "^$", ".*"))
+    mqtt.edge.run()
+    assert client.subscribe("c") == [ReasonCode.NOT_AUTHORIZED]
+    assert client.unsubscribe("a", "$share/g/b", "c") == [
+        ReasonCode.SUCCESS,
+        ReasonCode.SUCCESS,
+        ReasonCode.NO_SUBSCRIPTION_EXISTED,
+    ]
+    assert bound(mqtt, QOS_1) == []
 
 
 def test_many_filters_are_unbound_some_in_each_turn() -> None:
