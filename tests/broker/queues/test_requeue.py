@@ -1,4 +1,4 @@
-"""Messages that come back in the order in which they did, as in quorum queues."""
+"""Messages that come back: in the order in which they did, or to their places."""
 
 from __future__ import annotations
 
@@ -19,7 +19,12 @@ from fluffle.broker.queues.expiry_times import NEVER_MS
 from fluffle.broker.queues.journal import Damage, UnreadableMessages
 from fluffle.broker.queues.queue_api import FINAL, Outcome
 from fluffle.broker.queues.ready_list import ReadyList
-from fluffle.broker.queues.requeue import DelayedRetries, RequeuedRun, RequeueFifo
+from fluffle.broker.queues.requeue import (
+    DelayedRetries,
+    RequeueByPosition,
+    RequeuedRun,
+    RequeueFifo,
+)
 from tests.broker.queues.queue_harness import ORIGIN, PLAIN, QueueHarness, messages, numbered
 from tests.suite.seeds import seeds
 from tests.support.queue_host import FakeQueueHost
@@ -245,3 +250,47 @@ def test_each_comes_back_once_at_its_time_as_it_was(seed: int) -> None:
             back.clear()
         assert delays.count == sum(len(each.run) for each in model)
         assert delays.due_ms == min((each.ready_at_ms for each in model), default=NEVER_MS)
+
+
+@seeds(30)
+def test_requeue_by_position_gives_the_oldest_first_whatever_came_back_when(seed: int) -> None:
+    """A run never passes over an older message that came back in another."""
+    chance = Random(seed)
+    order, model, out = RequeueByPosition(), list[int](), list(range(1, 101))
+    while out or model:
+        if out and chance.random() < 0.4:
+            back = sorted(chance.sample(out, min(len(out), chance.randint(1, 6))))
+            out = [each for each in out if each not in back]
+            order.add(RequeuedRun([ORIGIN] * len(back), [b"%d" % each for each in back], back))
+            model = sorted(model + back)
+        elif model:
+            available = order.available()
+            assert 1 <= available <= len(model)
+            run, start, stop = order.take(chance.randint(1, available + 2))
+            taken, model = model[: stop - start], model[stop - start :]
+            assert list(run.sequences[start:stop]) == taken
+            assert run.contents[start:stop] == [b"%d" % each for each in taken]
+            assert order.read_last(run, start, stop, 1) == run.contents[start:stop][::-1]
+        skipped = chance.randint(0, len(model) + 1)
+        assert drained_order(order.behind(skipped)) == model[skipped:]
+        assert drained_order(order.behind(0)) == model, "it was only looked at"
+    assert order.runs == []
+
+
+def drained_order(order: RequeueByPosition) -> list[int]:
+    """Numbers of all messages in an order, as they are taken."""
+    numbers: list[int] = []
+    while order.runs:
+        run, start, stop = order.take(order.available())
+        assert start < stop
+        numbers += run.sequences[start:stop]
+    return numbers
+
+
+def test_requeue_by_position_forgets_all_and_takes_nothing_without_contents() -> None:
+    order = RequeueByPosition()
+    order.add(RequeuedRun([ORIGIN], [b"1"], [1]))
+    order.clear()
+    assert order.runs == []
+    with pytest.raises(AssertionError, match="without their contents"):
+        order.add(RequeuedRun([], [], [1]))
