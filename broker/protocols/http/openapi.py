@@ -15,7 +15,7 @@ from typing import Any
 
 from fluffle.broker.admin.context import Row
 from fluffle.broker.protocols.http.call import Call
-from fluffle.broker.protocols.http.endpoint import Endpoint
+from fluffle.broker.protocols.http.endpoint_table import Endpoint
 from fluffle.broker.protocols.http.files import ALWAYS, INDEX, TYPES
 from fluffle.broker.protocols.http.pagination import COLUMNS, LISTED
 from fluffle.broker.protocols.http.responses import JSON, Reply

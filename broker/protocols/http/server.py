@@ -36,7 +36,7 @@ from fluffle.broker.base.errors import BrokerError, NotFound
 from fluffle.broker.core.services import Services
 from fluffle.broker.process.sockets import address_of, is_loopback, listening_socket, plain_host
 from fluffle.broker.protocols.http.call import Call, VerbClient
-from fluffle.broker.protocols.http.endpoint import (
+from fluffle.broker.protocols.http.endpoint_table import (
     LONG_BODY_BYTES_MAX,
     Endpoint,
     NoSuchMethod,

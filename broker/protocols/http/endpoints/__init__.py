@@ -1,9 +1,9 @@
 """Endpoints of the management API, subject by subject; together they are its table.
 
-What a new one needs stands in `endpoint`; a new subject is named here.
+What a new one needs stands in `endpoint_table`; a new subject is named here.
 """
 
-from fluffle.broker.protocols.http.endpoint import EndpointTable
+from fluffle.broker.protocols.http.endpoint_table import EndpointTable
 from fluffle.broker.protocols.http.endpoints import (
     clients,
     definitions,

@@ -10,7 +10,7 @@ from typing import Any
 
 from fluffle.broker.admin.context import Row
 from fluffle.broker.protocols.http.call import Call
-from fluffle.broker.protocols.http.endpoint import Routes
+from fluffle.broker.protocols.http.endpoint_table import Routes
 from fluffle.broker.protocols.http.endpoints.totals import past_asked
 from fluffle.broker.protocols.http.pagination import LISTED, YES
 from fluffle.broker.protocols.http.responses import (

@@ -20,7 +20,7 @@ from fluffle.broker.definitions.file_format import (
     entries_of,
 )
 from fluffle.broker.protocols.http.call import Call
-from fluffle.broker.protocols.http.endpoint import LONG_BODY_BYTES_MAX, OBJECT, Routes
+from fluffle.broker.protocols.http.endpoint_table import LONG_BODY_BYTES_MAX, OBJECT, Routes
 from fluffle.broker.protocols.http.endpoints.overview import cluster_name
 from fluffle.broker.protocols.http.files import is_known
 from fluffle.broker.protocols.http.pagination import shown

@@ -16,7 +16,7 @@ from fluffle.broker.core.topology import (
 )
 from fluffle.broker.definitions.file_format import plain
 from fluffle.broker.protocols.http.call import Call
-from fluffle.broker.protocols.http.endpoint import ARGUMENTS, MESSAGE_BODY_BYTES_MAX, Routes
+from fluffle.broker.protocols.http.endpoint_table import ARGUMENTS, MESSAGE_BODY_BYTES_MAX, Routes
 from fluffle.broker.protocols.http.endpoints.totals import AGES, by_channel, with_counts
 from fluffle.broker.protocols.http.objects import (
     arguments,

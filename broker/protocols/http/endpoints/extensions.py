@@ -19,7 +19,7 @@ from fluffle.broker.admin.dispatch import error_row
 from fluffle.broker.admin.messages import BODY_BYTES
 from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.protocols.http.call import Call
-from fluffle.broker.protocols.http.endpoint import Routes
+from fluffle.broker.protocols.http.endpoint_table import Routes
 from fluffle.broker.protocols.http.responses import ListingResponse, Reply, bad_request
 from fluffle.broker.protocols.http.rights import Right
 from fluffle.broker.vhosts.vhost import existing_queue

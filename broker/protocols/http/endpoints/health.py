@@ -21,7 +21,7 @@ from fluffle.broker.config.listeners import LISTENER_KINDS
 from fluffle.broker.patterns.patterns import UnusablePattern, compiled_once
 from fluffle.broker.process.certificates import ends_in
 from fluffle.broker.protocols.http.call import Call
-from fluffle.broker.protocols.http.endpoint import H, Routes
+from fluffle.broker.protocols.http.endpoint_table import H, Routes
 from fluffle.broker.protocols.http.endpoints.overview import node_of
 from fluffle.broker.protocols.http.pagination import fitting
 from fluffle.broker.protocols.http.responses import Reply, bad_request, get_refusal

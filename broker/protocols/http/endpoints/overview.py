@@ -18,7 +18,7 @@ from fluffle.broker.admin.nodes import exchange_types
 from fluffle.broker.base.features import FEATURES
 from fluffle.broker.metadata.change import Kind
 from fluffle.broker.protocols.http.call import Call
-from fluffle.broker.protocols.http.endpoint import Routes, texts
+from fluffle.broker.protocols.http.endpoint_table import Routes, texts
 from fluffle.broker.protocols.http.endpoints.totals import objects_and_counts, windows_asked
 from fluffle.broker.protocols.http.responses import ListingResponse, Reply, bad_request, not_found
 from fluffle.broker.protocols.http.rights import Right

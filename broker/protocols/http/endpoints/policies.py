@@ -9,7 +9,7 @@ from fluffle.broker.admin.context import Row
 from fluffle.broker.definitions.parameters import VHOST_LIMITS
 from fluffle.broker.policies.policies import OPERATOR_POLICY
 from fluffle.broker.protocols.http.call import Call
-from fluffle.broker.protocols.http.endpoint import (
+from fluffle.broker.protocols.http.endpoint_table import (
     ANYTHING,
     NUMBER,
     OBJECT,

@@ -16,7 +16,7 @@ from fluffle.broker.base.errors import NotFound
 from fluffle.broker.core.topology import without_line_breaks
 from fluffle.broker.patterns.patterns import UnusablePattern, compiled_once
 from fluffle.broker.protocols.http.call import Call
-from fluffle.broker.protocols.http.endpoint import ARGUMENTS, Routes
+from fluffle.broker.protocols.http.endpoint_table import ARGUMENTS, Routes
 from fluffle.broker.protocols.http.endpoints.clients import consumer_object
 from fluffle.broker.protocols.http.endpoints.exchanges import bindings_with
 from fluffle.broker.protocols.http.endpoints.totals import (

@@ -17,7 +17,7 @@ from fluffle.broker.admin.users import LIMITS
 from fluffle.broker.definitions.exporter import user_entry, vhost_limits
 from fluffle.broker.definitions.importer import tags_of
 from fluffle.broker.protocols.http.call import Call
-from fluffle.broker.protocols.http.endpoint import (
+from fluffle.broker.protocols.http.endpoint_table import (
     NUMBER,
     TAGS,
     TEXT,

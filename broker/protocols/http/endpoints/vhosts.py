@@ -7,7 +7,7 @@ from fluffle.broker.admin.context import Row
 from fluffle.broker.core.firehose import FIREHOSE
 from fluffle.broker.definitions.importer import tags_of
 from fluffle.broker.protocols.http.call import Call
-from fluffle.broker.protocols.http.endpoint import TAGS, TEXT, YES_OR_NO, Routes, fields
+from fluffle.broker.protocols.http.endpoint_table import TAGS, TEXT, YES_OR_NO, Routes, fields
 from fluffle.broker.protocols.http.endpoints.totals import (
     OBJECTS,
     OF_LISTS,

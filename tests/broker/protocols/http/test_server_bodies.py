@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 
 from fluffle.broker.protocols.http.call import Call
-from fluffle.broker.protocols.http.endpoint import Endpoint
+from fluffle.broker.protocols.http.endpoint_table import Endpoint
 from fluffle.broker.protocols.http.responses import Refusal
 from fluffle.broker.protocols.http.rights import Right
 from fluffle.broker.protocols.http.server import RequestBodies
