@@ -11,7 +11,7 @@ import pytest
 from tests.mutants import tables
 from tests.mutants.__main__ import main, parser, wanted_of
 from tests.mutants.hunt import by_tests
-from tests.mutants.registry import FAMILIES, mutant
+from tests.mutants.registry import ALL, FAMILIES, mutant
 from tests.mutants.verdict import Verdict
 
 
@@ -80,6 +80,25 @@ def test_all_others_were_looked_for() -> None:
     rows = ROW.findall(tables.REST.read_text(encoding="utf-8"))
     others = [family for name, family in FAMILIES.items() if name not in tables.TABLES]
     assert rows == [mutant.number for family in others for mutant in family.mutants]
+
+
+CELLS = re.compile(r"^\| ([A-Z]+\d+[a-z]?) \| (.*?) \| `([^`]+)` \|", re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    "path", [*tables.TABLES.values(), tables.REST], ids=[*tables.TABLES, "others"]
+)
+def test_rows_say_what_is_changed_and_where_as_the_sources_do(path: Path) -> None:
+    """A mutant that has moved is to be looked for again, and its row written."""
+    found = CELLS.findall(path.read_text(encoding="utf-8"))
+    assert found
+    rows = {(number, mistake, where) for number, mistake, where in found}
+    assert {row for row in rows if row != registered(row[0])} == set()
+
+
+def registered(number: str) -> tuple[str, str, str]:
+    """The number, the mistake and the place of a mutant."""
+    return number, ALL[number].mistake, ALL[number].where
 
 
 def test_the_others_are_in_one_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
