@@ -319,6 +319,7 @@ async def test_queues_expire_as_their_session_has_asked_for_last(tmp_path: Path)
         everywhere = [three[name].node.catalogue.vhosts["/"].queues for name in "abc"]
         specs = [queues[name].spec for queues in everywhere for name in names.values()]
         assert all(each.arguments["x-expires"] == ("l", 200_000) for each in specs)
+        assert [each.queue_type.shown for each in specs] == ["classic", "quorum"] * 3
         id_ = everywhere[0][names[1]].definition.id
 
         def in_force() -> list[int | None]:

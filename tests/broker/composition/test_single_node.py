@@ -15,9 +15,10 @@ from aio_pika.abc import AbstractChannel, AbstractQueue
 from pamqp.common import FieldTable
 
 from fluffle.broker.composition.single_node import SingleNode
-from fluffle.broker.config.config import Config, ListenAddress
+from fluffle.broker.config.config import Config, ListenAddress, MqttConfig
 from fluffle.broker.queues.quorum.dead_letter_outbox import CONFIRM_TIMEOUT_MS
 from tests.broker.cluster.queues.test_quorum_queues import Inbox, publish
+from tests.broker.cluster.test_mqtt_sessions import connected
 from tests.support.cluster_nodes import ClusterNode, until
 from tests.support.deadlines import soon
 from tests.support.ports import LOOPBACK
@@ -214,6 +215,38 @@ async def test_its_members_are_shown_under_the_name_of_the_node(scene: Scene) ->
         row
     ]
     assert await scene.node.ask("queues.rebalance") == {"queues": 0}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "queue_type"), [(None, "classic"), ("classic", "classic"), ("quorum", "quorum")]
+)
+async def test_sessions_of_mqtt_that_last_have_queues_of_the_type_that_is_wanted(
+    tmp_path: Path, wanted: str | None, queue_type: str
+) -> None:
+    here = ListenAddress(LOOPBACK, 0)
+    mqtt = MqttConfig(listen=(here,), durable_queue_type=wanted)
+    node = ClusterNode(Config(listen=here, data_dir=tmp_path / "node", mqtt=mqtt))
+    await node.start()
+    async with connected(node, "s") as client:
+        await client.subscribe(0, "zero")
+        await client.subscribe(2)
+        await client.subscribe(1, "$share/g/one")
+    async with connected(node, "p") as publisher:
+        await publisher.publish(b"kept", 2)
+    types = {
+        name.removeprefix("mqtt-")[:6]: queue.spec.queue_type.shown
+        for name, queue in node.node.catalogue.vhosts["/"].queues.items()
+        if not name.endswith("qos0")
+    }
+    assert types == {"subscr": queue_type, "shared": queue_type}
+    spec = node.node.catalogue.vhosts["/"].queues["mqtt-subscription-sqos0"].spec
+    assert spec.queue_type.shown == "classic"
+    await node.kill()
+    await node.start()
+    async with connected(node, "s") as client:
+        assert client.connack.session_present
+        assert await client.messages(1) == [(b"t", b"kept", 2)]
+    await node.stop()
 
 
 async def test_without_quorum_queues_nothing_of_them_is_loaded(tmp_path: Path) -> None:

@@ -153,6 +153,16 @@ def test_both_paths_open_it(path: str) -> None:
     assert isinstance(event, AcceptConnection)
 
 
+@pytest.mark.parametrize("path", ["/devices", "/devices/", "/mqtt"])
+def test_the_path_of_the_option_opens_it(path: str) -> None:
+    config = MqttConfig(ws_path="/devices")
+    (event,) = Peer(config).open(path)
+    assert isinstance(event, AcceptConnection)
+    peer = Peer(config)
+    peer.open("/ws")
+    assert peer.status() == 404
+
+
 @pytest.mark.parametrize(
     ("offered", "chosen"),
     [
