@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
-from pathlib import Path
+from pathlib import Path, PosixPath
 from time import monotonic
+from typing import Any
 
 import pytest
 
@@ -24,6 +26,15 @@ BURNING = (
     "    print(flush=True)\n"
 )
 """Each line costs a tenth of a second of a processor."""
+
+
+class FolderOfGroup(PosixPath):
+    """A folder that has the files of a group of the second version once it is made."""
+
+    def mkdir(self, *arguments: Any, **more: Any) -> None:
+        super().mkdir(*arguments, **more)
+        for name in ("cgroup.procs", "cpu.max"):
+            (self / name).touch()
 
 
 @asynccontextmanager
@@ -66,7 +77,7 @@ async def test_who_is_throttled_takes_far_longer(
             assert await seconds_of(process) > 0.4
             await throttled.unthrottle()
         finally:
-            throttled.remove()
+            await throttled.remove()
         await seconds_of(process)
 
 
@@ -79,3 +90,22 @@ async def test_a_node_that_has_died_can_be_throttled_and_starts_anew(tmp_path: P
         await actions[NodeAction.UNTHROTTLE]("a")
         await group.start("a")
         await actions[NodeAction.THROTTLE]("a")
+
+
+async def test_a_group_is_removed_once_the_last_process_has_left_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that exits is not listed, and keeps the group busy."""
+    folder = tmp_path / "group"
+    group = CpuGroup(FolderOfGroup(folder), lambda: ())
+    busy = [OSError(errno.EBUSY, "Device or resource busy")] * 2
+    removed = []
+
+    def rmdir(path: Path) -> None:
+        if busy:
+            raise busy.pop()
+        removed.append(path)
+
+    monkeypatch.setattr(Path, "rmdir", rmdir)
+    await group.remove()
+    assert removed == [folder]

@@ -4,6 +4,7 @@ again.  Either way it runs for some milliseconds and then not at all for tens of
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -18,6 +19,7 @@ PERIOD_US = 100_000
 QUOTAS_US = (10_000, 3_000, 5_000)
 """The quotas of a period, in turn."""
 RUNS_S, STOPS_S = 0.005, 0.045
+REMOVE_S, REMOVE_AGAIN_S = 5.0, 0.001
 CPU_GROUPS = (Path("/sys/fs/cgroup/cpu"), Path("/sys/fs/cgroup"))
 """Where the kernel has them, by the first version and by the second."""
 
@@ -46,12 +48,28 @@ class CpuGroup:
     async def unthrottle(self) -> None:
         self._limit(0)
 
-    def remove(self) -> None:
-        """Move the processes back to where they were."""
+    async def remove(self) -> None:
+        """Move the processes back to where they were.
+
+        A process that exits is no longer listed, and yet in the group for a moment, of whose end
+        the kernel gives no event.
+        """
+        async with asyncio.timeout(REMOVE_S):
+            while not self._is_removed():  # noqa: ASYNC110 - no event says so
+                await asyncio.sleep(REMOVE_AGAIN_S)
+
+    def _is_removed(self) -> bool:
+        """Move the processes that are listed; the group is removed unless one is left in it."""
         for pid in (self._folder / "cgroup.procs").read_text(encoding="ascii").split():
             with suppress(ProcessLookupError):
                 write(self._folder.parent / "cgroup.procs", pid)
-        self._folder.rmdir()
+        try:
+            self._folder.rmdir()
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+            return False
+        return True
 
     def _limit(self, quota_us: int) -> None:
         """0: as much as there is."""
@@ -85,7 +103,7 @@ class Stops:
             self._stopping = None
             self._signal(signal.SIGCONT)
 
-    def remove(self) -> None:
+    async def remove(self) -> None:
         """Nothing is left of it."""
 
     async def _stop_again_and_again(self) -> None:
@@ -135,7 +153,7 @@ async def throttles(
     finally:
         for node, throttled in found.items():
             await unthrottle(node)
-            throttled.remove()
+            await throttled.remove()
 
 
 def new_throttle(name: str, pids: Callable[[], Iterable[int]]) -> CpuGroup | Stops:
