@@ -158,6 +158,11 @@ class QueueNode(Node):
     def call_soon(self, act: Callable[[], None]) -> None:
         self.call_later(0.0, act)
 
+    @property
+    def timer_count(self) -> int:
+        """How many calls are yet to come."""
+        return sum(timer.act is not None for _, timer in self._later)
+
     def call_later(self, delay_s: float, act: Callable[[], None]) -> Timer:
         timer = Timer(act)
         self._later.append((self.cluster.now_ms + round(delay_s * 1_000), timer))

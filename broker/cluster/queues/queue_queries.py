@@ -22,7 +22,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
-from fluffle.broker.base.clock import EventLoop
+from fluffle.broker.base.clock import EventLoop, Timer
 from fluffle.broker.cluster.codec import BadFrame, are_numbers, pack, unpack
 from fluffle.broker.cluster.queues.leader_routes import LeaderRoutes
 from fluffle.broker.cluster.queues.local_leaders import LocalLeaders, local_leader_of
@@ -77,6 +77,8 @@ class PendingQuery(NamedTuple):
     done: Done
     tries: int
     """How many are left."""
+    again: Timer | None = None
+    """Time to ask again, once it has been asked; cancelled by the answer."""
 
 
 class LeaderQueries:
@@ -131,8 +133,8 @@ class LeaderQueries:
             self._answered(number, None)
             return
         tries -= TRIES // TRIES_OF_FEW if reachable is Reachability.TOO_FEW else 1
-        self._questions[number] = question._replace(tries=tries)
-        self._transport.loop.call_later(AGAIN_S, partial(self._try_again, number))
+        again = self._transport.loop.call_later(AGAIN_S, partial(self._try_again, number))
+        self._questions[number] = question._replace(tries=tries, again=again)
         self._put(number)
 
     def _try_again(self, number: int) -> None:
@@ -149,6 +151,8 @@ class LeaderQueries:
     def _answered(self, number: int, answer: object) -> None:
         question = self._questions.pop(number, None)
         if question is not None:
+            if question.again is not None:
+                question.again.cancel()
             question.done(answer)
 
     def receive(self, node: NodeId, payload: bytes) -> None:

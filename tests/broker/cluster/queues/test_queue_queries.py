@@ -138,3 +138,16 @@ def test_a_leader_shows_nothing_that_may_come_to_nothing(cluster: QueueCluster) 
     assert queue.ready_count == 1
     assert peek(served, PeekRequest(0, 9, 9)) == PeekResult([])
     assert len(queue.peek(PeekRequest(0, 9, 9)).seen) == 1
+
+
+def test_a_question_that_is_answered_leaves_no_timer(cluster: QueueCluster) -> None:
+    """Each declaration and each deletion asks, and thousands of them may come at once."""
+    cluster.hosts.settle()
+    node = cluster.nodes["b"]
+    before = node.timer_count
+    answers: list[object] = []
+    for _ in range(3):
+        node.node_sessions.ask_counts(cluster.queue, answers.append)
+    cluster.hosts.settle()
+    assert answers == [(0, 0, 0, 0)] * 3
+    assert node.timer_count == before
