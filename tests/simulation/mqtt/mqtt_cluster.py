@@ -158,6 +158,7 @@ class CalmMqttCluster(MqttCluster):
         profile.network = profile.network.calmed()
         profile.fault_rates.update(dict.fromkeys(profile.fault_rates, 0.0))
         profile.workload.rates["transfer"] = 0.0
+        profile.has_calm = False  # there the nodes beside a majority are cut off, or killed
 
     def join(self, cluster: Cluster) -> None:
         super().join(cluster)

@@ -273,6 +273,8 @@ class Line(MqttClient):
         self.node = node
         self._delay_s = delay_s
         self._under_way: deque[bytes | None] = deque()
+        self.is_hung_up = False
+        """True if the client has cut it: without that the node takes it for open."""
         self.has_taken_leave = False
         """True if a DISCONNECT has taken the will of the connection away."""
 
@@ -282,6 +284,7 @@ class Line(MqttClient):
 
     def lose(self) -> None:
         """Cut the connection: what is under way arrives before."""
+        self.is_hung_up = True
         self._send(None)
 
     def _send(self, octets: bytes | None) -> None:

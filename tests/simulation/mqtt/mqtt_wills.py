@@ -54,6 +54,12 @@ class Fate:
     never: bool = False
 
     @property
+    def was_open(self) -> bool:
+        """True if its client has left without a word: its node takes the connection for open until
+        the client is back, and then the delay begins (S5 3.1.3.2.2)."""
+        return self.line is not None and not self.line.is_hung_up
+
+    @property
     def waits(self) -> bool:
         """True if it waits for its delay, and nothing else is known."""
         is_undecided = not (self.must or self.never or self.has_left)
@@ -127,9 +133,10 @@ class ClientWithWill(Member):
         """Say what becomes of a will that waits, now that its client is back."""
         assert before.ended_us is not None
         late_us = self.node.now_us - before.ended_us - before.delay_s * SECOND_US
+        is_in_time = before.was_open or late_us < -MARGIN_US
         if not present:
             before.must = True
-        elif before.delay_s == LONG_S or (self.node.is_calm and late_us < -MARGIN_US):
+        elif before.delay_s == LONG_S or (self.node.is_calm and is_in_time):
             before.never = True
         else:
             before.must = self.node.is_calm and late_us > MARGIN_US

@@ -14,8 +14,10 @@ from tests.simulation.mqtt.mqtt_members import (
     SimulatedSubscriber,
     Transmission,
 )
+from tests.simulation.mqtt.mqtt_node import Line
 from tests.simulation.mqtt.mqtt_wills import Fate
 from tests.simulation.run import Run
+from tests.simulation.virtual_time import SECOND_US
 from tests.suite.seeds import regressions_of, seeds
 
 SIMULATION = pytest.mark.simulation(
@@ -87,6 +89,13 @@ def begun() -> tuple[Clients, SimulatedSubscriber, RetainedReader]:
     return clients, clients.subscribers[1], clients.reader
 
 
+def line_left(*, hangs_up: bool) -> Line:
+    """A connection that a client has left."""
+    line = Line.__new__(Line)
+    line.is_hung_up = hangs_up
+    return line
+
+
 def sent(payload: bytes, qos: int, *, topic: bytes = b"p", retain: bool = False) -> Publishes:
     return Publishes(topic, b"", qos, retain, False, [1], [payload], len(payload))
 
@@ -145,6 +154,27 @@ def test_it_is_noticed_if_a_will_comes_that_must_not_or_none_that_must() -> None
         watcher.take(sent(b"w1/1", 1), b"w1/1")
     with pytest.raises(Violation):
         watcher.take(sent(b"w1/2", 1), b"w1/2")
+
+
+@pytest.mark.parametrize("hangs_up", [True, False])
+def test_a_will_waits_for_its_delay_from_when_its_node_knows_that_the_client_is_gone(
+    hangs_up: bool,
+) -> None:
+    """The client is back two seconds after it has left; its will is to wait for one."""
+    clients, _, _ = begun()
+    client = clients.will_clients[0]
+    first, second = (
+        Fate(number, delay_s=1, expiry_s=9, clean_start=False, line=line_left(hangs_up=hangs_up))
+        for number in (1, 2)
+    )
+    client.fates = {1: first, 2: second}
+    client._fate = first
+    client.let_in(present=False)
+    client.lose()
+    clients._mqtt_cluster.cluster.clockwork.run(2 * SECOND_US)
+    client._fate = second
+    client.let_in(present=True)
+    assert (first.must, first.never) == (hangs_up, not hangs_up)
 
 
 def test_it_is_noticed_if_a_message_comes_to_two_members_of_a_group_or_to_none() -> None:
