@@ -29,7 +29,8 @@ so is written so.
 
 The settings of a queue that a fact has are a msgpack map of those that are not the default, named
 as in `QueueSettings`.  One that this version does not know is left out, since the version that
-knows it wrote it; nothing at all is what the arguments say alone.
+knows it wrote it, and so is one whose word it does not know; nothing at all is what the arguments
+say alone.
 """
 
 from __future__ import annotations
@@ -685,11 +686,19 @@ def settings_on_record(encoded: bytes, spec: QueueSpec) -> QueueSettings:
     try:
         said = msgpack.unpackb(encoded, unicode_errors=TEXT_ERRORS)
         known = {
-            name: setting_of(name, value) for name, value in said.items() if name in SETTING_TYPES
+            name: setting_of(name, each) for name, each in said.items() if is_known(name, each)
         }
         return QueueSettings(**known)
     except (ValueError, TypeError, AttributeError, msgpack.exceptions.UnpackException) as error:
         raise InvalidEntry(f"settings that are none: {error}") from error
+
+
+def is_known(name: str, value: object) -> bool:
+    """True unless it takes a later version to know the setting, or the word that it is set to."""
+    (kind, *_) = SETTING_TYPES.get(name, (None,))
+    if kind is None:
+        return False
+    return not (issubclass(kind, StrEnum) and isinstance(value, str)) or value in tuple(kind)
 
 
 def setting_of(name: str, value: Any) -> Any:

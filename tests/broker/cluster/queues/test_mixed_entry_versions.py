@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.quorum.entry_codec import (
     FIRST_VERSION,
@@ -9,6 +11,7 @@ from fluffle.broker.queues.quorum.entry_codec import (
     VERSION,
     version_of,
 )
+from fluffle.broker.queues.settings import Overflow, QueueSettings
 from fluffle.raft.log import DATA, Entry, GroupId
 from tests.support.queue_nodes import QueueCluster
 
@@ -154,3 +157,18 @@ def test_a_snapshot_of_newer_entries_stops_an_older_member_too() -> None:
     cluster.hosts.settle()
     cluster.restart("c", OLDER)
     assert f"a snapshot of version {NEWER}; this fluffle reads" in cluster.wrong("c")
+
+
+def test_an_older_member_leads_though_it_does_not_know_the_word_of_a_setting() -> None:
+    """No version of the log says which words there are, so that any member may meet a new one."""
+    cluster = Mixed(a=NEWER, b=NEWER, c=NEWER)
+    leadership = cluster.nodes["a"].hosting.groups[cluster.queue].replica.leadership
+    assert leadership is not None
+    later = cast("Overflow", "reject-oldest-consumer")
+    leadership.change_settings(4, QueueSettings(max_length=5, overflow=later))
+    cluster.publish("a")
+    cluster.nodes["a"].kill()
+    cluster.hosts.advance(3_000)
+    assert cluster.leader() in ("b", "c")
+    cluster.publish("b")
+    assert [cluster.wrong(name) for name in "bc"] == ["", ""]

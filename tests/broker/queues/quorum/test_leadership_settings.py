@@ -109,6 +109,13 @@ def test_a_setting_of_a_later_version_is_left_out() -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["dead_letter_strategy", "delayed_retry", "overflow"])
+def test_a_word_of_a_later_version_is_left_out(name: str) -> None:
+    assert settings_on_record(packb({"max_length": 1, name: "later"}), QueueSpec("q")) == (
+        QueueSettings(max_length=1)
+    )
+
+
 @pytest.mark.parametrize(
     "encoded",
     [
@@ -117,7 +124,7 @@ def test_a_setting_of_a_later_version_is_left_out() -> None:
         packb(5),
         packb({"max_length": "5"}),
         packb({"max_length": True}),
-        packb({"overflow": "never"}),
+        packb({"overflow": 1}),
         packb({"delayed_retry": []}),
     ],
 )
