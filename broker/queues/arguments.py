@@ -273,20 +273,32 @@ class ArgumentRule(NamedTuple):
 
 
 # A new argument, or one that another type of queue takes from now on, is written in these places,
-# too:
-# - its check, here;
-# - its setting in `settings.SETTING_RULES`, with its default as a field of `QueueSettings`; and
+# too (tests/broker/queues/test_arguments.py says which of the tables have not got it):
+# - its check, here; its place in `COMPARED[QUORUM]`, and in `COMPARED_ACROSS_TYPES` if classic
+#   queues have it too;
+# - in `settings`: its rule in `SETTING_RULES`, with its default as a field of `QueueSettings`;
 #   `QueueSettings.of_successor`, if messages die by it: one that a conversion has in two queues
-#   would die in both;
-# - its place in `COMPARED[QUORUM]`, and in `COMPARED_ACROSS_TYPES` if classic queues have it too;
-# - where the queue goes by it, `Queue._go_by`;
+#   would die in both; `drop_incompatible`, if it cannot be with another one;
+#   `why_at_most_once` or `unusable_arguments`, if the log is to say that nothing comes of it;
+# - where it is read.  The engine's are passed on by `Queue._go_by`, once they change.  Others
+#   are read when they are wanted: `quorum.settlement` and `requeue.delay_ms` (delivery limit,
+#   delayed retry), `quorum.dead_letter_outbox`, `session_server` (disconnected consumers),
+#   `membership` (target group size).  What counts only at the declare is no setting: group size and
+#   leader locator are read by `QuorumQueues.define`;
+# - `conversion.MEANINGLESS`, if a quorum queue has no use for it, and `conversion.as_quorum`, if it
+#   would mean another thing there, or would not know what it has to: that is refused;
 # - the key of policies in `validation.POLICY_KEYS`, and in `OPERATOR_POLICY_KEYS` if operators may
 #   set it; the types of queue that policies with it do not apply to, `policies.UNSUPPORTED`; which
 #   of two values counts, `policies.MERGED`;
-# - its badge in the page views/queues.js, if lists should show it; its row in
-#   docs/compatibility.md.
+# - `admin.queues` and `protocols/http/objects`, if listings show what is in force, as they do for
+#   the delivery limit; its badge in the page views/queues.js, if lists should show it;
+# - `tests/compat/section_05_arguments.py`, if RabbitMQ has it; its row in docs/compatibility.md if
+#   it does not, or does another thing with it.
 # How a setting is written in the log of a quorum queue follows from the type of its field
-# (`quorum/entry_codec.SETTING_TYPES`).
+# (`quorum.entry_codec.SETTING_TYPES`).  Nothing says that a member of an older version knows it:
+# one that leads leaves out a setting that it does not know, and a word that a setting has from now
+# on, and goes by the default.  Where that would cost messages, a declare and a policy that say it
+# are refused while there is such a node, as exchanges are by the `since` of their type.
 ARGUMENTS: Mapping[str, ArgumentRule] = {
     "x-expires": ArgumentRule(positive_duration, _QUEUES),
     "x-message-ttl": ArgumentRule(duration, _QUEUES),

@@ -1,14 +1,19 @@
 """Checks and comparison of arguments, with the texts of RabbitMQ 4.0.5."""
 
+import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fluffle.broker.base.errors import NotImplementedHere, PreconditionFailed
+from fluffle.broker.policies.policies import UNSUPPORTED, PolicyTarget
+from fluffle.broker.policies.validation import OPERATOR_POLICY_KEYS, POLICY_KEYS
 from fluffle.broker.queues.arguments import (
     ARGUMENTS,
     COMPARED,
+    COMPARED_ACROSS_TYPES,
     DECLARED_TYPES,
     ConsumerArguments,
     Declaration,
@@ -19,6 +24,8 @@ from fluffle.broker.queues.arguments import (
     queue_spec,
     with_type,
 )
+from fluffle.broker.queues.settings import POLICY_KEY_BY_ARGUMENT, QueueSettings
+from fluffle.broker.transfer.conversion import MEANINGLESS
 from fluffle.protocol.wire import TYPE_NAMES, Field, FieldTable
 
 VALUES: dict[str, Field] = {
@@ -475,3 +482,89 @@ def test_every_field_of_a_spec_is_filled_by_a_row() -> None:
     fields = {row.spec_field for row in ARGUMENTS.values()} - {None}
     declared = set(Declaration.__dataclass_fields__) | {"queue_type"}
     assert fields == set(QueueSpec.__dataclass_fields__) - declared
+
+
+# What the checklist above `ARGUMENTS` asks for
+
+ROOT = Path(__file__).parents[3]
+
+AT_THE_DECLARE = {
+    *("x-queue-type", "x-quorum-initial-group-size", "x-queue-leader-locator"),
+    *("x-max-priority", "x-single-active-consumer"),
+}
+"""Arguments that count once, when the queue is made, and are no settings."""
+
+WITHOUT_EFFECT = {
+    *("x-queue-mode", "x-queue-version", "x-queue-master-locator"),
+    *("x-max-in-memory-length", "x-max-in-memory-bytes"),
+    *("x-max-age", "x-stream-max-segment-size-bytes", "x-stream-filter-size-bytes"),
+    "x-initial-cluster-size",
+}
+"""Arguments that are checked and compared, and that nothing goes by."""
+
+NOT_COMPARED_WITH_RABBITMQ = {
+    *("x-consumer-disconnected-timeout", "x-delayed-retry-type", "x-delayed-retry-min"),
+    *("x-delayed-retry-max", "x-stream-filter-size-bytes"),
+    *("x-message-deduplication", "x-cache-size", "x-cache-ttl"),
+}
+"""Arguments of RabbitMQ 4.3, which is not at hand, of streams, which are refused, and ours."""
+
+
+def types_of(argument: str) -> frozenset[QueueType]:
+    return ARGUMENTS[argument].queue_types
+
+
+def test_an_argument_is_a_setting_counts_at_the_declare_or_does_nothing() -> None:
+    settings = POLICY_KEY_BY_ARGUMENT.keys() - {"x-quorum-target-group-size"}
+    assert ARGUMENTS.keys() == settings | AT_THE_DECLARE | WITHOUT_EFFECT
+    assert len(ARGUMENTS) == len(settings) + len(AT_THE_DECLARE) + len(WITHOUT_EFFECT)
+
+
+@pytest.mark.parametrize("name", QueueSettings.__dataclass_fields__)
+def test_no_setting_is_without_a_reader(name: str) -> None:
+    read = re.compile(rf"\.{name}\b")
+    assert any(read.search(path.read_text()) for path in (ROOT / "broker").rglob("*.py"))
+
+
+def test_all_that_a_quorum_queue_takes_is_compared() -> None:
+    quorum = {argument for argument in ARGUMENTS if QueueType.QUORUM in types_of(argument)}
+    assert set(COMPARED[QueueType.QUORUM]) == quorum
+    for argument in COMPARED_ACROSS_TYPES:
+        assert types_of(argument) >= {QueueType.CLASSIC, QueueType.QUORUM}
+
+
+def test_a_conversion_leaves_out_what_a_quorum_queue_does_not_take() -> None:
+    assert {
+        argument
+        for argument in ARGUMENTS
+        if QueueType.CLASSIC in types_of(argument) and QueueType.QUORUM not in types_of(argument)
+    } == MEANINGLESS
+
+
+def test_settings_have_keys_of_policies() -> None:
+    assert set(POLICY_KEY_BY_ARGUMENT.values()) - POLICY_KEYS.keys() == {
+        "consumer-disconnected-timeout"  # RabbitMQ 4.3 has no such key
+    }
+    assert POLICY_KEYS.keys() >= OPERATOR_POLICY_KEYS
+
+
+@pytest.mark.parametrize(
+    ("queue_type", "target", "missing"),
+    [
+        (QueueType.CLASSIC, PolicyTarget.CLASSIC, {"stream-filter-size-bytes"}),
+        (QueueType.QUORUM, PolicyTarget.QUORUM, {"stream-filter-size-bytes", "queue-version"}),
+    ],
+)
+def test_a_policy_does_not_apply_to_what_cannot_have_its_keys(
+    queue_type: QueueType, target: PolicyTarget, missing: set[str]
+) -> None:
+    """`missing` are those that RabbitMQ's lists have not got either."""
+    of_others = {each.removeprefix("x-") for each in ARGUMENTS if queue_type not in types_of(each)}
+    assert of_others & POLICY_KEYS.keys() - UNSUPPORTED[target] == missing
+
+
+def test_what_rabbitmq_knows_is_compared_with_it() -> None:
+    scenarios = (ROOT / "tests/compat/section_05_arguments.py").read_text()
+    assert {
+        each for each in ARGUMENTS if f'"{each}"' not in scenarios
+    } == NOT_COMPARED_WITH_RABBITMQ
