@@ -243,7 +243,7 @@ def described(look: ChangeView, node: str) -> Iterator[ChangeEvent]:
 
 
 def is_own_queue(fact: Fact) -> bool:
-    """True if it is a queue that a client has declared: a calendar goes with its exchange."""
+    """True if it is a queue that a client has declared: a delayed queue goes with its exchange."""
     return fact.kind is Kind.QUEUE and not is_delayed_queue(str(fact.key[1]))
 
 

@@ -219,14 +219,14 @@ def removal(facts: Sequence[Fact]) -> Change:
 
 
 def exchange_facts(topology: Topology, exchange: Exchange) -> tuple[Fact, ...]:
-    """The facts that there is an exchange, and its calendar if it has one; one of the broker's own
-    is none."""
+    """The facts that there is an exchange, and its delayed queue if it has one; one of the broker's
+    own is none."""
     spec = exchange.spec
     if spec.name in OWN:
         return ()
     fact = Fact(Kind.EXCHANGE, (topology.vhost, spec.name), spec, spec.durable)
-    calendar = topology.calendar_fact(exchange)
-    return (fact,) if calendar is None else (fact, calendar)
+    delayed_queue = topology.delayed_queue_fact(exchange)
+    return (fact,) if delayed_queue is None else (fact, delayed_queue)
 
 
 def binding_fact(topology: Topology, binding: Binding) -> Fact:

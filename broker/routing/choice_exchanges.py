@@ -159,10 +159,10 @@ class LocalRandom:
 
     asks = MatchInput.CHANCE
 
-    __slots__ = ("_around", "_bindings")
+    __slots__ = ("_bindings", "_host")
 
-    def __init__(self, around: ExchangeHost) -> None:
-        self._around = around
+    def __init__(self, host: ExchangeHost) -> None:
+        self._host = host
         self._bindings: tuple[Binding, ...] = ()
 
     def check(self, binding: Binding) -> None:
@@ -170,7 +170,7 @@ class LocalRandom:
         if binding.routing_key:
             raise PreconditionFailed(f"Non empty binding '{binding.routing_key}' key not permitted")
         is_to_queue = binding.destination_kind is DestinationKind.QUEUE
-        found = self._around.queue_type(binding.destination) if is_to_queue else None
+        found = self._host.queue_type(binding.destination) if is_to_queue else None
         if found is None:
             raise PreconditionFailed("Destination not found")
         if found != CLASSIC:
@@ -180,9 +180,9 @@ class LocalRandom:
         self._bindings = tuple(bindings)
 
     def choose(self, routing_keys: Sequence[str], properties: Properties | None) -> Binding | None:
-        is_here = self._around.is_here
+        is_here = self._host.is_here
         here = [binding for binding in self._bindings if is_here(binding.destination)]
-        return here[self._around.pick(len(here))] if here else None
+        return here[self._host.pick(len(here))] if here else None
 
 
 class ModulusHash:

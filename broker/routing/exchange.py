@@ -68,20 +68,20 @@ class ExchangeType(NamedTuple):
 
 
 EXCHANGE_TYPES: dict[str, ExchangeType] = {
-    "direct": ExchangeType(lambda _arguments, _around: DirectMatcher()),
-    "fanout": ExchangeType(lambda _arguments, _around: FanoutMatcher()),
-    "topic": ExchangeType(lambda _arguments, _around: TopicFilterMatcher()),
-    "headers": ExchangeType(lambda _arguments, _around: headers_matcher()),
+    "direct": ExchangeType(lambda _arguments, _host: DirectMatcher()),
+    "fanout": ExchangeType(lambda _arguments, _host: FanoutMatcher()),
+    "topic": ExchangeType(lambda _arguments, _host: TopicFilterMatcher()),
+    "headers": ExchangeType(lambda _arguments, _host: headers_matcher()),
     "x-consistent-hash": ExchangeType(
-        lambda arguments, _around: ChoiceMatcher(ConsistentHash(arguments)), check_arguments
+        lambda arguments, _host: ChoiceMatcher(ConsistentHash(arguments)), check_arguments
     ),
-    JMS_TOPIC: ExchangeType(lambda _arguments, _around: selector_matcher(), since=SELECTS),
-    LOCAL_RANDOM: ExchangeType(lambda _arguments, around: ChoiceMatcher(LocalRandom(around))),
-    "x-modulus-hash": ExchangeType(lambda _arguments, _around: ChoiceMatcher(ModulusHash())),
-    RECENT_HISTORY: ExchangeType(lambda _arguments, _around: FanoutMatcher(), check_length),
-    "x-random": ExchangeType(lambda _arguments, around: ChoiceMatcher(Random(around.pick))),
+    JMS_TOPIC: ExchangeType(lambda _arguments, _host: selector_matcher(), since=SELECTS),
+    LOCAL_RANDOM: ExchangeType(lambda _arguments, host: ChoiceMatcher(LocalRandom(host))),
+    "x-modulus-hash": ExchangeType(lambda _arguments, _host: ChoiceMatcher(ModulusHash())),
+    RECENT_HISTORY: ExchangeType(lambda _arguments, _host: FanoutMatcher(), check_length),
+    "x-random": ExchangeType(lambda _arguments, host: ChoiceMatcher(Random(host.pick))),
     DELAYED: ExchangeType(
-        lambda arguments, around: EXCHANGE_TYPES[type_inside(arguments)].make(arguments, around),
+        lambda arguments, host: EXCHANGE_TYPES[type_inside(arguments)].make(arguments, host),
         lambda arguments: EXCHANGE_TYPES[type_inside(arguments)].check(arguments),
         since=DELAYS,
     ),
@@ -169,22 +169,22 @@ PREDECLARED = (
 class Exchange:
     """An exchange with its bindings."""
 
-    __slots__ = ("alternate", "calendar", "history", "matcher", "onward", "spec")
+    __slots__ = ("alternate", "delayed_queue", "history", "matcher", "onward", "spec")
 
-    def __init__(self, spec: ExchangeSpec, around: ExchangeHost) -> None:
+    def __init__(self, spec: ExchangeSpec, host: ExchangeHost) -> None:
         self.spec = spec
-        self.matcher: Matcher = EXCHANGE_TYPES[spec.type].make(spec.arguments, around)
+        self.matcher: Matcher = EXCHANGE_TYPES[spec.type].make(spec.arguments, host)
         self.onward: dict[str, int] = {}
         """How many bindings lead to each other exchange."""
-        self.calendar: str | None = None
+        self.delayed_queue: str | None = None
         """The queue in which messages wait that are to be routed later, if it has one."""
         self.history: MessageHistory | None = None
         """The last messages, if it keeps them for bindings to come."""
         if spec.type == DELAYED:
-            self.calendar = delayed_queue_of(spec.name)
+            self.delayed_queue = delayed_queue_of(spec.name)
         if routes_as(spec) == RECENT_HISTORY:
-            self.history = MessageHistory(spec.arguments, partial(around.kept, spec.name))
-        self.alternate = alternate_of(spec, around)
+            self.history = MessageHistory(spec.arguments, partial(host.kept, spec.name))
+        self.alternate = alternate_of(spec, host)
         """Where messages go that match no binding."""
 
     def add(self, binding: Binding) -> bool:
@@ -263,10 +263,10 @@ def declared_alternate(spec: ExchangeSpec) -> str | None:
     return value.decode(errors="surrogateescape") if isinstance(value, bytes) else None
 
 
-def alternate_of(spec: ExchangeSpec, around: ExchangeHost) -> str | None:
+def alternate_of(spec: ExchangeSpec, host: ExchangeHost) -> str | None:
     """The alternate exchange in force: a policy counts if the declaration asks for none."""
     declared = declared_alternate(spec)
-    return declared if declared is not None else around.alternate_of(spec.name)
+    return declared if declared is not None else host.alternate_of(spec.name)
 
 
 def check_creatable(spec: ExchangeSpec, vhost: str) -> None:

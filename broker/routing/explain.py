@@ -261,8 +261,8 @@ class ExplainedWalk:
     def _visit(self, exchange: Exchange) -> Visit:
         name, verdicts, notes = exchange.spec.name, list[Verdict](), list[str]()
         delay_ms = delay_of(self._properties.headers) if self._properties is not None else 0
-        if delay_ms and exchange.calendar is not None:
-            self._queues[exchange.calendar] = None
+        if delay_ms and exchange.delayed_queue is not None:
+            self._queues[exchange.delayed_queue] = None
             notes.append(f"waits there for {delay_ms} ms, and then goes on without x-delay")
         else:
             verdicts = self._verdicts(exchange)

@@ -120,8 +120,8 @@ class Router:
         for visited in walk:
             if is_keyless and routes_as(visited.spec) != "topic":
                 continue
-            if waits and visited.calendar is not None:
-                queues[visited.calendar] = None  # and when its time comes it begins here
+            if waits and visited.delayed_queue is not None:
+                queues[visited.delayed_queue] = None  # and when its time comes it begins here
                 continue
             if visited.history is not None:
                 histories.append(visited.history)
@@ -143,7 +143,7 @@ class Router:
         for visited in walk:
             is_kept = is_kept or visited.history is not None
             asks = visited.matcher.asks
-            property_bindings += visited.calendar is not None
+            property_bindings += visited.delayed_queue is not None
             if asks is MatchInput.PROPERTIES:
                 property_bindings += len(visited.matcher)
             is_drawn = is_drawn or asks is MatchInput.CHANCE

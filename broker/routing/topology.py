@@ -44,13 +44,13 @@ class Topology:
     Names and keys are text; errors are those of `broker/base/errors.py` with RabbitMQ's texts.
     """
 
-    __slots__ = ("_around", "_exchanges", "_inbound", "_unfinished", "epoch", "vhost")
+    __slots__ = ("_exchanges", "_host", "_inbound", "_unfinished", "epoch", "vhost")
 
     def __init__(
         self,
         vhost: str,
         *,
-        around: ExchangeHost | None = None,
+        host: ExchangeHost | None = None,
         exchanges: Iterable[ExchangeSpec] = (),
         bindings: Iterable[Binding] = (),
     ) -> None:
@@ -59,9 +59,9 @@ class Topology:
         self.epoch = 0
         """Rises with each change that can alter a route; what was remembered before it is void.
         The default exchange is not asked: where it leads is a matter of which queues there are."""
-        self._around = around or ExchangeHost()
+        self._host = host or ExchangeHost()
         self._exchanges = {
-            spec.name: Exchange(spec, self._around) for spec in (*PREDECLARED, *exchanges)
+            spec.name: Exchange(spec, self._host) for spec in (*PREDECLARED, *exchanges)
         }
         self._inbound: dict[tuple[DestinationKind, str], Bindings] = {}
         """Bindings by destination; no key without a binding."""
@@ -74,7 +74,7 @@ class Topology:
 
     def put_exchange(self, spec: ExchangeSpec) -> None:
         """Add an exchange whose name is free."""
-        self._exchanges[spec.name] = Exchange(spec, self._around)
+        self._exchanges[spec.name] = Exchange(spec, self._host)
         self.epoch += 1
 
     def remove_exchange(self, name: str) -> None:
@@ -87,7 +87,7 @@ class Topology:
     def renew_alternates(self, exchanges: Iterable[str]) -> None:
         """Some may fall under other policies than they did."""
         for exchange in filter(None, map(self._exchanges.get, exchanges)):
-            alternate = alternate_of(exchange.spec, self._around)
+            alternate = alternate_of(exchange.spec, self._host)
             if alternate != exchange.alternate:
                 exchange.alternate = alternate
                 self.epoch += 1
@@ -142,7 +142,7 @@ class Topology:
     def _finish_later(self, pieces: Iterator[None]) -> None:
         self._unfinished.append(pieces)
         if len(self._unfinished) == 1:
-            self._around.later(self._finish())
+            self._host.later(self._finish())
 
     def _finish(self) -> Iterator[None]:
         while self._unfinished:
@@ -182,14 +182,14 @@ class Topology:
         """Not to be changed; asking whether a binding is among them takes no search."""
         return self._inbound.get((kind, destination), ())
 
-    def calendar_fact(self, exchange: Exchange) -> Fact | None:
+    def delayed_queue_fact(self, exchange: Exchange) -> Fact | None:
         """Fact stored with the delayed queue of an exchange, if it has one."""
-        return self._around.queue_fact(exchange.calendar) if exchange.calendar else None
+        return self._host.queue_fact(exchange.delayed_queue) if exchange.delayed_queue else None
 
     def outlives(self, binding: Binding) -> bool:
         """True if a binding whose ends are there is to be there after a restart: if both are."""
         if not self._exchanges[binding.source].spec.durable:
             return False
         if binding.destination_kind is DestinationKind.QUEUE:
-            return self._around.is_durable_queue(binding.destination)
+            return self._host.is_durable_queue(binding.destination)
         return self._exchanges[binding.destination].spec.durable

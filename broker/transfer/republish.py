@@ -155,7 +155,7 @@ class DeathHeaders(NamedTuple):
 
 
 class DelayedMessages(NamedTuple):
-    """Sends on what has waited in the calendar of an exchange, as if it came to that now."""
+    """Sends on what has waited in the delayed queue of an exchange, as if it came to that now."""
 
     vhost: VirtualHost
     exchange: str

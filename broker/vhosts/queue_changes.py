@@ -117,7 +117,7 @@ def new_queue(vhost: VirtualHost, spec: QueueSpec, owner: Owner | None) -> Chang
 
 
 def declare_exchange(vhost: VirtualHost, spec: ExchangeSpec, nodes: Nodes) -> Change:
-    """Make an exchange, unless the same is there; with its calendar, if it has one.
+    """Make an exchange, unless the same is there; with its delayed queue, if it has one.
 
     Raises as `routing.changes.declare_exchange` does, and PreconditionFailed if there can be no
     more queues, or one of the nodes is of a version that does not know the type.

@@ -216,7 +216,7 @@ class VirtualHost:
         other exchanges lead where the topology says, which has an epoch of its own."""
         self.topology = Topology(
             name,
-            around=VhostExchangeHost(self, on_kept, pick, later, policies or Policies()),
+            host=VhostExchangeHost(self, on_kept, pick, later, policies or Policies()),
             exchanges=image.exchanges,
             bindings=image.bindings,
         )

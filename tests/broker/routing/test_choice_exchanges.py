@@ -31,8 +31,8 @@ from tests.broker.routing.topologies import (
 ONE_OF_ALL = ("x-consistent-hash", "x-local-random", "x-modulus-hash", "x-random")
 
 
-def made(kind: str, around: ExchangeHost | None = None) -> Matcher:
-    return EXCHANGE_TYPES[kind].make({}, around or ExchangeHost())
+def made(kind: str, host: ExchangeHost | None = None) -> Matcher:
+    return EXCHANGE_TYPES[kind].make({}, host or ExchangeHost())
 
 
 def chosen(matcher: Matcher, *keys: str) -> str | None:
@@ -86,7 +86,7 @@ class Node:
 
     def __init__(self, here: Sequence[str]) -> None:
         self.here = here
-        self.around = FakeExchangeHost(
+        self.host = FakeExchangeHost(
             queue_type={"here": "rabbit_classic_queue", "three": "rabbit_quorum_queue"}.get,
             is_here=lambda name: name in self.here,
             pick=lambda count: count - 1,
@@ -95,7 +95,7 @@ class Node:
 
 def test_local_random_chooses_among_the_queues_of_this_node() -> None:
     node = Node(["b", "c"])
-    matcher = made("x-local-random", node.around)
+    matcher = made("x-local-random", node.host)
     for queue in "abcd":
         matcher.add(to_queue("x", queue))
     assert chosen(matcher) == "c"
@@ -121,7 +121,7 @@ def test_local_random_chooses_among_the_queues_of_this_node() -> None:
 def test_local_random_is_bound_to_classic_queues_without_keys(
     binding: Binding, explanation: str
 ) -> None:
-    matcher = made("x-local-random", Node([]).around)
+    matcher = made("x-local-random", Node([]).host)
     with pytest.raises(PreconditionFailed) as caught:
         matcher.check(binding)
     assert caught.value.explanation == explanation

@@ -195,12 +195,12 @@ def test_what_may_be_bound_can_be_asked(
     headers: FieldTable | None,
 ) -> None:
     """Exchanges and bindings are refused or route any message, to some of what is bound."""
-    around = FakeExchangeHost(queue_type=lambda _name: CLASSIC)
+    host = FakeExchangeHost(queue_type=lambda _name: CLASSIC)
     try:
         EXCHANGE_TYPES[kind].check(arguments)
     except PreconditionFailed:
         return
-    made = Exchange(ExchangeSpec("x", kind, arguments=arguments), around)
+    made = Exchange(ExchangeSpec("x", kind, arguments=arguments), host)
     for number, (key, table) in enumerate(bound):
         binding = to_queue("x", f"q{number}", key, table)
         try:
@@ -220,7 +220,7 @@ class Harness:
 
     def __init__(self, *kinds: str) -> None:
         self.later: list[Iterator[None]] = []
-        self.topology = Topology("/", around=FakeExchangeHost(later=self.later.append))
+        self.topology = Topology("/", host=FakeExchangeHost(later=self.later.append))
         for kind in kinds:
             assert declare(self.topology, ExchangeSpec(kind, kind))
         self.router = Router(self.topology, lambda _queue: True)

@@ -28,13 +28,13 @@ def delayed(name: str, inner: str = "direct", **more: bytes) -> ExchangeSpec:
     return ExchangeSpec(name, "x-delayed-message", arguments=arguments)
 
 
-def calendar_fact(queue: str) -> Fact:
+def delayed_queue_fact(queue: str) -> Fact:
     return Fact(Kind.QUEUE, ("v", queue))
 
 
 @pytest.fixture
 def topology() -> Topology:
-    return Topology("v", around=FakeExchangeHost(queue_fact=calendar_fact))
+    return Topology("v", host=FakeExchangeHost(queue_fact=delayed_queue_fact))
 
 
 def routes(topology: Topology, exchange: str, properties: Properties | None) -> tuple[str, ...]:

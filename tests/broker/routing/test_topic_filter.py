@@ -313,7 +313,7 @@ def test_a_filter_with_a_long_key_is_found_by_topics_alone() -> None:
 
 def test_what_goes_in_pieces_is_not_found_meanwhile() -> None:
     pieces: list[Iterator[None]] = []
-    made = Topology("/", around=FakeExchangeHost(later=pieces.append))
+    made = Topology("/", host=FakeExchangeHost(later=pieces.append))
     for number in range(REMOVED_AT_ONCE + 1):
         apply(made, bind(made, subscribed("gone", f"{number}")))
     apply(made, bind(made, subscribed("there", "0")))

@@ -309,7 +309,7 @@ class TopologyAgainstSet(RuleBasedStateMachine):
         super().__init__()
         self.later: list[Iterator[None]] = []
         """Work that is put off: what is gone is taken out of matchers, a binding at a time."""
-        self.topology = Topology("/", around=FakeExchangeHost(later=self.later.append))
+        self.topology = Topology("/", host=FakeExchangeHost(later=self.later.append))
         self.specs: dict[str, ExchangeSpec] = {}
         self.bindings: set[Binding] = set()
 

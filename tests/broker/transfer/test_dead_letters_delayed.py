@@ -57,7 +57,7 @@ TO_FANOUT = QueueSettings(dead_letter_exchange="amq.fanout")
 
 
 class Late(Sent):
-    """A message of a calendar: it need not arrive if it leads nowhere."""
+    """A message of a delayed queue: it need not arrive if it leads nowhere."""
 
     def __init__(self, place: Harness, name: str = "x") -> None:
         super().__init__(place, place.declare(f"amq.delayed.{name}"), TO_FANOUT)

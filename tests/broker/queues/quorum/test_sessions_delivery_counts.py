@@ -156,7 +156,7 @@ def test_many_that_were_rejected_once_are_one_row_of_a_snapshot() -> None:
     assert len(taken) < 500
 
 
-def test_a_calendar_wants_to_know_nothing() -> None:
+def test_a_delayed_queue_wants_to_know_nothing() -> None:
     harness = DelayedQueueHarness()
     harness.readers = {"a": VERSION}
     harness.settle_down()
