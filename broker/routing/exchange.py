@@ -86,20 +86,30 @@ EXCHANGE_TYPES: dict[str, ExchangeType] = {
         since=DELAYS,
     ),
 }
-"""Exchange types by name.  Besides a row here, a new type needs:
+"""Exchange types by name.  Besides a row here, a new type needs the following (test_exchange and
+test_explain in tests/broker/routing say which of the tables have not got it):
 
 - `routing.explain.REASONS`: why a binding of it does not match;
 - if older nodes do not know it: a version in `metadata.nodes`, `since` here, and `KNOWS` there;
 - rules of its own, if it has some: `check` here for arguments, `Matcher.check` for bindings;
+- if it leads to queues of some type or place alone, as x-local-random does: what a conversion says
+  to that (`transfer.conversion.begin`);
 - `TYPES` in `protocols/http/pages/views/exchanges.js`, for the page of exchanges;
-- docs/compatibility.md and the table of README.md; `tests/compat/section_04_types.py`, TYPES, if
-  RabbitMQ has it; `cli.rabbitmq.features`, `admin.nodes` and `BUILT_IN` in
-  `config.rabbitmq_conf.sources`, if it has it in a plugin.
+- the table of README.md; docs/compatibility.md, if it does not do just what RabbitMQ's does;
+  `tests/compat/section_04_types.py`, TYPES, if RabbitMQ has it; `cli.rabbitmq.features`,
+  `admin.nodes` and `BUILT_IN` in `config.rabbitmq_conf.sources`, if it has it in a plugin.
 
-A type that keeps state shows in one more place how it is replicated: x-recent-history does so by
-`cluster.history_replication`.
+A type that only matches needs no more.  One that keeps something has an attribute of `Exchange`,
+and is known wherever that is asked for:
 
-Listings, definitions and x-delayed-message find it here by themselves.
+- `history` (x-recent-history): `Router` puts it into routes, `route_lookup.keep_in_histories` and
+  `transfer.republish` fill it, `core.topology.replay_history` has a new binding get it, and
+  `cluster.history_replication` keeps it alike on all nodes;
+- `delayed_queue` (x-delayed-message): `Router` and `routing.explain` lead there what is to wait,
+  `vhosts.queue_changes.declare_exchange` makes the queue, `routing.changes.exchange_facts` has it
+  go with its exchange, and `transfer.republish` sends on what has waited.
+
+Listings, definitions and x-delayed-message find a type here by themselves.
 """
 
 

@@ -57,8 +57,8 @@ def note_held(connection: ListedClient, held: Held) -> None:
 
 
 def local_part_of(cluster_view: ClusterView, queue: QueueHandle) -> Queue | HostedQueue | None:
-    """The part that knows what is ready in a queue, if it is led here; delayed queues are not looked
-    at, whose messages wait on disk for their time."""
+    """The part that knows what is ready in a queue, if it is led here; delayed queues are not
+    looked at, whose messages wait on disk for their time."""
     if is_delayed_queue(queue.name):
         return None
     if isinstance(queue, Queue):

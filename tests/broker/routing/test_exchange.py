@@ -1,8 +1,14 @@
 """Declaring and deleting exchanges: codes and texts as of RabbitMQ 4.0.5."""
 
+import re
+from pathlib import Path
+
 import pytest
 
+from fluffle.broker.admin.nodes import ALWAYS_ENABLED
 from fluffle.broker.base.errors import AccessRefused, BrokerError, NotFound, PreconditionFailed
+from fluffle.broker.cli.rabbitmq.features import PLUGINS
+from fluffle.broker.config.rabbitmq_conf.sources import BUILT_IN
 from fluffle.broker.metadata.nodes import DELAYS, SELECTS
 from fluffle.broker.routing.exchange import (
     DELAYED,
@@ -216,3 +222,35 @@ def test_the_version_of_a_type_and_of_the_one_inside_stand_in_their_rows() -> No
     assert {name: since for name, since in plain.items() if since} == {JMS_TOPIC: SELECTS}
     assert since_of(delayed("direct")) == DELAYS
     assert since_of(delayed(JMS_TOPIC)) == SELECTS
+
+
+# What the checklist at `EXCHANGE_TYPES` asks for
+
+ROOT = Path(__file__).parents[3]
+
+STANDARD = {"direct", "fanout", "topic", "headers"}
+
+
+def test_the_page_of_exchanges_offers_every_type() -> None:
+    page = (ROOT / "broker/protocols/http/pages/views/exchanges.js").read_text()
+    types = re.search(r"const TYPES = \[([^]]*)\]", page)
+    assert types is not None
+    assert set(re.findall(r'"([^"]+)"', types[1])) == EXCHANGE_TYPES.keys()
+
+
+def test_every_type_that_is_not_of_amqp_is_in_the_readme() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert [name for name in EXCHANGE_TYPES.keys() - STANDARD if f"`{name}`" not in text] == []
+
+
+def test_every_type_of_rabbitmq_is_compared_with_it() -> None:
+    """x-delayed-message is not: its plugin has to be installed."""
+    scenarios = (ROOT / "tests/compat/section_04_types.py").read_text()
+    missing = {name for name in EXCHANGE_TYPES.keys() - STANDARD if f'"{name}"' not in scenarios}
+    assert missing == {DELAYED}
+
+
+def test_plugins_of_exchange_types_are_known_wherever_plugins_are() -> None:
+    plugins = {name for name in ALWAYS_ENABLED if name.endswith("_exchange")}
+    assert {name for name in BUILT_IN if name.endswith("_exchange")} == plugins
+    assert PLUGINS.keys() >= plugins
