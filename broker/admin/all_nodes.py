@@ -190,7 +190,7 @@ class PeerRequest:
         self._rows: Rows | None = None
         """Once it has been acted on."""
         self._texts: list[str] = []
-        """Yield the rows of the next page, as far as they have come."""
+        """Rows of the next page as JSON, as far as they have come."""
         self._is_change = False
         self._is_over = False
 

@@ -2,10 +2,23 @@
 
 Handlers stand in `endpoints/<subject>.py`, each below its endpoint: a decorator of the module's
 `routes`, which `endpoints/__init__.py` joins to one table.  Requests are found in it, and the
-OpenAPI document is made of it.  A handler that asks each node for its part does so by a verb, which
-has to be in `admin.all_nodes.OF_A_NODE`; one that looks for what is defined has the first part of
-its path in `server.DEFINED_PATHS`.  The type that a handler is annotated to return gives the schema
-of its answer: a new type needs a row in `openapi.SUCCESSES`.  docs/management.md lists all of them.
+OpenAPI document is made of it.  A new endpoint needs, beside its handler there:
+
+- the verbs that it asks, which know or do what it is for: see below for a new one;
+- the first part of its path in `server.DEFINED_PATHS`, if it looks for what is defined;
+- a row in `openapi.SUCCESSES`, if the type that it is annotated to return is a new one: it gives
+  the schema of its answer;
+- its row in docs/management.md, which lists all of them; and a new subject is named in
+  `endpoints/__init__.py`.
+
+A new verb is a function of a module of `admin/`, and a row in its `READS` or `CHANGES`.  It needs,
+too (tests/broker/admin/test_dispatch.py says what was forgotten):
+
+- if the module or the first word of its name is new: a row in `admin.dispatch.GROUPS`, and the
+  module in `MODULES_OF_DEFINITIONS` if its verbs look for what is defined;
+- `admin.dispatch.AUDITED`, for arguments of a change that are to be logged;
+- `admin.all_nodes.OF_A_NODE`, if each node has its own part of what is asked for: other nodes may
+  ask for these verbs alone, by `everywhere.rows`.
 
 Paths are RabbitMQ's, below `/api/`; `{name}` is one segment, percent-decoded after the path was
 split, so that a name may have any letter in it, a slash too.

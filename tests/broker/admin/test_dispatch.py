@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
+from importlib import import_module
+from pathlib import Path
 
 import pytest
 
+from fluffle.broker.admin import dispatch
 from fluffle.broker.admin.context import DeferredRow, NodeContext, PendingRow, Row
 from fluffle.broker.admin.dispatch import (
+    AUDITED,
+    GROUPS,
+    MODULES_OF_DEFINITIONS,
     PAGE_BYTES,
     PAGE_ROWS,
     VERBS,
@@ -170,3 +176,30 @@ def test_a_queue_that_was_deleted_again_is_asked_for_again() -> None:
         assert (len(asked), answers) == (deleted, [])
         read_barrier.confirm()
     assert [type(outcome) for outcome in answers] == [NotFound]
+
+
+def test_every_module_of_verbs_is_imported_for_each_of_their_groups() -> None:
+    folder = Path(dispatch.__file__).parent
+    for name in sorted(path.stem for path in folder.glob("*.py") if path.stem != "__init__"):
+        module = import_module(f"fluffle.broker.admin.{name}")
+        verbs = [*getattr(module, "READS", {}), *getattr(module, "CHANGES", {})]
+        missing = [verb for verb in verbs if name not in GROUPS.get(verb.partition(".")[0], ())]
+        assert missing == [], f"{name} is not in GROUPS"
+    assert {verb.partition(".")[0] for verb in VERBS} == GROUPS.keys()
+    assert {name for names in GROUPS.values() for name in names} >= MODULES_OF_DEFINITIONS
+
+
+NOT_LOGGED = {
+    *("applies_to", "component", "configure", "definition", "description", "entries", "everybody"),
+    *("hashing_algorithm", "home", "if_empty", "if_unused", "is_protected", "level", "limit"),
+    *("limits", "on", "password_hash", "pattern", "permissions", "priority", "queues", "rate"),
+    *("read", "reason", "routing_key", "share", "size_bytes", "tags", "topic", "value", "where"),
+    "write",
+}
+"""Arguments of changes that say how, or are secret, long or chosen by clients."""
+
+
+def test_each_argument_of_a_change_is_logged_or_known_not_to_be() -> None:
+    arguments = {name for verb in VERBS.values() if verb.is_change for name in verb.arguments}
+    assert arguments - NOT_LOGGED == {*AUDITED}
+    assert arguments >= NOT_LOGGED
