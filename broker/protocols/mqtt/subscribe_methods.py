@@ -464,9 +464,16 @@ class UnsubscribeRequest:
         self._next()
 
     def _refuse(self, error: BrokerError) -> None:
-        """None of these can be unbound."""
+        """None of these can be unbound.  UNSUBACK before 5.0 has no code, and would say that they
+        were: S3 4.8.0-2."""
+        channel = self._channel
+        if self._terms.version < MQTT_5:
+            if channel.is_open:
+                channel.connection.disconnect(code_of(error), error.explanation)
+            self._done()
+            return
         for subscription in self._shared():
-            self._channel.groups.consume(subscription)
+            channel.groups.consume(subscription)
         self._codes += [code_of(error)] * len(self._part)
         self._next()
 

@@ -31,6 +31,8 @@ from fluffle.protocol.mqtt.packets import (
 from fluffle.protocol.mqtt.properties import Properties, PropertyId
 from fluffle.protocol.mqtt.topics import LEVELS_MAX
 from fluffle.protocol.wire import FieldTable
+from tests.support.edge import Edge
+from tests.support.metadata import ManualMetadata
 from tests.support.mqtt_edge import MqttEdge
 
 QOS_0, QOS_1 = "mqtt-subscription-cqos0", "mqtt-subscription-cqos1"
@@ -290,6 +292,48 @@ def test_who_goes_while_filters_are_unbound_leaves_nothing_behind() -> None:
     client.lose()
     assert mqtt.queue_names == []
     assert len(mqtt.server.states) == 0
+
+
+@pytest.mark.parametrize("version", [MQTT_3_1_1, MQTT_5])
+def test_who_cannot_be_unsubscribed_goes_on_until_he_is(version: int) -> None:
+    """UNSUBACK before 5.0 has no code, so that it would say that the subscriptions have ended.
+    S3 4.8.0-2: what cannot be done for a while ends the connection."""
+    mqtt = MqttEdge(edge=Edge(make_metadata=ManualMetadata))
+    metadata = mqtt.edge.services.metadata
+    assert isinstance(metadata, ManualMetadata)
+    client, publisher = mqtt.accept(version), mqtt.accept()
+    client.send(Connect(version, "c", user="guest", password=b"guest"))
+    publisher.send(Connect(MQTT_5, "p", user="guest", password=b"guest"))
+    client.send(Subscribe(1, [("a", 1), ("$share/g/b", 1)]))
+    commit_all(mqtt, metadata)
+    client.expect(Connack)
+    client.expect(Suback)
+    client.send(Unsubscribe(2, ["a", "$share/g/b"]))
+    metadata.give_up_last()
+    mqtt.edge.run()
+    if version == MQTT_3_1_1:
+        assert client.packets() == []
+        assert client.transport.is_lost
+        return
+    assert client.expect(Unsuback).codes == [ReasonCode.UNSPECIFIED_ERROR] * 2
+    publisher.publish("a", b"1", 1)
+    publisher.publish("b", b"2", 1)
+    assert client.messages() == [("a", b"1", 1), ("b", b"2", 1)]
+    commit_all(mqtt, metadata)  # it comes true after all, and the group is there anew
+    publisher.publish("a", b"1", 1)
+    publisher.publish("b", b"2", 1)
+    assert client.messages() == [("b", b"2", 1)]
+    client.send(Unsubscribe(3, ["a", "$share/g/b"]))
+    commit_all(mqtt, metadata)
+    assert client.expect(Unsuback).codes == [ReasonCode.SUCCESS] * 2
+    publisher.publish("b", b"2", 1)
+    assert client.packets() == []
+
+
+def commit_all(mqtt: MqttEdge, metadata: ManualMetadata) -> None:
+    while len(metadata):
+        metadata.commit()
+        mqtt.edge.run()
 
 
 def test_a_filter_costs_as_much_as_a_packet() -> None:
