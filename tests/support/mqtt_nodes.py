@@ -129,6 +129,7 @@ class MqttNodes:
         self,
         node: str,
         client_id: str,
+        version: int = MQTT_5,
         *,
         clean_start: bool = False,
         expiry_s: int = 3600,
@@ -136,7 +137,7 @@ class MqttNodes:
         receive_max: int = 0,
     ) -> MqttClient:
         """A client that has sent CONNECT to a node."""
-        client, properties = self.nodes[node].accept(), Properties()
+        client, properties = self.nodes[node].accept(version), Properties()
         self.nodes[node].clients.append(client)
         if expiry_s:
             properties.values[PropertyId.SESSION_EXPIRY_INTERVAL] = expiry_s
@@ -144,7 +145,7 @@ class MqttNodes:
             properties.values[PropertyId.RECEIVE_MAXIMUM] = receive_max
         client.send(
             Connect(
-                MQTT_5,
+                version,
                 client_id,
                 clean_start,
                 0,

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from fluffle.broker.access.access import Permission, User
+from fluffle.broker.access.access import Access, Permission, User
+from fluffle.broker.access.access import PasswordChecksOverloaded as Overloaded
 from fluffle.broker.access.passwords import hashed
 from fluffle.broker.config.config import MqttConfig
 from fluffle.broker.core.login import MECHANISMS
@@ -215,6 +216,21 @@ def test_a_client_shows_again_who_it_is_as_often_as_it_wants() -> None:
     assert client.packets() == [done]
     mqtt.edge.advance(60)
     assert not client.transport.is_lost
+
+
+def test_who_comes_while_too_many_passwords_are_compared_hears_that_and_may_come_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mqtt = MqttEdge()
+    clients = {again: let_in(mqtt) if again else mqtt.accept() for again in (False, True)}
+    monkeypatch.setattr(
+        Access, "login", lambda _self, _name, _password, answer, **_: answer(Overloaded())
+    )
+    clients[False].send(Connect(MQTT_5, "d", user="guest", password=b"guest"))
+    assert clients[False].packets() == [Connack(ReasonCode.SERVER_BUSY)]
+    clients[True].send(Auth(AGAIN, properties(data=GUEST)))
+    assert clients[True].packets() == [Disconnect(ReasonCode.SERVER_BUSY)]
+    assert all(each.transport.is_lost for each in clients.values())
 
 
 def test_a_certificate_is_a_method_with_nothing_to_say() -> None:

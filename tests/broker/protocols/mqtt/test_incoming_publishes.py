@@ -10,7 +10,7 @@ from fluffle.broker.core.route_lookup import LookupTooLong, RouteCache
 from fluffle.broker.protocols.mqtt.incoming_publishes import IncomingPublishes
 from fluffle.protocol.methods import pamqp_table
 from fluffle.protocol.mqtt.codes import MQTT_3_1_1, MQTT_5, PacketType, ReasonCode
-from fluffle.protocol.mqtt.packets import Connack, Disconnect, Publish, Subscribe, encode
+from fluffle.protocol.mqtt.packets import Ack, Connack, Disconnect, Publish, Subscribe, encode
 from fluffle.protocol.mqtt.properties import (
     Properties,
     PropertyId,
@@ -188,6 +188,15 @@ def test_releases_of_something_and_of_nothing_are_answered_in_their_order() -> N
     ]
 
 
+def test_a_release_that_says_that_nothing_is_known_of_the_message_ends_it() -> None:
+    client = MqttEdge().connect("c")
+    client.publish("a", b"", 2)
+    client.acks()
+    for code in (OK, ReasonCode.PACKET_IDENTIFIER_NOT_FOUND):
+        client.send(Ack(PUBREL, 1, ReasonCode.PACKET_IDENTIFIER_NOT_FOUND))
+        assert client.acks() == [(PUBCOMP, 1, code)]
+
+
 def forbid_writing(mqtt: MqttEdge) -> None:
     mqtt.edge.editor.put_permission("guest", "/", Permission(".*", "^mqtt", ".*"))
     mqtt.edge.run()
@@ -230,6 +239,20 @@ def test_a_message_of_qos_2_that_is_refused_leaves_its_identifier_free(code: Rea
     client.send(Publish(b"b", b"x", 1, packet_id=7))
     ((_, packet_id, _),) = client.acks()
     assert packet_id == 7
+
+
+def test_what_was_taken_while_it_might_be_stays_so() -> None:
+    """The message comes again in one read with one that may not be published any more."""
+    mqtt = MqttEdge()
+    client = mqtt.connect("c")
+    client.publish("a", b"1", 2)
+    client.acks()
+    forbid_writing(mqtt)
+    client.send(*[Publish(b"a", b"", 2, packet_id=each) for each in (1, 2)])
+    assert client.acks() == [(PUBREC, 1, OK), (PUBREC, 2, ReasonCode.NOT_AUTHORIZED)]
+    client.answer(PUBREL, 1, 2)
+    unknown = ReasonCode.PACKET_IDENTIFIER_NOT_FOUND
+    assert client.acks() == [(PUBCOMP, 1, OK), (PUBCOMP, 2, unknown)]
 
 
 def test_who_may_not_publish_is_disconnected_where_that_is_wanted() -> None:

@@ -10,11 +10,13 @@ import pytest
 
 from fluffle.broker.access.access import Permission
 from fluffle.broker.base.client_session import INCOMING
+from fluffle.broker.base.traffic import ClientDrop
+from fluffle.broker.config.config import MqttConfig
 from fluffle.broker.core.publisher import Publisher
 from fluffle.broker.core.route_lookup import LookupTooLong
 from fluffle.broker.protocols.mqtt.incoming_publishes import NotedRun
 from fluffle.protocol.methods import Queue, encode_method, make, pamqp_table
-from fluffle.protocol.mqtt.codes import PacketType, ReasonCode
+from fluffle.protocol.mqtt.codes import MQTT_3_1_1, MQTT_5, PacketType, ReasonCode
 from fluffle.protocol.mqtt.packets import Connack, Publish, Suback, Subscribe
 from fluffle.protocol.mqtt.reader import Publishes
 from fluffle.protocol.wire import FieldTable, to_table
@@ -27,9 +29,12 @@ ONE, MANY = [b"0"], [b"1", b"2", b"3", b"4", b"5"]
 class Clients:
     """A publisher and a subscriber, at two nodes."""
 
-    def __init__(self) -> None:
+    def __init__(self, version: int = MQTT_5, config: MqttConfig | None = None) -> None:
         self.nodes = MqttNodes()
-        self.publisher, self.subscriber = self.nodes.begin("a", "p"), self.nodes.begin("b", "s")
+        if config is not None:
+            self.nodes.nodes["a"].server.config = config
+        self.publisher = self.nodes.begin("a", "p", version)
+        self.subscriber = self.nodes.begin("b", "s")
         self.nodes.settle()
         self.publisher.expect(Connack)
         self.subscriber.expect(Connack)
@@ -146,3 +151,31 @@ def test_a_run_that_may_not_be_published_is_refused_as_a_whole(leaves: bool) -> 
     if not leaves:
         assert clients.publisher.acks() == recs(*[ReasonCode.NOT_AUTHORIZED] * 5)
         assert clients.noted == []
+
+
+def test_before_5_0_a_run_that_may_not_be_published_is_answered_as_if_it_had_been() -> None:
+    clients = Clients(MQTT_3_1_1)
+    edge = clients.nodes.edge
+    clients.publish(MANY)
+    edge.editor.put_permission("guest", "/", Permission(".*", "^mqtt", ".*"))
+    clients.nodes.settle()
+    assert clients.publisher.acks() == recs(*[ReasonCode.SUCCESS] * 5)
+    assert payloads_of(clients.subscriber) == []
+    assert clients.publisher.connection.session is not None
+    dropped = clients.publisher.connection.session.traffic.dropped
+    assert dropped[ClientDrop.NOT_AUTHORIZED] == 5
+    clients.publisher.answer(PacketType.PUBREL, 11, 12, 13, 14, 15)
+    clients.nodes.settle()
+    assert [kind for kind, _, _ in clients.publisher.acks()] == [PacketType.PUBCOMP] * 5
+    assert clients.noted == []
+
+
+def test_before_5_0_who_may_not_publish_a_run_is_disconnected_where_that_is_wanted() -> None:
+    clients = Clients(MQTT_3_1_1, MqttConfig(disconnect_on_unauthorized=True))
+    clients.publish(MANY)
+    edge = clients.nodes.edge
+    edge.editor.put_permission("guest", "/", Permission(".*", "^mqtt", ".*"))
+    clients.nodes.settle()
+    assert clients.publisher.packets() == []
+    assert clients.publisher.transport.is_lost
+    assert payloads_of(clients.subscriber) == []

@@ -9,9 +9,18 @@ from fluffle.broker.base.traffic import DISABLED
 from fluffle.broker.config.config import MqttConfig
 from fluffle.broker.protocols.mqtt import publish_runs
 from fluffle.broker.protocols.mqtt.annotations import Annotations, pack, unpack
-from fluffle.broker.protocols.mqtt.publish_runs import LAST_RUN_BYTES_MAX, VARIANTS_MAX, LastRun
+from fluffle.broker.protocols.mqtt.publish_runs import (
+    FORMS_MAX,
+    LAST_RUN_BYTES_MAX,
+    VARIANTS_MAX,
+    LastRun,
+)
 from fluffle.broker.protocols.mqtt.server import TRAFFIC_LABELS
-from fluffle.broker.protocols.mqtt.session_state import NO_LOCAL, RETAIN_AS_PUBLISHED
+from fluffle.broker.protocols.mqtt.session_state import (
+    MATCHES_MAX,
+    NO_LOCAL,
+    RETAIN_AS_PUBLISHED,
+)
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.ready_list import ReadyList
@@ -423,6 +432,49 @@ def test_answers_to_nothing_are_passed_over() -> None:
     assert client.packets() == []
     client.answer(PacketType.PUBREC, 9)
     assert client.packets() == [Ack(PacketType.PUBREL, 9, ReasonCode.PACKET_IDENTIFIER_NOT_FOUND)]
+
+
+def test_who_knows_nothing_of_a_message_that_is_released_is_done_with_it() -> None:
+    mqtt = MqttEdge()
+    client, publisher = mqtt.connect("c"), mqtt.connect("p")
+    client.subscribe("a", options=2)
+    publisher.publish("a", b"x", 2)
+    (run,) = runs(client)
+    (packet_id,) = run.packet_ids
+    client.answer(PacketType.PUBREC, packet_id)
+    assert client.acks() == [(PacketType.PUBREL, packet_id, ReasonCode.SUCCESS)]
+    assert client.connection.channel is not None
+    state = client.connection.channel.state
+    assert state.packet_ids.used == {packet_id}
+    client.send(Ack(PacketType.PUBCOMP, packet_id, ReasonCode.PACKET_IDENTIFIER_NOT_FOUND))
+    assert client.packets() == []
+    assert (state.packet_ids.used, state.released) == (set(), {})
+
+
+def test_what_is_remembered_of_messages_has_a_bound() -> None:
+    """Topics without number, each once, and each with a property of its own."""
+    mqtt = MqttEdge()
+    client, publisher = mqtt.connect("c"), mqtt.connect("p")
+    client.subscribe("a/+", options=1)
+    for first in range(0, 2 * FORMS_MAX, 64):
+        numbers = [f"{number}" for number in range(first, first + 64)]
+        publisher.send(
+            *(
+                Publish(f"a/{each}".encode(), b"", 0, properties=encode_properties(user(each)))
+                for each in numbers
+            )
+        )
+        assert [run.topic.decode() for run in runs(client)] == [f"a/{each}" for each in numbers]
+        assert client.connection.channel is not None
+        state, last_run = client.connection.channel.state, mqtt.server.last_run
+        assert len(state._matches) <= MATCHES_MAX
+        assert len(last_run._variants) <= FORMS_MAX
+        for writer in client.connection.channel.writers.values():
+            assert len(writer._forms) <= FORMS_MAX
+
+
+def user(name: str) -> Properties:
+    return Properties(user=[("name", name)])
 
 
 def test_a_message_that_is_refused_is_not_sent_again() -> None:

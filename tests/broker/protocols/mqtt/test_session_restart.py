@@ -8,17 +8,22 @@ import msgpack
 import pytest
 
 from fluffle.broker.definitions.changes import doom, unfinished
+from fluffle.broker.definitions.retained import RetainedLimits
 from fluffle.broker.metadata.change import Kind
+from fluffle.protocol.methods import Queue, encode_method, make, pamqp_table
 from fluffle.protocol.mqtt.codes import PacketType, ReasonCode
 from fluffle.protocol.mqtt.packets import (
+    Ack,
     Connack,
     Disconnect,
+    Publish,
     Suback,
     Subscribe,
     Will,
 )
 from fluffle.protocol.mqtt.properties import Properties, PropertyId
 from fluffle.protocol.mqtt.reader import Acks, Publishes
+from fluffle.protocol.wire import to_table
 from tests.support.mqtt_edge import MqttClient
 from tests.support.mqtt_restarts import RestartedMqtt
 
@@ -326,3 +331,40 @@ def test_releases_come_again_in_the_order_of_the_receipts() -> None:
         for packet_id in each.packet_ids
     ]
     assert released == order
+
+
+@pytest.mark.parametrize("by", ["queue", "retained"])
+def test_the_identifier_of_a_message_that_was_refused_is_that_of_the_next(by: str) -> None:
+    """The packet is forgotten before PUBREC says that: after the end of the node the next message
+    would be taken for the one that was refused."""
+    node = RestartedMqtt()
+    client, watcher = node.connect("c", **LASTS), watched(node)
+    if by == "retained":
+        node.mqtt.edge.services.retained._limits = RetainedLimits(0, 0)
+    else:
+        amqp = node.mqtt.edge.connect()
+        full = to_table({"x-max-length": 1, "x-overflow": "reject-publish"})
+        amqp.send(encode_method(1, make(Queue.Declare, queue="q", arguments=pamqp_table(full))))
+        node.settle()
+        bind = make(Queue.Bind, queue="q", exchange="amq.topic", routing_key="w")
+        amqp.send(encode_method(1, bind))
+        node.settle()
+        published(node, "w", b"first")
+        assert len(watcher.messages()) == 1
+    client.packets()
+    client.send(Publish(b"w", b"refused", 2, retain=by == "retained", packet_id=7))
+    while not (answers := client.packets()):
+        assert node.commit()
+        node.wake()
+    assert answers == [Ack(PacketType.PUBREC, 7, ReasonCode.QUOTA_EXCEEDED)]
+    node.kill()
+    client, watcher = node.connect("c", **LASTS), watched(node)
+    watcher.packets()
+    if by == "queue":
+        amqp = node.mqtt.edge.connect()
+        amqp.send(encode_method(1, make(Queue.Purge, queue="q")))
+        node.settle()
+    client.send(Publish(b"w", b"next", 2, packet_id=7))
+    node.settle()
+    assert client.acks() == [(PacketType.PUBREC, 7, ReasonCode.SUCCESS)]
+    assert [payload for _, payload, _ in watcher.messages()] == [b"next"]

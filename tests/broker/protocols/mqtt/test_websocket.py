@@ -527,6 +527,17 @@ def test_a_connection_inside_may_end_it_at_any_time() -> None:
     assert early.inside.reported == ["made", "lost"]
 
 
+def test_a_socket_that_its_client_has_closed_is_reported_before_it_is_lost() -> None:
+    early = Peer()
+    early.socket.eof_received()
+    assert early.inside.reported == ["made"], "nothing was opened"
+    peer = opened()
+    assert not peer.socket.eof_received(), "the transport is to close"
+    peer.transport.lose()
+    peer.scheduler.run()
+    assert peer.inside.reported == ["made", "eof", "lost"]
+
+
 def test_a_lost_socket_is_reported() -> None:
     peer = opened()
     error = ConnectionResetError()

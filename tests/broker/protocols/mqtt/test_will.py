@@ -8,6 +8,8 @@ import pytest
 
 from fluffle.broker.access.access import Permission
 from fluffle.broker.base.errors import ConnectionForced, NodeStops
+from fluffle.broker.definitions.retained import RetainedLimits
+from fluffle.broker.protocols.mqtt.will import decode_record
 from fluffle.broker.vhosts.queue_changes import delete_queue
 from fluffle.protocol.mqtt.codes import ReasonCode
 from fluffle.protocol.mqtt.packets import Connect, Disconnect, Will
@@ -252,6 +254,22 @@ def test_a_will_is_published_during_an_alarm() -> None:
     mqtt.edge.services.alarms.set("memory", low=True)
     client.lose()
     assert watcher.messages() == [("w", b"gone", 1)]
+
+
+def test_a_will_that_there_is_no_room_to_retain_is_published_all_the_same() -> None:
+    mqtt = MqttEdge()
+    watcher = watched(mqtt)
+    mqtt.edge.services.retained._limits = RetainedLimits(messages_max=0, size_bytes_max=0)
+    client = mqtt.connect("c", expiry_s=60, will=Will(b"w", b"gone", 1, retain=True))
+    client.lose()
+    mqtt.edge.run()
+    assert watcher.messages() == [("w", b"gone", 1)]
+    kept = mqtt.server.kept(("/", "c"))
+    assert kept is not None
+    assert decode_record(("/", "c"), kept.record) is None, "nothing is left to publish"
+    late = mqtt.connect("late")
+    late.subscribe("w", options=1)
+    assert late.packets() == []
 
 
 def test_a_will_is_retained_if_it_says_so() -> None:
