@@ -234,6 +234,17 @@ def test_who_gives_up_while_it_takes_a_session_over_leaves_nothing() -> None:
     assert mqtt.edge.scheduler.timer_count == 0
 
 
+def test_whose_user_is_deleted_while_it_takes_a_session_over_is_refused() -> None:
+    mqtt, metadata, client = taken_over_later()
+    mqtt.edge.editor.delete_user("guest")
+    commit_all(mqtt, metadata)
+    mqtt.edge.advance(5.1)
+    commit_all(mqtt, metadata)
+    assert client.expect(Connack).code is ReasonCode.NOT_AUTHORIZED
+    assert client.transport.is_lost
+    assert mqtt.server.connected == {}
+
+
 def test_clients_with_one_identifier_are_logged_once_in_a_while(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
