@@ -99,19 +99,22 @@ class NotedRun:
 
     __slots__ = (
         "_incoming", "_known_count", "_observer", "_publisher", "_waits", "answer", "code", "keys",
-        "prepared", "refused",
+        "numbers", "prepared", "refused",
     )  # fmt: skip
 
     def __init__(
         self,
         incoming: IncomingPublishes,
         prepared: PreparedRun,
+        numbers: Mapping[int, int],
         keys: Sequence[bytes],
         observer: EnqueueObserver | None,
     ) -> None:
-        """`keys`: by which queues know the messages.  `observer`: that of the client."""
+        """`numbers`: of the messages, by packet.  `keys`: by which queues know the messages.
+        `observer`: that of the client."""
         self._incoming = incoming
         self.prepared = prepared
+        self.numbers = numbers
         self.keys = keys
         self.answer = Unanswered(PacketType.PUBREC, prepared.packet_ids, code=None)
         self.refused: dict[int, ReasonCode] = {}
@@ -687,7 +690,7 @@ class IncomingPublishes:
             keys.append(message_key(client_id, packet_id, number))  # mutant: MQ51
             incoming[packet_id] = self
         self._begun.update(numbers)
-        run = NotedRun(self, prepared, keys, self._at_least_once.observer)
+        run = NotedRun(self, prepared, numbers, keys, self._at_least_once.observer)
         self._expect(run.answer)
         packets.begin(numbers, partial(self._publish_noted, run))
         return len(numbers)
@@ -733,24 +736,36 @@ class IncomingPublishes:
     def settle_noted(self, run: NotedRun) -> None:
         """Answer messages of which it is known what becomes of them.  The packets of refused ones
         are forgotten before, for their identifiers are those of other messages then."""
-        answer = partial(self._answer_noted, run)
-        if run.refused and self._packets is not None:
-            self._packets.forget(INCOMING, [*run.refused], answer)
+        answer, packets = partial(self._answer_noted, run), self._packets
+        refused = [*filter(self._is_refusal_said, run.refused)]
+        if refused and packets is not None:
+            packets.forget(INCOMING, refused, answer)
         else:
             answer()
 
+    def _is_refusal_said(self, packet_id: int) -> bool:
+        """True if the client will be sent that a message is refused.  If not, it sends the message
+        again, which must not come twice to queues that have it: S5 4.3.3-10."""
+        return self._terms.version == MQTT_5 and (not self._is_ended or packet_id in self._waiting)
+
     def _answer_noted(self, run: NotedRun) -> None:
-        incoming = self._state.incoming
+        incoming, unsaid = self._state.incoming, dict[int, int]()
         for packet_id in run.packet_ids:
             code = run.refused.get(packet_id, ReasonCode.SUCCESS)
+            is_unsaid = code.is_error and not self._is_refusal_said(packet_id)
             for answer in self._waiting.pop(packet_id, ()):
                 answer(code)
             if incoming.get(packet_id) is not self:
                 continue
-            if code.is_error:
+            if is_unsaid:
+                number = unsaid[packet_id] = run.numbers[packet_id]
+                incoming[packet_id] = BegunPacket(number)
+            elif code.is_error:
                 del incoming[packet_id]
             else:
                 incoming[packet_id] = None
+        if unsaid and self._packets is not None:  # it may have been forgotten as they ended
+            self._packets.begin(unsaid, ignore_done)
         run.answer.code, run.answer.refused = ReasonCode.SUCCESS, run.refused
         self._answer()
         self._end_when_known()

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from unittest.mock import patch
 
 import pytest
@@ -179,3 +180,56 @@ def test_before_5_0_who_may_not_publish_a_run_is_disconnected_where_that_is_want
     assert clients.publisher.packets() == []
     assert clients.publisher.transport.is_lost
     assert payloads_of(clients.subscriber) == []
+
+
+@pytest.mark.parametrize("node", ["a", "b"])
+@pytest.mark.parametrize("is_refused", [False, True])
+def test_a_message_whose_refusal_is_not_said_comes_once_to_queues_that_have_it(
+    node: str, *, is_refused: bool
+) -> None:
+    """The client hears of nothing, and sends it again with the identifier that it had.
+
+    `is_refused`: whether its connection ends once the message is, while that is forgotten."""
+    clients = Clients()
+    nodes, subscriber = clients.nodes, clients.subscriber
+    retained = nodes.edge.services.retained
+    assert retained is not None
+    retained._limits = retained._limits._replace(messages_max=1)
+    other = nodes.begin("a", "other")
+    nodes.settle()
+    first, last = Publish(b"u", b"0", retain=True), Publish(b"t", b"1", 2, True, packet_id=11)
+    if is_refused:
+        other.send(first)
+        nodes.settle()
+    clients.publisher.send(last)
+    other.send(first)  # one that is retained, before the other cannot be
+    nodes.commit()
+    assert clients.noted == [11]
+    clients.publisher.lose()
+    nodes.settle()
+    assert payloads_of(subscriber) == [b"1"]
+    clients.publisher = nodes.begin(node, "p")
+    nodes.settle()
+    assert clients.publisher.expect(Connack).session_present
+    clients.publisher.send(replace(last, dup=True))
+    nodes.settle()
+    assert clients.publisher.acks() == recs(ReasonCode.QUOTA_EXCEEDED)
+    assert payloads_of(subscriber) == []
+    assert clients.noted == []
+
+
+def test_what_is_refused_without_a_word_comes_once_to_queues_that_have_it() -> None:
+    """Before 5.0 a refusal is not said, and the client sends the message again."""
+    clients = Clients(MQTT_3_1_1)
+    nodes, subscriber = clients.nodes, clients.subscriber
+    declare(nodes, to_table({"x-max-length": 2, "x-overflow": "reject-publish"}))
+    clients.publish(MANY)
+    nodes.settle()
+    assert clients.publisher.acks() == recs(*[ReasonCode.SUCCESS] * 2)
+    assert payloads_of(subscriber) == MANY
+    clients.publisher.lose()
+    clients.publisher = nodes.begin("b", "p", MQTT_3_1_1)
+    nodes.settle()
+    clients.publish(MANY[2:])
+    nodes.settle()
+    assert payloads_of(subscriber) == []
