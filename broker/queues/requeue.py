@@ -1,9 +1,22 @@
 """Requeued messages: the order in which they are handed out again, and the delay before that.
 
-They come before all that is ready: `RequeueByPosition` is RabbitMQ's order for classic queues,
-`RequeueFifo` its for quorum queues, where `quorum.runs.MarkedRuns` keeps the same order in the
-replicated state for the next leader (`quorum.state.on_requeued`, `quorum.log_journal.recover`: they
-change with it).  `quorum.leadership` chooses the second, `ReadyList` takes the first else.
+They come before all that is ready; in a classic queue with priorities, before all of the same
+priority: there each ready list has a `RequeueOrder`, while a quorum queue has one for all.
+
+What a settlement gives back comes in the order of its delivery tags (`core.settlement`), a
+`RequeuedRun` for each stretch: `Queue.settle` gives it to `ReadyList.give_back`, which adds it to
+the order of the queue; so does what was delayed, once it waits no more.
+
+- `RequeueByPosition` is RabbitMQ's order for classic queues: each message is back in its place.
+  `ReadyList` has it unless it is given another.
+- `RequeueFifo` is its order for quorum queues: what came back first is first.  `quorum.leadership`
+  chooses it.
+
+A quorum queue has the second in its replicated state, too, for the next leader; what changes it
+here changes it there.  `quorum.runs.MarkedRuns` keeps it: `quorum.state.on_requeued` and, after a
+delay, `on_delay_elapsed` add to it, `quorum.snapshot` writes it, `quorum.log_journal.recover` makes
+a ready list of it, and `priority_ready_list.parted` takes it along when a queue comes to have
+priorities.
 
 With delayed retry they wait first: neither held nor ready.  What came back together waits
 together, so that costs per run, not per message.
