@@ -95,20 +95,28 @@ LISTENER_KINDS = (AMQP, AMQP_TLS, MQTT, MQTT_TLS, WEB_MQTT, WEB_MQTT_TLS)
 """In the order in which they are opened.
 
 A new protocol is written on `core/`: `socket_connection` and `input_queue` (reading), `Session` (a
-user in a virtual host), `Publisher`, `Settlements`, and `consumer` with a sink of its own.  It
-needs, beside its kinds here and its packages `protocol/NAME` and `protocols/NAME`:
+user in a virtual host), `Publisher` (its docstring has an example), `Settlements`, and `consumer`
+(likewise), with a `ClientSink`: that is a `Subscription`, unless it keeps what it is given.  A
+connection of it is a `core.client.Client`.  It needs, beside its kinds here and its packages
+`protocol/NAME` and `protocols/NAME` (test_listeners in tests/broker/config and in
+tests/broker/composition say which of the tables have not got its kinds):
 
 - `CONNECTIONS_OF` in `composition/listeners`: what accepts its connections;
 - its handler of publishes: it asks `services.alarms.reason` first, and blocks its connection while
   there is one (`mqtt/packet_handlers` shows how), and it turns `base/errors` into its own answers;
-- its options: a part of `Config`, rows in `option_table`, and keys of rabbitmq.conf, which
-  `rabbitmq_conf/node_rules` may ignore so far;
+- its name and version in events, `erlang_version` in `core/client_events`; its labels in metrics,
+  the `TrafficLabels` of its clients (`base/traffic`), shown from its first listener on;
+- its options: a part of `Config` (`with_mqtt` in `config/options` and `GROUPS` in
+  `config/option_values` show how one is made), rows in `option_table`, and keys of rabbitmq.conf,
+  in `rabbitmq_conf/client_rules`, which `rabbitmq_conf/node_rules` may ignore so far;
 - its certificates: `check_named` (`daemon/config`) and `has_certificates` (`daemon/daemon`);
 - what else names protocols: `CLIENT_PLUGINS` (`admin/nodes`), `PROTOCOLS` (`cli/rabbitmq/nodes`),
-  `PROTOCOL_ALIASES` (`base/features`), and `PLUGINS` in both `rabbitmq_conf/sources` and
-  `cli/rabbitmq/features`;
+  `PROTOCOL_ALIASES` (`base/features`), `PLUGINS` in both `rabbitmq_conf/sources` and
+  `cli/rabbitmq/features`, and `OTHER_PROTOCOLS` in `amqp091/event_handlers`, for who comes to the
+  wrong port;
 - the list of its connections, if RabbitMQ has a command for it: `cli/rabbitmq/objects`;
-- the contracts of `pyproject.toml`: layers, and that protocols do not know each other.
+- in `pyproject.toml` its packages, and the contracts: layers, and that protocols do not know each
+  other.
 """
 
 

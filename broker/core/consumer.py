@@ -1,12 +1,17 @@
 """Consumers of a client, and messages that it gets one by one, whatever its protocol.
 
+    sink = Subscription(channel, "tag", output, writer)
     attached = start_consumer(channel, queue, sink, ConsumerTerms("tag", prefetch=10))
     consumer_started(channel, "tag", arguments)   # now, or once `attached` is answered
-    ...                                           # the queue gives messages to the sink
+    ...                                           # the queue gives batches to `sink.deliver`, and
+    first = channel.unacked.number(batch)         # the writer numbers and writes each
+    stretches, unknown = channel.unacked.take(first, first)   # its client acknowledges one
+    settlements.settle(stretches, Outcome.ACKED)  # `settlement` has the rest
     left = stop_consumer(channel, "tag")          # it is handed out nothing more
     forget_consumer(channel, "tag")               # now, or once `left` is answered
 
-A channel is what has consumers with tags of their own: that of AMQP, or all of a client.
+A channel is what has consumers with tags of their own: that of AMQP, or all of a client.  A sink is
+any `ClientSink`; a `Subscription` is one that writes to the client's output at once.
 """
 
 from __future__ import annotations

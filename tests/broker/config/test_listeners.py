@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from fluffle.broker.admin.nodes import CLIENT_PLUGINS
+from fluffle.broker.base.features import PROTOCOL_ALIASES
+from fluffle.broker.cli.rabbitmq import features
+from fluffle.broker.cli.rabbitmq.nodes import PROTOCOLS
 from fluffle.broker.config.config import Config, ListenAddress, MqttConfig
-from fluffle.broker.config.listeners import kind_of, listeners_of
+from fluffle.broker.config.listeners import LISTENER_KINDS, kind_of, listeners_of
+from fluffle.broker.config.option_table import OPTIONS
+from fluffle.broker.config.rabbitmq_conf import sources
 
 FIRST, SECOND = ListenAddress("127.0.0.1", 1), ListenAddress("/s", 0)
 
@@ -70,3 +77,34 @@ def test_a_proxy_may_stand_before_one_protocol_and_not_the_others() -> None:
         (Config(proxy_protocol=True, mqtt=both), ["amqp", "mqtt-ws"]),
     ):
         assert [each.name for each in listeners_of(config) if each.is_proxied] == proxied
+
+
+# What the checklist at `LISTENER_KINDS` asks for
+
+CLIENT_PROTOCOLS = {kind.protocol for kind in LISTENER_KINDS} - {"amqp"}
+
+
+def test_every_kind_has_its_option() -> None:
+    assert {kind.option for kind in LISTENER_KINDS} <= OPTIONS.keys()
+
+
+def test_every_kind_has_its_name_and_purpose_in_lists_of_rabbitmqctl() -> None:
+    shown = {kind.name: kind.shown for kind in LISTENER_KINDS}
+    assert {name: PROTOCOLS[name][0] for name in shown} == shown
+    assert set(PROTOCOL_ALIASES.values()) <= {name for name, _purpose in PROTOCOLS.values()}
+
+
+def test_plugins_of_protocols_are_known_wherever_plugins_are() -> None:
+    assert CLIENT_PLUGINS.keys() == CLIENT_PROTOCOLS
+    plugins = {name for names in CLIENT_PLUGINS.values() for name in names}
+    assert plugins <= sources.PLUGINS.keys() & features.PLUGINS.keys()
+
+
+def test_every_package_of_a_protocol_is_installed() -> None:
+    root = Path(__file__).parents[3]
+    text = (root / "pyproject.toml").read_text()
+    folders = [*(root / "broker/protocols").iterdir(), *(root / "protocol").iterdir()]
+    for folder in folders:
+        if (folder / "__init__.py").exists():
+            name = ".".join(folder.relative_to(root).parts)
+            assert f'"fluffle.{name}"' in text
