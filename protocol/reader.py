@@ -113,13 +113,13 @@ Event: TypeAlias = (
 )
 
 
-def method_ids(occurrence: Event) -> tuple[int, int]:
+def method_ids(event: Event) -> tuple[int, int]:
     """Return the class and method id that an error about this event names; 0 and 0 without a
     method."""
-    if isinstance(occurrence, MethodReceived):
-        payload = occurrence.payload
+    if isinstance(event, MethodReceived):
+        payload = event.payload
         return int.from_bytes(payload[:2], "big"), int.from_bytes(payload[2:4], "big")
-    return METHOD_IDS.get(type(occurrence), (0, 0))
+    return METHOD_IDS.get(type(event), (0, 0))
 
 
 METHOD_IDS: dict[type[Event], tuple[int, int]] = {

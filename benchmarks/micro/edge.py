@@ -22,7 +22,7 @@ from fluffle.broker.metadata.metadata import LOCAL_READ_BARRIER
 from fluffle.broker.protocols.amqp091.basic_methods import Envelopes
 from fluffle.broker.protocols.amqp091.channel import AmqpSession, Channel, ChannelTable
 from fluffle.broker.protocols.amqp091.connection import Connection
-from fluffle.broker.protocols.amqp091.event_handlers import on_publishes
+from fluffle.broker.protocols.amqp091.event_handlers import publish_batch
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.queue_api import DeliveryBatch, Holder
@@ -113,7 +113,7 @@ def publishes(
 
         def call() -> int:
             for _ in range(RUNS):
-                on_publishes(channel.publisher, batch, never, is_certain=True)
+                publish_batch(channel.publisher, batch, never, is_certain=True)
             if queue.purge() != RUNS * run_messages:
                 raise AssertionError("messages are missing")
             return RUNS * run_messages
@@ -151,10 +151,10 @@ def deliveries(run_messages: int) -> float:
 
 
 BENCHES: dict[str, Callable[[int], float]] = {
-    "on_publishes": publishes(confirmed=False),
-    "on_publishes, confirmed": publishes(confirmed=True),
-    "on_publishes, ten expirations": publishes(confirmed=False, varied=with_expiration),
-    "on_publishes, ten priorities": publishes(confirmed=False, varied=with_priority),
+    "publish_batch": publishes(confirmed=False),
+    "publish_batch, confirmed": publishes(confirmed=True),
+    "publish_batch, ten expirations": publishes(confirmed=False, varied=with_expiration),
+    "publish_batch, ten priorities": publishes(confirmed=False, varied=with_priority),
     "the same, x-max-priority 9": publishes(
         confirmed=False, varied=with_priority, spec=QueueSpec(QUEUE, max_priority=9)
     ),

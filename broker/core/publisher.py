@@ -69,10 +69,10 @@ from fluffle.protocol.properties import raw_properties, replace_properties
 from fluffle.protocol.steps import Steps
 
 PROPERTY_BINDINGS_PER_COST = 8
-"""Bindings that are matched by properties in the time in which a queue takes a run."""
+"""Bindings that are matched by properties in the time in which a queue takes a batch."""
 
 ROUTE_COST = 8
-"""A route is found in the time in which some queues take a run."""
+"""A route is found in the time in which some queues take a batch."""
 
 COPIES_MAX = 8192
 """Most copies of messages enqueued together, for a millisecond or two."""
@@ -100,7 +100,7 @@ class Messages(Protocol):
 
 
 @dataclass(slots=True)
-class MessageRun:
+class MessageBatch:
     """`Messages` that came with nothing else."""
 
     contents: list[bytes]
@@ -199,11 +199,11 @@ class Publisher:
 
     # Messages of one route
 
-    def publish_run(
+    def publish_batch(
         self,
         route: CachedRoute,
         facts: PropertyFacts,
-        run: Messages,
+        batch: Messages,
         lifetimes_ms: Lifetimes,
         *,
         is_certain: bool,
@@ -217,14 +217,14 @@ class Publisher:
 
         Nothing has been done if it raises.  AccessRefused for a routing key, PreconditionFailed as
         `_prepared`, UnconfirmedAbsence unless it `is_certain` that what is not here is nowhere,
-        LookupTooLong for messages that `publish_run_in_steps` must take.
+        LookupTooLong for messages that `publish_batch_in_steps` must take.
         """
         route_cache = self.session.route_cache
         if not route.is_admitted:
             route_cache.admit(route)
         routes: Sequence[PublishRoute] = ()
         if facts.more_routing_keys or route.needs is not None:
-            steps = route_cache.lookup_each(route, facts, run.outline, len(run.contents))
+            steps = route_cache.lookup_each(route, facts, batch.outline, len(batch.contents))
             routes = route_cache.run_at_once(steps)
         if not is_certain and rest_on_absence(route, routes):
             raise UnconfirmedAbsence
@@ -232,7 +232,7 @@ class Publisher:
         if is_too_much and self.mode.is_immediate:
             raise LookupTooLong
         routed_batches = self._sorted(
-            *(route, facts, run, routes),
+            *(route, facts, batch, routes),
             lifetimes_ms=lifetimes_ms,
             annotations=annotations,
             keys=keys,
@@ -248,7 +248,7 @@ class Publisher:
         self,
         route: CachedRoute,
         facts: PropertyFacts,
-        run: Messages,
+        batch: Messages,
         routes: Sequence[PublishRoute],
         *,
         lifetimes_ms: Lifetimes,
@@ -257,11 +257,11 @@ class Publisher:
     ) -> list[RoutedBatch]:
         """Sort messages into batches by their queues; no `routes` if the cached one says it, no
         `annotations` if its origin has them."""
-        contents, content_bytes = run.contents, run.content_bytes
+        contents, content_bytes = batch.contents, batch.content_bytes
         if facts.is_special:
             raw = facts.stored
             if raw is None or (routes and all_delayed(routes)):
-                raw = run.outline
+                raw = batch.outline
             contents = self._prepared(facts, raw, contents)
             content_bytes = sum(map(len, contents))
         origin = route.origin
@@ -364,7 +364,7 @@ class Publisher:
         keys: Sequence[bytes],
         routes: Mapping[bytes, CachedRoute],
         facts: PropertyFacts,
-        run: Messages,
+        batch: Messages,
         lifetimes_ms: Lifetimes,
     ) -> int | None:
         """Publish messages, each with its key, up to the first whose route is not there; the cost.
@@ -374,7 +374,7 @@ class Publisher:
         is_plain = not (facts.is_special or facts.retains or facts.more_routing_keys)
         if not is_plain or not are_apart(routes.values()):
             return None
-        routed_batches = batches_by_key(keys, run.contents, routes, lifetimes_ms)
+        routed_batches = batches_by_key(keys, batch.contents, routes, lifetimes_ms)
         if exceed_one_step(routed_batches):
             return None
         if routed_batches:
@@ -397,7 +397,7 @@ class Publisher:
     ) -> Steps[None]:
         """Publish one message, given as canonical content; `topic` as for `RouteCache.search`.
 
-        Raises as `publish_run`.
+        Raises as `publish_batch`.
         """
         raw, contents = raw_properties(content), [content]
         route = yield from self.session.route_cache.search(
@@ -410,36 +410,38 @@ class Publisher:
         )
         facts = yield from read_facts_in_steps(raw)
         lifetimes_ms = read_lifetimes(contents) if facts.expires else None
-        run = MessageRun(contents, len(content), raw)
-        yield from self.publish_run_in_steps(route, facts, run, lifetimes_ms, is_certain=is_certain)
+        batch = MessageBatch(contents, len(content), raw)
+        yield from self.publish_batch_in_steps(
+            route, facts, batch, lifetimes_ms, is_certain=is_certain
+        )
 
-    def publish_run_in_steps(
+    def publish_batch_in_steps(
         self,
         route: CachedRoute,
         facts: PropertyFacts,
-        run: Messages,
+        batch: Messages,
         lifetimes_ms: Lifetimes,
         *,
         is_certain: bool,
         annotations: bytes = b"",
         keys: Sequence[bytes] = (),
     ) -> Steps[None]:
-        """Publish as `publish_run` does, whatever it takes to find where messages go.
+        """Publish as `publish_batch` does, whatever it takes to find where messages go.
 
         If the caller gives it up before its end, the publisher has ended.
         """
-        route_cache, contents = self.session.route_cache, run.contents
+        route_cache, contents = self.session.route_cache, batch.contents
         if not route.is_admitted:
             route_cache.admit(route)
         routes = [PublishRoute(route.targets, (), route.misses)]
         if facts.more_routing_keys or route.needs is not None:
-            routes = yield from route_cache.lookup_each(route, facts, run.outline, len(contents))
+            routes = yield from route_cache.lookup_each(route, facts, batch.outline, len(contents))
         if not is_certain and rest_on_absence(route, routes):
             raise UnconfirmedAbsence
         try:
             if len(routes) > 1:
                 routed_batches = self._sorted(
-                    *(route, facts, run, routes),
+                    *(route, facts, batch, routes),
                     lifetimes_ms=lifetimes_ms,
                     annotations=annotations,
                     keys=keys,
@@ -449,7 +451,7 @@ class Publisher:
             at_once_max = messages_at_once(routes[0].targets)
             for start in range(0, len(contents), at_once_max):
                 some = contents[start : start + at_once_max]
-                span = MessageRun(some, sum(map(len, some)), run.outline)
+                span = MessageBatch(some, sum(map(len, some)), batch.outline)
                 these_ms = lifetimes_at(lifetimes_ms, range(start, start + len(some)))
                 routes = [self._there_now(routes[0])]
                 routed_batches = self._sorted(
@@ -513,7 +515,7 @@ class PlainMode:
         """End: there is nothing to answer."""
 
 
-PLAIN = PlainMode()
+PLAIN: PublishMode = PlainMode()
 
 
 class ConfirmMode:

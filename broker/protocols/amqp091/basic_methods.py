@@ -336,7 +336,7 @@ def answer_get(channel: Channel, queue: QueueHandle, delivery_batch: DeliveryBat
         channel.observer.got(queue, delivery_batch)
 
 
-def on_acks(channel: Channel, acks: Acks) -> None:
+def ack_tags(channel: Channel, acks: Acks) -> None:
     """A run of single acks, or one with multiple."""
     settle_tags(channel, acks, Outcome.ACKED)
 

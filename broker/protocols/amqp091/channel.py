@@ -53,7 +53,7 @@ class DecodedMethod:
         return divmod(self.method.index, 1 << 16)
 
 
-Occurrence: TypeAlias = Event | DecodedMethod
+InputEvent: TypeAlias = Event | DecodedMethod
 """Event or method that a connection acts on."""
 
 
@@ -61,7 +61,7 @@ class ChannelConnection(Client, Protocol):
     """Connection that has channels, as they know it."""
 
     output: OutputBuffer
-    waiting: WaitingRequests[Occurrence]
+    waiting: WaitingRequests[InputEvent]
 
     def give_up(self, error: Exception) -> None:
         """Close it for an error of the broker's own that concerns it alone."""

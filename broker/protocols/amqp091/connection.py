@@ -47,7 +47,7 @@ from fluffle.broker.protocols.amqp091.channel import (
     AmqpSession,
     Channel,
     DecodedMethod,
-    Occurrence,
+    InputEvent,
     close_for,
     unimplemented,
 )
@@ -315,26 +315,26 @@ class AmqpHandshake(Handshake):
 class ChannelRules:
     """Rules for events that have to wait, as `WaitingRules`: they do so with their channels."""
 
-    def number_of(self, occurrence: Occurrence) -> int | None:
+    def number_of(self, input_event: InputEvent) -> int | None:
         """The channel; None for a violation, behind which nothing comes."""
-        return None if isinstance(occurrence, Violation) else occurrence.channel
+        return None if isinstance(input_event, Violation) else input_event.channel
 
-    def size_of(self, occurrence: Occurrence) -> int:
+    def size_of(self, input_event: InputEvent) -> int:
         """Bytes that it costs to keep an event."""
-        if isinstance(occurrence, Publishes):
-            return EVENT_BYTES * len(occurrence.contents) + occurrence.content_bytes
-        if isinstance(occurrence, DecodedMethod):
-            return EVENT_BYTES + len(encode_payload(occurrence.method))
-        payload = occurrence.payload if isinstance(occurrence, MethodReceived) else b""
+        if isinstance(input_event, Publishes):
+            return EVENT_BYTES * len(input_event.contents) + input_event.content_bytes
+        if isinstance(input_event, DecodedMethod):
+            return EVENT_BYTES + len(encode_payload(input_event.method))
+        payload = input_event.payload if isinstance(input_event, MethodReceived) else b""
         return EVENT_BYTES + len(payload)
 
-    def asks_definitions(self, occurrence: Occurrence) -> bool:
+    def asks_definitions(self, input_event: InputEvent) -> bool:
         """True if it is a publish, a declaration or the like, or asks for messages."""
-        ids = ids_of(occurrence)
-        return isinstance(occurrence, Publishes) or ids[0] in DECLARING or ids in READING
+        ids = ids_of(input_event)
+        return isinstance(input_event, Publishes) or ids[0] in DECLARING or ids in READING
 
 
-class Connection(SocketConnection[Occurrence]):
+class Connection(SocketConnection[InputEvent]):
     """A socket and everything that lives and dies with it: a `ClientConnection`, the
     `InputHandler` of its input, and the `Waiter` of what concerns all of it."""
 
@@ -396,22 +396,22 @@ class Connection(SocketConnection[Occurrence]):
 
     # Errors
 
-    def refuse(self, error: Exception, occurrence: Occurrence) -> None:
+    def refuse(self, error: Exception, input_event: InputEvent) -> None:
         """Close the channel or the connection on which something was wrong, and say what."""
         if isinstance(error, ProtocolError):
             self.fail(error, (error.class_id, error.method_id))
             return
         assert isinstance(error, BrokerError)
-        ids, channels = ids_of(occurrence), self.open_channels if error.is_soft else None
-        if not (channels and channels.close(occurrence.channel, error, ids)):
+        ids, channels = ids_of(input_event), self.open_channels if error.is_soft else None
+        if not (channels and channels.close(input_event.channel, error, ids)):
             self.fail(error, ids)
 
-    def give_up(self, error: Exception, occurrence: Occurrence | None = None) -> None:
+    def give_up(self, error: Exception, input_event: InputEvent | None = None) -> None:
         """The broker itself is at fault: say so here, and keep the other connections.
 
         Unless what it believes is wrong: then it must end before it says so to others.
         """
-        ids = ids_of(occurrence) if occurrence is not None else NO_IDS
+        ids = ids_of(input_event) if input_event is not None else NO_IDS
         if isinstance(error, AssertionError):
             self.services.runtime.on_fatal(error)
         logger.error("a handler failed on %s, method %s", self.name, ids, exc_info=error)
@@ -555,9 +555,9 @@ class Connection(SocketConnection[Occurrence]):
             self.send(make(blocked, reason=reason) if reason else make(unblocked))
 
 
-def ids_of(occurrence: Occurrence) -> tuple[int, int]:
+def ids_of(input_event: InputEvent) -> tuple[int, int]:
     """Class and method, for errors about it."""
-    return occurrence.ids if isinstance(occurrence, DecodedMethod) else method_ids(occurrence)
+    return input_event.ids if isinstance(input_event, DecodedMethod) else method_ids(input_event)
 
 
 def close_wait_s(heartbeat_s: int, *, can_answer: bool) -> int:

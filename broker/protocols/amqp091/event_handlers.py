@@ -4,7 +4,7 @@ Events that take long are done in steps, so that the others have their turns in 
 else of the connection is acted on meanwhile, so its order holds.  What has begun is given up with
 the channel or the connection that wanted it.
 
-What is done with a run of basic.publish frames is the publisher's (`core.publisher`); a hot file.
+What is done with a batch of basic.publish frames is the publisher's (`core.publisher`); a hot file.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ from fluffle.broker.core.route_lookup import (
 )
 from fluffle.broker.metadata.metadata import UnconfirmedAbsence, ignore_done
 from fluffle.broker.protocols.amqp091 import connection_methods
-from fluffle.broker.protocols.amqp091.basic_methods import on_acks
+from fluffle.broker.protocols.amqp091.basic_methods import ack_tags
 from fluffle.broker.protocols.amqp091.channel import (
     Channel,
     DecodedMethod,
-    Occurrence,
+    InputEvent,
     once_settled,
 )
 from fluffle.broker.protocols.amqp091.connection import VOUCHING, Connection
@@ -93,12 +93,12 @@ PutBack: TypeAlias = Callable[[list[Publishes]], None]
 """Function that puts batches back, to be taken next, one by one."""
 
 
-def on_header(connection: Connection, occurrence: HeaderReceived) -> int:
-    if occurrence.header in (PROTOCOL_HEADER, connection_methods.HEADER_0_9):
+def on_header(connection: Connection, event: HeaderReceived) -> int:
+    if event.header in (PROTOCOL_HEADER, connection_methods.HEADER_0_9):
         connection_methods.start(connection)
     else:
         connection.output.add(PROTOCOL_HEADER)
-        connection.close_reason = wrong_port_reason(occurrence.header)
+        connection.close_reason = wrong_port_reason(event.header)
         connection.finish()
     return EVENT_COST
 
@@ -131,7 +131,7 @@ def channel_on(connection: Connection, number: int) -> Channel | None:
     return None
 
 
-def on_batch(connection: Connection, batch: Publishes, mark: int = 0) -> int:
+def on_publishes(connection: Connection, batch: Publishes, mark: int = 0) -> int:
     """`mark`: of what has waited and is known to come late enough (`DeferredEvent`)."""
     channel = channel_on(connection, batch.channel)
     if channel is None:
@@ -139,23 +139,25 @@ def on_batch(connection: Connection, batch: Publishes, mark: int = 0) -> int:
     if connection.services.alarms.reason:
         connection.input.put_back([batch], mark)
         return block(connection)
-    run, cost, put_back = batch, 0, connection.input.put_back
+    messages, cost, put_back = batch, 0, connection.input.put_back
     give_back = partial(put_back, mark=mark) if mark else put_back
     if channel.incoming is not None:
         contents, outline = channel.incoming.intercepted(batch.contents, batch.outline)
-        run = Publishes(batch.channel, batch.methods, contents, sum(map(len, contents)), outline)
+        messages = Publishes(
+            batch.channel, batch.methods, contents, sum(map(len, contents)), outline
+        )
         cost = len(contents)
     publisher, is_certain = channel.publisher, channel.is_certain
     try:
-        return cost + on_publishes(publisher, run, give_back, is_certain=is_certain)
+        return cost + publish_batch(publisher, messages, give_back, is_certain=is_certain)
     except LookupTooLong:
-        steps = take_in_steps(publisher, run, give_back, is_certain=is_certain)
-        event = DeferredEvent[Occurrence](batch, mark) if mark else batch
+        steps = take_in_steps(publisher, messages, give_back, is_certain=is_certain)
+        event = DeferredEvent[InputEvent](batch, mark) if mark else batch
         connection.input.work = LongEvent(event, channel, steps)
         return 1
 
 
-def on_deferred(connection: Connection, kept: DeferredEvent[Occurrence]) -> int:
+def on_deferred(connection: Connection, kept: DeferredEvent[InputEvent]) -> int:
     """Act on what has waited; if all is known that was defined before it came, as a channel does
     that knows."""
     event = kept.event
@@ -169,7 +171,7 @@ def on_deferred(connection: Connection, kept: DeferredEvent[Occurrence]) -> int:
         return EVENT_COST
     with certain(channel):
         if isinstance(event, Publishes):
-            return on_batch(connection, event, kept.mark)
+            return on_publishes(connection, event, kept.mark)
         return EVENT_HANDLERS[type(event)](connection, event)
 
 
@@ -189,80 +191,78 @@ def block(connection: Connection) -> int:
     return TURN_COST_MAX
 
 
-def on_message_started(connection: Connection, occurrence: MessageStarted) -> int:
+def on_message_started(connection: Connection, event: MessageStarted) -> int:
     """The rest of it is only read if it may be published at all."""
-    channel = channel_on(connection, occurrence.channel)
+    channel = channel_on(connection, event.channel)
     if channel is not None and connection.services.alarms.reason:
         return block(connection)
     return 1
 
 
-def on_settlements(connection: Connection, acks: Acks) -> int:
+def on_acks(connection: Connection, acks: Acks) -> int:
     channel = channel_on(connection, acks.channel)
     if channel is not None:
         try:
-            on_acks(channel, acks)
+            ack_tags(channel, acks)
         except Unfinished as rest:
             connection.input.work = LongEvent(acks, channel, rest.steps)
     return 1
 
 
-def on_oversized(connection: Connection, occurrence: Oversized) -> int:
-    if channel_on(connection, occurrence.channel) is not None:
+def on_oversized(connection: Connection, event: Oversized) -> int:
+    if channel_on(connection, event.channel) is not None:
         limit = connection.services.limits.message_bytes_max
-        raise oversized(occurrence.body_bytes, limit)
+        raise oversized(event.body_bytes, limit)
     return 1
 
 
-def on_violation(_connection: Connection, occurrence: Violation) -> int:
-    raise occurrence.error
+def on_violation(_connection: Connection, event: Violation) -> int:
+    raise event.error
 
 
-def on_method(connection: Connection, occurrence: MethodReceived) -> int:
+def on_method(connection: Connection, event: MethodReceived) -> int:
     """Decode a method and give it to the connection or to its channel."""
-    if is_long(occurrence):
-        connection.input.work = LongEvent(occurrence, None, decode_and_act(connection, occurrence))
+    if is_long(event):
+        connection.input.work = LongEvent(event, None, decode_and_act(connection, event))
         return EVENT_COST
-    return act_on(connection, occurrence, decode_method(occurrence.payload))
+    return act_on(connection, event, decode_method(event.payload))
 
 
-def on_decoded_method(connection: Connection, occurrence: DecodedMethod) -> int:
-    return act_on(connection, occurrence, occurrence.method)
+def on_decoded_method(connection: Connection, event: DecodedMethod) -> int:
+    return act_on(connection, event, event.method)
 
 
-def is_long(occurrence: MethodReceived) -> bool:
+def is_long(event: MethodReceived) -> bool:
     """True if it is decoded in steps."""
-    return len(occurrence.payload) > OUTLINED_BYTES_MAX
+    return len(event.payload) > OUTLINED_BYTES_MAX
 
 
 def decode_and_act(
-    connection: Connection, occurrence: MethodReceived, channel: Channel | None = None
+    connection: Connection, event: MethodReceived, channel: Channel | None = None
 ) -> Steps[None]:
     """Act as `on_method` does, for a long one; as one who knows enough on the `channel`, if it is
     given."""
-    method = yield from decode_method_in_steps(occurrence.payload)
+    method = yield from decode_method_in_steps(event.payload)
     with certain(channel) if channel is not None else nullcontext():
-        act_on(connection, occurrence, method)
+        act_on(connection, event, method)
 
 
-def act_on(
-    connection: Connection, occurrence: MethodReceived | DecodedMethod, method: Method
-) -> int:
+def act_on(connection: Connection, event: MethodReceived | DecodedMethod, method: Method) -> int:
     """Give a method to the connection or to its channel; what that costs."""
     sent_bytes = connection.output.sent_bytes
-    if occurrence.channel == 0:
+    if event.channel == 0:
         connection_methods.on_method(connection, method)
     elif connection.open_channels is not None:
-        channel = connection.open_channels.opened(occurrence.channel)
+        channel = connection.open_channels.opened(event.channel)
         if channel is not None and channel.settlements.pending and type(method) in VOUCHING:
-            act_once_settled(connection, channel, occurrence, method)
+            act_once_settled(connection, channel, event, method)
             return EVENT_COST
         try:
-            connection.open_channels.on_method(occurrence.channel, method)
+            connection.open_channels.on_method(event.channel, method)
         except Unfinished as rest:
-            connection.input.work = LongEvent(occurrence, channel, rest.steps)
+            connection.input.work = LongEvent(event, channel, rest.steps)
     else:
-        connection_methods.refuse_untimely(connection.phase, occurrence.channel)
+        connection_methods.refuse_untimely(connection.phase, event.channel)
     asked_bytes = connection.output.sent_bytes - sent_bytes
     connection.input.is_asking = asked_bytes > 0
     return EVENT_COST + asked_bytes // COST_BYTES
@@ -271,18 +271,18 @@ def act_on(
 def act_once_settled(
     connection: Connection,
     channel: Channel,
-    occurrence: MethodReceived | DecodedMethod,
+    event: MethodReceived | DecodedMethod,
     method: Method,
 ) -> None:
     """Act on a method of a channel as on one that comes once all is so that was settled there."""
     once_settled(channel, method, ignore_done)
-    connection.input.act_again(occurrence)
+    connection.input.act_again(event)
 
 
 # basic.publish
 
 
-def on_publishes(
+def publish_batch(
     publisher: Publisher, batch: Publishes, put_back: PutBack, *, is_certain: bool
 ) -> int:
     """Take a batch of messages; return its cost: for each routed batch, its queues, and new routes.
@@ -298,7 +298,7 @@ def on_publishes(
 
 
 def take(publisher: Publisher, batch: Publishes, put_back: PutBack, *, is_certain: bool) -> int:
-    """Take a batch as `on_publishes` does, and return the cost without new routes."""
+    """Take a batch as `publish_batch` does, and return the cost without new routes."""
     session = publisher.session
     methods = batch.methods
     route = session.route_cache.find(methods[0], search_route)
@@ -318,7 +318,7 @@ def take(publisher: Publisher, batch: Publishes, put_back: PutBack, *, is_certai
         if len(methods) * len(route.targets) > COPIES_MAX and len(methods) > 1:
             put_back(spans_of(batch, messages_at_once(route.targets)))
             return 1
-        return publisher.publish_run(route, facts, batch, lifetimes_ms, is_certain=is_certain)
+        return publisher.publish_batch(route, facts, batch, lifetimes_ms, is_certain=is_certain)
     kinds = dict.fromkeys(methods)
     if len(kinds) > KINDS_MAX:
         put_back(spans_of(batch, KINDS_MAX))
@@ -328,7 +328,7 @@ def take(publisher: Publisher, batch: Publishes, put_back: PutBack, *, is_certai
         raise UnconfirmedAbsence
     cost = publisher.publish_mixed(methods, found, facts, batch, lifetimes_ms)
     if cost is None:
-        put_back(runs_of(batch, repeat(batch.outline)))
+        put_back(batches_alike(batch, repeat(batch.outline)))
         return 1
     if refusal is not None:
         raise refusal
@@ -336,7 +336,7 @@ def take(publisher: Publisher, batch: Publishes, put_back: PutBack, *, is_certai
 
 
 def take_in_steps(
-    publisher: Publisher, run: Publishes, put_back: PutBack, *, is_certain: bool
+    publisher: Publisher, batch: Publishes, put_back: PutBack, *, is_certain: bool
 ) -> Steps[None]:
     """Take messages as `take` does, whatever it takes to find where they go.
 
@@ -344,24 +344,24 @@ def take_in_steps(
     out to be refused, or to be in doubt.
     """
     session = publisher.session
-    if len(runs := runs_of(run, repeat(run.outline))) > 1:
-        put_back(runs)
-        return
-    route = session.route_cache.current(run.methods[0])
-    if route is None:
-        route = yield from search_route(session.route_cache, run.methods[0])
-    if route.needs is not None and (parts := split_for_routing(route.needs, run)):
+    if len(parts := batches_alike(batch, repeat(batch.outline))) > 1:
         put_back(parts)
         return
-    facts = session.facts.get(run.outline)
-    if facts is None:
-        facts = yield from read_facts_in_steps(run.outline)
-    lifetimes_ms = read_lifetimes(run.contents) if facts.expires else None
-    if isinstance(lifetimes_ms, list) and len(lifetimes_ms) < len(run.methods):
-        put_back(parted(run, len(lifetimes_ms)))
+    route = session.route_cache.current(batch.methods[0])
+    if route is None:
+        route = yield from search_route(session.route_cache, batch.methods[0])
+    if route.needs is not None and (parts := split_for_routing(route.needs, batch)):
+        put_back(parts)
         return
-    yield from publisher.publish_run_in_steps(
-        route, facts, run, lifetimes_ms, is_certain=is_certain
+    facts = session.facts.get(batch.outline)
+    if facts is None:
+        facts = yield from read_facts_in_steps(batch.outline)
+    lifetimes_ms = read_lifetimes(batch.contents) if facts.expires else None
+    if isinstance(lifetimes_ms, list) and len(lifetimes_ms) < len(batch.methods):
+        put_back(parted(batch, len(lifetimes_ms)))
+        return
+    yield from publisher.publish_batch_in_steps(
+        route, facts, batch, lifetimes_ms, is_certain=is_certain
     )
 
 
@@ -412,7 +412,7 @@ def split_for_routing(needs: RouteInputs, batch: Publishes) -> list[Publishes]:
     Who asks for properties wants all of them: for him they are their own outline.
     """
     if needs.property_bindings and set(map(raw_properties, batch.contents)) != {batch.outline}:
-        return runs_of(batch, map(raw_properties, batch.contents))
+        return batches_alike(batch, map(raw_properties, batch.contents))
     if needs.is_drawn and len(batch.methods) > DRAWN_MAX:
         return spans_of(batch, DRAWN_MAX)
     return []
@@ -424,14 +424,14 @@ def spans_of(batch: Publishes, count: int) -> list[Publishes]:
     return [part_of(batch, start, start + count, batch.outline) for start in starts]
 
 
-def runs_of(batch: Publishes, outlines: Iterable[bytes]) -> list[Publishes]:
+def batches_alike(batch: Publishes, outlines: Iterable[bytes]) -> list[Publishes]:
     """Split a batch where the basic.publish frame changes, or the outline."""
-    runs, start = [], 0
+    batches, start = [], 0
     for (_method, outline), same in groupby(zip(batch.methods, outlines, strict=False)):
         stop = start + sum(1 for _ in same)
-        runs.append(part_of(batch, start, stop, outline))
+        batches.append(part_of(batch, start, stop, outline))
         start = stop
-    return runs
+    return batches
 
 
 def parted(batch: Publishes, at: int) -> list[Publishes]:
@@ -449,9 +449,9 @@ def part_of(batch: Publishes, start: int, stop: int, outline: bytes) -> Publishe
 
 EVENT_HANDLERS: dict[type, Callable[..., int]] = {
     HeaderReceived: on_header,
-    Publishes: on_batch,
+    Publishes: on_publishes,
     MessageStarted: on_message_started,
-    Acks: on_settlements,
+    Acks: on_acks,
     MethodReceived: on_method,
     DecodedMethod: on_decoded_method,
     Oversized: on_oversized,

@@ -140,7 +140,7 @@ class NotedRun:
             route = routes.current(prepared.topic_key)
             if route is None:
                 route = routes.run_at_once(find_route(session, prepared))
-            publisher.publish_run(
+            publisher.publish_batch(
                 *(route, prepared.facts, prepared.messages, prepared.lifetimes_ms),
                 annotations=prepared.annotations,
                 keys=self.keys,
@@ -156,7 +156,7 @@ class NotedRun:
         prepared, publisher = self.prepared, self._own_publisher(session)
         try:
             route = yield from find_route(session, prepared)
-            yield from publisher.publish_run_in_steps(
+            yield from publisher.publish_batch_in_steps(
                 *(route, prepared.facts, prepared.messages, prepared.lifetimes_ms),
                 annotations=prepared.annotations,
                 keys=self.keys,
@@ -320,7 +320,7 @@ class IncomingPublishes:
         """Publish a run of messages; what that costs.
 
         InvalidPacket for what ends the connection, UnconfirmedAbsence and LookupTooLong as
-        `Publisher.publish_run`: nothing has been done then.
+        `Publisher.publish_batch`: nothing has been done then.
         """
         if len(run.properties) > LONG_BYTES:
             raise LookupTooLong
@@ -336,7 +336,7 @@ class IncomingPublishes:
             route = routes.current(prepared.topic_key)
             if route is None:
                 route = routes.run_at_once(find_route(self._session, prepared))
-            cost += publisher.publish_run(
+            cost += publisher.publish_batch(
                 route,
                 prepared.facts,
                 prepared.messages,
@@ -367,7 +367,7 @@ class IncomingPublishes:
         first, publisher = self._next_number, self._publisher_of(prepared)
         try:
             route = yield from find_route(self._session, prepared)
-            yield from publisher.publish_run_in_steps(
+            yield from publisher.publish_batch_in_steps(
                 route,
                 prepared.facts,
                 prepared.messages,

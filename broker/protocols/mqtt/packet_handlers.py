@@ -75,20 +75,20 @@ def on_connect(connection: Connection, packet: Connect) -> int:
     return EVENT_COST
 
 
-def on_publishes(connection: Connection, run: Publishes, mark: int = 0) -> int:
+def on_publishes(connection: Connection, batch: Publishes, mark: int = 0) -> int:
     """`mark`: of what has waited and is known to come late enough (`DeferredEvent`)."""
     channel = channel_of(connection)
     if connection.services.alarms.reason:
-        connection.input.put_back([run], mark)
+        connection.input.put_back([batch], mark)
         connection.read_holds.block()
         return TURN_COST_MAX
     incoming = channel.incoming
     is_certain = mark > 0 or connection.services.read_barrier.is_complete
     try:
-        return incoming.take(run, is_certain=is_certain)
+        return incoming.take(batch, is_certain=is_certain)
     except LookupTooLong:
-        steps = incoming.take_in_steps(run, is_certain=is_certain)
-        kept: Event | DeferredEvent[Event] = DeferredEvent(run, mark) if mark else run
+        steps = incoming.take_in_steps(batch, is_certain=is_certain)
+        kept: Event | DeferredEvent[Event] = DeferredEvent(batch, mark) if mark else batch
         connection.input.work = LongEvent(kept, channel, steps)
         return 1
 

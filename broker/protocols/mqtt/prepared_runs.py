@@ -14,7 +14,7 @@ from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.base.message import NEVER_EXPIRES_MS, RetainedMessage
 from fluffle.broker.base.traffic import ClientDrop
 from fluffle.broker.core.property_facts import PropertyFacts, read_lifetimes, remember_facts
-from fluffle.broker.core.publisher import MessageRun
+from fluffle.broker.core.publisher import MessageBatch
 from fluffle.broker.core.route_lookup import (
     CachedRoute,
 )
@@ -55,7 +55,7 @@ class PreparedRun(NamedTuple):
     routing_key: str
     reaches_amqp: bool
     """False if the routing key is too long for one of AMQP."""
-    messages: MessageRun
+    messages: MessageBatch
     facts: PropertyFacts
     lifetimes_ms: Lifetimes
     annotations: bytes
@@ -101,7 +101,7 @@ def prepared_run(
         terms.exchange,
         form.routing_key or converter.topics.routing_key(topic),
         form.reaches_amqp,
-        MessageRun(contents, sum(map(len, contents)), properties),
+        MessageBatch(contents, sum(map(len, contents)), properties),
         facts,
         read_lifetimes(contents) if facts.expires else None,
         form.annotations,

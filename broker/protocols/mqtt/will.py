@@ -354,7 +354,7 @@ def publish_will(
         prepared = prepared_run(session, converter, terms, run_of(will))
         annotations = prepared.annotations
         route = yield from find_route(session, prepared)
-        yield from publisher.publish_run_in_steps(
+        yield from publisher.publish_batch_in_steps(
             route,
             prepared.facts,
             prepared.messages,

@@ -11,7 +11,7 @@ from fluffle.broker.base.empty_dict import EMPTY_DICT
 from fluffle.broker.base.errors import BrokerError, NotFound, PreconditionFailed
 from fluffle.broker.core.confirms import Confirms, Known
 from fluffle.broker.core.property_facts import read_facts
-from fluffle.broker.core.publisher import TARGETS_AT_ONCE, MessageRun, Publisher
+from fluffle.broker.core.publisher import TARGETS_AT_ONCE, MessageBatch, Publisher
 from fluffle.broker.core.route_lookup import CachedRoute, RoutedBatch
 from fluffle.broker.metadata.metadata import UnconfirmedAbsence
 from fluffle.broker.queues.arguments import Declaration
@@ -203,10 +203,10 @@ def routes_of(publisher: Publisher, *topics: str) -> dict[bytes, CachedRoute]:
     }
 
 
-def run_of(*bodies: bytes) -> MessageRun:
+def batch_of(*bodies: bytes) -> MessageBatch:
     raw = encode_properties(Properties())
     contents = [build_content(raw, body) for body in bodies]
-    return MessageRun(contents, sum(map(len, contents)), raw)
+    return MessageBatch(contents, sum(map(len, contents)), raw)
 
 
 def declare_bound(edge: Edge, *topics: str) -> None:
@@ -216,13 +216,13 @@ def declare_bound(edge: Edge, *topics: str) -> None:
         edge.editor.inside("/").bind(Binding("amq.topic", topic, DestinationKind.QUEUE, topic))
 
 
-def test_a_run_of_one_topic_is_published_together() -> None:
+def test_a_batch_of_one_topic_is_published_together() -> None:
     edge = Edge()
     declare_bound(edge, "a")
     request = Request(edge)
     (route,) = routes_of(request.publisher, "a").values()
-    run = run_of(b"1", b"2", b"3")
-    request.publisher.publish_run(route, read_facts(run.outline), run, None, is_certain=True)
+    batch = batch_of(b"1", b"2", b"3")
+    request.publisher.publish_batch(route, read_facts(batch.outline), batch, None, is_certain=True)
     request.session.confirm()
     assert ready(edge, "a") == 3
     assert request.outcomes.known == [([(1, 3)], [], 4)]
@@ -246,13 +246,13 @@ def test_annotations_of_a_run_count_for_those_of_its_route() -> None:
     routes = publisher.session.route_cache
     search = routes.search(b"a", "amq.topic", "a", mandatory=False, annotations=b"route")
     route = routes.run_at_once(search)
-    run = run_of(b"1")
+    batch = batch_of(b"1")
     for octets in (b"", b"run"):
-        publisher.publish_run(
-            route, read_facts(run.outline), run, None, is_certain=True, annotations=octets
+        publisher.publish_batch(
+            route, read_facts(batch.outline), batch, None, is_certain=True, annotations=octets
         )
-    steps = publisher.publish_run_in_steps(
-        route, read_facts(run.outline), run, None, is_certain=True, annotations=b"run"
+    steps = publisher.publish_batch_in_steps(
+        route, read_facts(batch.outline), batch, None, is_certain=True, annotations=b"run"
     )
     assert list(steps) == [None]
     assert observer.seen == [b"route", b"run", b"run"]
@@ -285,14 +285,14 @@ def test_one_message_may_have_a_topic_and_annotations() -> None:
     assert observer.seen == [b"octets"]
 
 
-def test_a_run_of_mixed_topics_is_sorted_by_queues() -> None:
+def test_a_batch_of_mixed_topics_is_sorted_by_queues() -> None:
     edge = Edge()
     declare_bound(edge, "a", "b")
     publisher = Request(edge).publisher
-    routes, run = routes_of(publisher, "a", "b", "nowhere"), run_of(b"1", b"2", b"3", b"4")
+    routes, batch = routes_of(publisher, "a", "b", "nowhere"), batch_of(b"1", b"2", b"3", b"4")
     keys = [b"a", b"b", b"nowhere", b"a"]
-    facts = read_facts(run.outline)
-    assert publisher.publish_mixed(keys, routes, facts, run, None) == 5
+    facts = read_facts(batch.outline)
+    assert publisher.publish_mixed(keys, routes, facts, batch, None) == 5
     assert (ready(edge, "a"), ready(edge, "b")) == (2, 1)
 
 
@@ -302,7 +302,7 @@ def test_topics_that_share_a_queue_are_not_published_together() -> None:
     declare_bound(edge, "a", "b")
     edge.editor.inside("/").bind(Binding("amq.topic", "a", DestinationKind.QUEUE, "b"))
     publisher = Request(edge).publisher
-    routes, run = routes_of(publisher, "a", "b"), run_of(b"1", b"2")
-    facts = read_facts(run.outline)
-    assert publisher.publish_mixed([b"a", b"b"], routes, facts, run, None) is None
+    routes, batch = routes_of(publisher, "a", "b"), batch_of(b"1", b"2")
+    facts = read_facts(batch.outline)
+    assert publisher.publish_mixed([b"a", b"b"], routes, facts, batch, None) is None
     assert (ready(edge, "a"), ready(edge, "b")) == (0, 0)

@@ -75,9 +75,9 @@ def recs(*codes: ReasonCode) -> list[tuple[PacketType, int, ReasonCode]]:
 
 
 def test_messages_of_one_read_are_published_together() -> None:
-    clients, publish_run = Clients(), Publisher.publish_run
+    clients, publish_batch = Clients(), Publisher.publish_batch
     with patch.object(
-        Publisher, "publish_run", autospec=True, side_effect=publish_run
+        Publisher, "publish_batch", autospec=True, side_effect=publish_batch
     ) as published:
         clients.publish(MANY)
         clients.nodes.settle()
