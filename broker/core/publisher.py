@@ -293,7 +293,7 @@ class Publisher:
         if facts.retains:  # all have one topic, which keeps its last message
             session, last = self.session, len(contents) - 1
             (holding,) = (each for each in routed_batches if each.places[-1] == last)
-            holding.keeper = session.retained.target(
+            holding.retained_target = session.retained.target(
                 session.vhost.name, origin.exchange, session.user.name, session.traffic.dropped
             )
         return routed_batches
@@ -333,10 +333,10 @@ class Publisher:
         pending when any is yet to answer; else RECORDED when any queue records them.
         """
         session = self.session
-        if routed.left:
-            enqueue_into(session.client, routed, routed.left, persistent=persistent)
-        if routed.keeper is not None:
-            enqueue_into(session.client, routed, (routed.keeper,), persistent=persistent)
+        if routed.targets_left:
+            enqueue_into(session.client, routed, routed.targets_left, persistent=persistent)
+        if routed.retained_target is not None:
+            enqueue_into(session.client, routed, (routed.retained_target,), persistent=persistent)
         answer, count = routed.answer, len(routed.contents)
         if (
             answer is not EnqueueResult.ACCEPTED
@@ -656,9 +656,10 @@ def enqueue_in_steps(
     """Put messages into their queues, unless these have gone by then; whether none has."""
     count, are_there = 0, True
     for routed in routed_batches:
-        while routed.left:
+        while routed.targets_left:
             at_once_max = TARGETS_AT_ONCE - count
-            some, routed.left = routed.left[:at_once_max], routed.left[at_once_max:]
+            left = routed.targets_left
+            some, routed.targets_left = left[:at_once_max], left[at_once_max:]
             there = (current_target(vhost, target) for target in some)
             targets = [target for target in there if target is not None]
             are_there &= len(targets) == len(some)

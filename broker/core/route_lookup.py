@@ -297,8 +297,8 @@ class RoutedBatch:
     """Messages of one batch that go to the same queues, in order."""
 
     __slots__ = (
-        "answer", "content_bytes", "contents", "expiration_ms", "keeper", "left", "mandatory",
-        "origins", "places", "targets",
+        "answer", "content_bytes", "contents", "expiration_ms", "mandatory", "origins", "places",
+        "retained_target", "targets", "targets_left",
     )  # fmt: skip
 
     def __init__(
@@ -312,11 +312,11 @@ class RoutedBatch:
         mandatory: bool,
         expiration_ms: Lifetimes,
     ) -> None:
-        self.targets = self.left = targets
-        """And `left`: those into which it has not been put yet."""
+        self.targets = self.targets_left = targets
+        """And `targets_left`: those into which it has not been put yet."""
         self.answer: Answer = EnqueueResult.ACCEPTED
         """The answer of the other queues, together."""
-        self.keeper: PublishTarget | None = None
+        self.retained_target: PublishTarget | None = None
         """Where the messages are retained, if they are."""
         self.origins = origins
         self.contents = contents

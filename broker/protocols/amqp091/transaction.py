@@ -240,7 +240,7 @@ def publish_now(
     are safe only once the disk has them."""
     client, vhost = publisher.session.client, publisher.session.vhost
     found = [current_target(vhost, target) for target in routed.targets]
-    routed.targets = routed.left = tuple(one for one in found if one is not None)
+    routed.targets = routed.targets_left = tuple(one for one in found if one is not None)
     taken.are_all &= len(routed.targets) == len(found)
     if found and not routed.targets:
         return False
