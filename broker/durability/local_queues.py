@@ -130,7 +130,7 @@ class LocalQueueHost:
         dead_letter = queues.dead_letter
         self.dead_letter = partial(dead_letter, vhost) if dead_letter is not None else None
 
-    def besides(self) -> int:
+    def other_counted_messages(self) -> int:
         return 0
 
     def duplicate_filter(self, cache: DeduplicationCache, enqueue: Enqueue) -> DuplicateFilter:

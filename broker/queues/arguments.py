@@ -280,9 +280,9 @@ class ArgumentRule(NamedTuple):
 #   `QueueSettings.of_successor`, if messages die by it: one that a conversion has in two queues
 #   would die in both; `drop_incompatible`, if it cannot be with another one;
 #   `why_at_most_once` or `unusable_arguments`, if the log is to say that nothing comes of it;
-# - where it is read.  The engine's are passed on by `Queue._go_by`, once they change.  Others
-#   are read when they are wanted: `quorum.settlement` and `requeue.delay_ms` (delivery limit,
-#   delayed retry), `quorum.dead_letter_outbox`, `session_server` (disconnected consumers),
+# - where it is read.  The engine's are passed on by `Queue._apply_settings`, once they change.
+#   Others are read when they are wanted: `quorum.settlement` and `requeue.delay_ms` (delivery
+#   limit, delayed retry), `quorum.dead_letter_outbox`, `session_server` (disconnected consumers),
 #   `membership` (target group size).  What counts only at the declare is no setting: group size and
 #   leader locator are read by `QuorumQueues.define`;
 # - `conversion.MEANINGLESS`, if a quorum queue has no use for it, and `conversion.as_quorum`, if it

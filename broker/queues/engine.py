@@ -103,7 +103,7 @@ class QueueHost(Protocol):
     def bury(self) -> Bury | None:
         """Does all that is to be done about what has died in front; None: the queue does."""
 
-    def besides(self) -> int:
+    def other_counted_messages(self) -> int:
         """How many messages count for the limit of the queue that are not in it."""
 
     def duplicate_filter(self, cache: DeduplicationCache, enqueue: Enqueue) -> DuplicateFilter:
@@ -203,6 +203,7 @@ class Queue:
         "_host",
         "_is_fed",
         "_length_limit",
+        "_levels_if_split",
         "_message_ttl_ms",
         "_overdue",
         "_ready_list",
@@ -210,7 +211,6 @@ class Queue:
         "_time",
         "_touch",
         "_turns",
-        "_unspread",
         "blocked_publishers",
         "damage",
         "definition",
@@ -239,7 +239,7 @@ class Queue:
         self.damage: Damage | None = None
         """Damage of the next message, or None.  The queue has crashed: it takes messages, as safely
         as ever, and hands out none until `drop_damaged` or `purge`."""
-        self._ready_list, self.journal, self._unspread = initial_ready_list(spec, stores)
+        self._ready_list, self.journal, self._levels_if_split = initial_ready_list(spec, stores)
         """The journal gets persistent messages; None if it ends with the process."""
         self.delays = stores.delays
         """Requeued messages that wait for their retry delay."""
@@ -268,7 +268,7 @@ class Queue:
         self._settings = DEFAULTS
         self.pause: ConversionHold | None = None
         """While it is being changed: then nothing leaves it."""
-        self._go_by(settings if settings is not None else settings_of(spec))
+        self._apply_settings(settings if settings is not None else settings_of(spec))
 
     @property
     def name(self) -> str:
@@ -285,10 +285,10 @@ class Queue:
 
     @settings.setter
     def settings(self, settings: QueueSettings) -> None:
-        self._go_by(settings)
+        self._apply_settings(settings)
         self._touch(self)
 
-    def _go_by(self, settings: QueueSettings) -> None:
+    def _apply_settings(self, settings: QueueSettings) -> None:
         """Follow these settings from now on: idle time so far counts for nothing under another
         x-expires, and messages already there keep the deadline that they came with."""
         expires_ms, time = settings.expires_ms, self._time
@@ -309,8 +309,8 @@ class Queue:
 
     # What its length limit asks for: see `LimitedQueue`
 
-    def besides(self) -> int:
-        return self.delays.count + self._host.besides()
+    def other_counted_messages(self) -> int:
+        return self.delays.count + self._host.other_counted_messages()
 
     def touch(self) -> None:
         self._touch(self)
@@ -371,7 +371,7 @@ class Queue:
     def recover(self) -> None:
         """Take up what the journal holds, before anything else happens."""
         assert self.journal is not None
-        levels = self._unspread
+        levels = self._levels_if_split
         if levels is not None and {*self.journal.by_level.levels} - {levels.missing}:
             self._spread(levels)
         self._ready_list.recover(self.journal.recover())
@@ -408,7 +408,7 @@ class Queue:
                 size_bytes = result
             elif result is not None:
                 return result
-        levels = self._unspread
+        levels = self._levels_if_split
         if levels is not None and levels.of(contents) != levels.missing:
             self._spread(levels)
         expires = expiration_ms is not None or self._message_ttl_ms is not None
@@ -440,7 +440,8 @@ class Queue:
 
     def _spread(self, levels: PriorityLevels) -> None:
         """Not all messages have the same priority any more."""
-        self._ready_list, self._unspread = spread(self._ready_list, levels, self.journal), None
+        self._ready_list = spread(self._ready_list, levels, self.journal)
+        self._levels_if_split = None
         if self._length_limit is not None:
             self._length_limit.move(self._ready_list)
 
@@ -757,7 +758,7 @@ class InitialReadyList(NamedTuple):
 
     ready_list: AnyReadyList
     journal: Journal | None
-    unspread: PriorityLevels | None
+    levels_if_split: PriorityLevels | None
     """The ready lists to be made once a message comes whose priority is not that of most."""
 
 

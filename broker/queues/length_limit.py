@@ -119,7 +119,7 @@ def reaching(sizes: Sequence[int], wanted_bytes: int) -> int:
 class LimitedQueue(Protocol):
     """Queue with a length limit, as the limit uses it."""
 
-    def besides(self) -> int:
+    def other_counted_messages(self) -> int:
         """How many messages count that are not in the ready list."""
 
     def enqueue(
@@ -175,14 +175,14 @@ class LengthLimit:
     def _waiting(self) -> tuple[int, int]:
         """How many messages count, and how many bytes."""
         byte_count = self._ready_list.byte_count
-        count = self._ready_list.count + self._queue.besides()
+        count = self._ready_list.count + self._queue.other_counted_messages()
         return count, 0 if byte_count is None else byte_count.sum.size_bytes
 
     def _is_passed(self, count: int = 0, content_bytes: int = 0) -> bool:
         """True if more is ready than allowed, or would be with so much more; an estimate that does
         not weigh each message."""
         ready_list, limit = self._ready_list, self._limit
-        if ready_list.count + self._queue.besides() > limit.count_max - count:
+        if ready_list.count + self._queue.other_counted_messages() > limit.count_max - count:
             return True
         return ready_list.byte_count is not None and ready_list.byte_count.sum.exceeds(
             limit.bytes_max - content_bytes

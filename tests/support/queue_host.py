@@ -64,7 +64,7 @@ class FakeQueueHost:
         self._on_queue_expired = on_queue_expired
         self._duplicate_filter = duplicate_filter
 
-    def besides(self) -> int:
+    def other_counted_messages(self) -> int:
         return 0
 
     def duplicate_filter(self, cache: DeduplicationCache, enqueue: Enqueue) -> DuplicateFilter:

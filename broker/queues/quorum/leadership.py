@@ -207,7 +207,7 @@ class Leadership:
         self._logged_keys = LoggedDeduplicationKeys(  # mutant: K1
             image.state.window, self._builder, self._versions, time, services.dropped_duplicates
         )
-        delayed_list = delayed_list_of(spec, contents, self._besides)
+        delayed_list = delayed_list_of(spec, contents, self._other_counted_messages)
         self.queue = self._engine(spec, delayed_list)
         """The engine: to be looked at, and used through this alone."""
         delivery_counts = contents.delivery_counts if delayed_list is None else None
@@ -250,7 +250,7 @@ class Leadership:
     def _touch(self, _queue: object = None) -> None:
         self._services.touch()
 
-    def _besides(self) -> int:
+    def _other_counted_messages(self) -> int:
         return self.outbox.count
 
     def _bury(self, reason: DeathReason, taken: TakenMessages) -> None:
@@ -622,8 +622,8 @@ class LeaderEngineHost:
     """The `QueueHost` of the engine that a leadership decides with."""
 
     __slots__ = (
-        "_keys", "_leadership", "besides", "bury", "consumer_timeout_ms", "time", "touch_queue",
-        "touch_queue_last",
+        "_keys", "_leadership", "bury", "consumer_timeout_ms", "other_counted_messages", "time",
+        "touch_queue", "touch_queue_last",
     )  # fmt: skip
 
     dead_letter = None
@@ -638,7 +638,7 @@ class LeaderEngineHost:
         self.consumer_timeout_ms = leadership._services.consumer_timeout_ms
         self.touch_queue = self.touch_queue_last = leadership._touch
         """A leadership has a turn of its own."""
-        self.besides = leadership._besides
+        self.other_counted_messages = leadership._other_counted_messages
         self.bury = leadership._bury
 
     @property
