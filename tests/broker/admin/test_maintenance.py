@@ -14,13 +14,18 @@ from fluffle.broker.admin.health import list_certificates
 from fluffle.broker.admin.maintenance import REASON, Maintenance
 from fluffle.broker.admin.nodes import drain, maintenance_of, revive
 from fluffle.broker.base.errors import BrokerError, PreconditionFailed
-from fluffle.broker.config.config import Config, ListenAddress, memory_bytes
+from fluffle.broker.config.config import Config, ListenAddress, MqttConfig, memory_bytes
 from fluffle.broker.core.listener import Listener
 from fluffle.broker.core.services import Services
 from fluffle.broker.node import Node
 from fluffle.broker.process.certificates import ends_in
+from fluffle.protocol.mqtt.codes import ReasonCode
+from fluffle.protocol.mqtt.packets import Disconnect, Will
+from fluffle.protocol.mqtt.properties import PropertyId
 from tests.broker.admin.verb_harness import VerbHarness
+from tests.broker.cluster.test_mqtt_sessions import connected
 from tests.support.certificates import Authority
+from tests.support.cluster_nodes import ClusterNode
 from tests.support.no_cluster import NoCluster
 
 
@@ -50,6 +55,36 @@ async def test_a_node_that_is_drained_closes_what_is_open_and_lets_nobody_in(
     _reader, writer = await asyncio.open_connection(*address)
     writer.close()
     await node.stop("test")
+
+
+async def test_clients_of_mqtt_are_sent_to_another_server_and_find_no_port(tmp_path: Path) -> None:
+    here = ListenAddress("127.0.0.1", 0)
+    mqtt = MqttConfig(listen=(here,), ws_listen=(here,), server_reference="b.example")
+    node = ClusterNode(Config(node_name="a", data_dir=tmp_path, listen=here, mqtt=mqtt))
+    await node.start()
+    ports = [node.node.addresses[name] for name in ("mqtt", "mqtt-ws")]
+    async with (
+        connected(node, "watcher") as watcher,
+        connected(node, "c", lasts=False, will=Will(b"t", b"gone", 1)) as client,
+    ):
+        await watcher.subscribe(1)
+        assert await answer_of(drain(node.node.parts)) == {"closed": 2}
+        for line in (watcher, client):
+            end = await line.expect(Disconnect)
+            assert end.code is ReasonCode.USE_ANOTHER_SERVER
+            assert end.properties.text(PropertyId.SERVER_REFERENCE) == "b.example"
+    for address in ports:
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection(*address)
+    assert await answer_of(revive(node.node.parts)) == {}
+    assert [node.node.addresses[name] for name in ("mqtt", "mqtt-ws")] == ports
+    async with connected(node, "watcher") as watcher:
+        assert watcher.connack.session_present
+        assert await watcher.messages(1) == [(b"t", b"gone", 1)]
+    for address in ports:
+        _reader, writer = await asyncio.open_connection(*address)
+        writer.close()
+    await node.stop()
 
 
 async def test_it_is_revived_once_however_often_that_is_asked_for(tmp_path: Path) -> None:
