@@ -582,6 +582,15 @@ class Connection(SocketConnection[Event]):
     def _give_time_to_close(self) -> None:
         self.deadlines.give("close", CLOSE_WAIT_S, NO_ANSWER)
 
+    def drop(self, reason: str = NO_ANSWER) -> None:
+        """Close the socket without a word, unless it is the broker that owes an answer: to CONNECT,
+        which it could not give in time."""
+        is_owed = self.input.waiting.rules is not RESPONSE_RULES
+        if reason == NO_ANSWER and self.phase is ConnectionState.LOGIN and is_owed:
+            self.refuse_connect(ReasonCode.SERVER_UNAVAILABLE, "CONNECT was not answered in time")
+        else:
+            super().drop(reason)
+
     # What others ask
 
     def expect_response(self, *, is_expected: bool) -> None:

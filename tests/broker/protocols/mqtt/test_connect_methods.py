@@ -234,6 +234,26 @@ def test_who_gives_up_while_it_takes_a_session_over_leaves_nothing() -> None:
     assert mqtt.edge.scheduler.timer_count == 0
 
 
+@pytest.mark.parametrize("version", [MQTT_3_1_1, MQTT_5])
+def test_who_cannot_be_let_in_in_time_hears_that_the_server_is_unavailable(version: int) -> None:
+    """The client has done what it has to: it is the cluster that has no majority."""
+    mqtt = MqttEdge(edge=Edge(make_metadata=ManualMetadata))
+    metadata = mqtt.edge.services.metadata
+    assert isinstance(metadata, ManualMetadata)
+    client = mqtt.accept(version)
+    lasts = Properties({PropertyId.SESSION_EXPIRY_INTERVAL: 60})
+    connect = Connect(version, "c", False, user="guest", password=b"guest", properties=lasts)
+    client.send(connect, encode(Subscribe(1, [("a", 1)]), version))
+    mqtt.edge.advance(9.9)
+    assert client.packets() == []
+    mqtt.edge.advance(0.2)
+    assert client.packets() == [Connack(ReasonCode.SERVER_UNAVAILABLE)]
+    assert client.reasons == (["CONNECT was not answered in time"] if version == MQTT_5 else [])
+    assert client.transport.is_lost
+    commit_all(mqtt, metadata)
+    assert (mqtt.server.connected, mqtt.queue_names) == ({}, [])
+
+
 def test_whose_user_is_deleted_while_it_takes_a_session_over_is_refused() -> None:
     mqtt, metadata, client = taken_over_later()
     mqtt.edge.editor.delete_user("guest")
