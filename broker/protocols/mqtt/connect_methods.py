@@ -550,12 +550,12 @@ class ConnectRequest:
         server, vhost = self._server, session.vhost
         kept, is_present = self._kept, self._is_present
         key = vhost.name, self._client_id
-        if key in server.connected:
+        expiry_s = self._expiry_s
+        is_kept = bool(expiry_s) or is_present
+        if key in server.connected or (is_kept and key in server.ending):
             session.end()
             self._take_over(vhost)
             return
-        expiry_s = self._expiry_s
-        is_kept = bool(expiry_s) or is_present
         if is_kept and not server.is_own(key):
             session.end()
             self._refuse(ReasonCode.SERVER_UNAVAILABLE, "taken over before it was answered")

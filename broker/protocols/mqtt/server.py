@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache, partial
 from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 from fluffle.broker.base.client_session import OUTGOING, ClientSession
 from fluffle.broker.base.logs import LimitedLog
@@ -124,6 +124,36 @@ class SessionEnd(NamedTuple):
     """Will of the connection, unless its client has taken leave."""
 
 
+DueChange: TypeAlias = "tuple[Change, PendingWill | None]"
+"""Change, and the will that is due with it."""
+EndChange: TypeAlias = "Callable[[SessionKey, bytes, SessionEnd], DueChange]"
+"""Returns what keeps the end of a connection, if its session has that record yet."""
+
+
+class PendingEnds:
+    """Ends of connections that are about to be on record, by session.
+
+    One of a client that had left before it was let in may be of a record that is the next client's:
+    that one is let in once it has put itself on record again.
+    """
+
+    __slots__ = ("_ends",)
+
+    def __init__(self) -> None:
+        self._ends: dict[SessionKey, list[SessionEnd]] = {}
+
+    def __contains__(self, key: SessionKey) -> bool:
+        return key in self._ends
+
+    def note(self, key: SessionKey, end: SessionEnd, *, is_pending: bool) -> None:
+        """Note whether an end is about to be on record."""
+        ends = [each for each in self._ends.pop(key, ()) if each is not end]
+        if is_pending:
+            ends.append(end)
+        if ends:
+            self._ends[key] = ends
+
+
 class MqttServer:
     """State of MQTT on a node: sessions, and connected clients."""
 
@@ -137,6 +167,7 @@ class MqttServer:
         "converter",
         "due_wills",
         "durable_queue_type",
+        "ending",
         "keep_alives",
         "last_run",
         "now_ms",
@@ -186,6 +217,7 @@ class MqttServer:
         self.connecting: Counter[SessionKey] = Counter()
         """How many clients wait for what they connect to, by session: it does not expire
         meanwhile.  None that is 0."""
+        self.ending = PendingEnds()
         self._expiries: dict[SessionKey, Timer] = {}
         """Timers of the expiry of sessions whose clients are away."""
         self.adoption = SessionAdoption(self, self._resume_waiting)
@@ -383,7 +415,7 @@ class MqttServer:
             end = SessionEnd(user, 0, self.now_ms(), pending)
             with self._together():
                 self._forget(state)
-                self._ensure(partial(self._delete_change, state.key, state.record, end))
+                self._put_end(state, self._delete_change, end, ignore_done)
         else:
             self._forget(state)
             if pending is not None:
@@ -419,10 +451,24 @@ class MqttServer:
     def _begin_waiting(self, state: SessionState, user: str, pending: PendingWill | None) -> None:
         """Wait for a client that has just gone, for as long as its session lasts."""
         end = SessionEnd(user, state.expiry_s, self.now_ms(), pending)
-        self._ensure(
-            partial(self._end_change, state.key, state.record, end),
-            partial(self._on_end_kept, state, end.at_ms),
-        )
+        self._put_end(state, self._end_change, end, partial(self._on_end_kept, state, end.at_ms))
+
+    def _put_end(
+        self, state: SessionState, change: EndChange, end: SessionEnd, then: Callable[[], None]
+    ) -> None:
+        """Have the end of a connection put on record, as `change` says, and call `then`."""
+        key, record = state.key, state.record
+
+        def decide() -> DueChange:
+            decided = change(key, record, end)
+            self.ending.note(key, end, is_pending=not decided[0].changes_nothing)
+            return decided
+
+        def done() -> None:
+            self.ending.note(key, end, is_pending=False)
+            then()
+
+        self._ensure(decide, done)
 
     def _on_end_kept(self, state: SessionState, ended_at_ms: int) -> None:
         """The end of a connection is on record, unless another was first."""

@@ -92,6 +92,34 @@ def test_the_end_of_a_connection_says_nothing_of_the_next_one(*, is_heard_late: 
     assert not wills_on_record(nodes)
 
 
+@pytest.mark.parametrize("has_will", [False, True])
+@pytest.mark.parametrize("expiry_s", [0, 30, 60])
+def test_who_left_before_he_was_let_in_says_nothing_of_the_next_connection(
+    expiry_s: int, *, has_will: bool
+) -> None:
+    """His node hears that he has the session when the next one, of the same client, has it."""
+    nodes, watcher = watched()
+    late: list[Callable[[], None]] = []
+    nodes.begin("a", "c", expiry_s=60).lose()
+    nodes.settle()
+    nodes.nodes["a"].metadata.hear = late.append
+    first = nodes.begin("a", "c", expiry_s=expiry_s, will=will(b"first") if has_will else None)
+    first.lose()
+    second = nodes.begin("a", "c", expiry_s=60, will=will(b"second") if has_will else None)
+    nodes.settle()
+    nodes.nodes["a"].metadata.hear = lambda done: done()
+    for hear in late:
+        hear()
+    nodes.settle()
+    assert second.expect(Connack).session_present == bool(expiry_s)
+    kept = nodes.edge.vhost.client_sessions.by_client["c"]
+    assert (kept.ended_at_ms, kept.expiry_s) == (0, 60)
+    payloads(watcher)
+    nodes.kill("a")
+    nodes.settle()
+    assert payloads(watcher) == [b"second"] * has_will
+
+
 def test_the_end_of_a_connection_that_waits_says_nothing_of_the_next_one() -> None:
     """Else it had the will of the first one be published in the end, for the second."""
     nodes, watcher = watched()
