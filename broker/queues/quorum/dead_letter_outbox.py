@@ -152,7 +152,7 @@ class DeadLetterOutbox:
         RabbitMQ."""
         self.under_decision -= len(dead.run)
         if not self.is_wanted:
-            self._builder.say(Purged([dead.run]))
+            self._builder.add_fact(Purged([dead.run]))
             return
         if self.waiting is NOTHING_WAITS:
             self.waiting = deque()
@@ -164,7 +164,7 @@ class DeadLetterOutbox:
         """All that are on record are gone."""
         runs = runs_of(sorted(self._under_way)) + [dead.run for dead in self.waiting]
         if runs:
-            self._builder.say(Purged(runs))
+            self._builder.add_fact(Purged(runs))
         self._under_way.clear()
         self._under_way_bytes = 0
         self.waiting = NOTHING_WAITS
@@ -299,7 +299,7 @@ class DeadLetterOutbox:
         if is_there:  # mutant: OU1
             del self._under_way[sequence]
             self._under_way_bytes -= way.size_bytes
-            self._builder.say(DeadLettered([range(sequence, sequence + 1)]))  # mutant: OU2
+            self._builder.add_fact(DeadLettered([range(sequence, sequence + 1)]))  # mutant: OU2
             for queue in way.parcel.reached & self._arrived.keys():
                 self._arrived[queue].append(sequence)
         else:

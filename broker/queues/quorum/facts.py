@@ -114,7 +114,7 @@ class OperationsRejected:
 
 
 @dataclass(slots=True)
-class Acted:
+class OperationsDone:
     """Other operations of a session are done: their answer follows from what is so now.  Publishes
     are among them if the queue has had their messages before."""
 
@@ -124,7 +124,7 @@ class Acted:
 
 
 @dataclass(slots=True)
-class Answered:
+class OperationDoneWithAnswer:
     """An operation of a session is done, with an answer that must be kept for it."""
 
     session: Key
@@ -361,8 +361,8 @@ class Remembered:
 Fact: TypeAlias = (
     Published
     | OperationsRejected
-    | Acted
-    | Answered
+    | OperationsDone
+    | OperationDoneWithAnswer
     | Acknowledged
     | SessionOpened
     | SessionClosed
@@ -390,8 +390,8 @@ Fact: TypeAlias = (
 KINDS: Mapping[int, type[Fact]] = {
     1: Published,
     2: OperationsRejected,
-    3: Acted,
-    4: Answered,
+    3: OperationsDone,
+    4: OperationDoneWithAnswer,
     5: Acknowledged,
     6: SessionOpened,
     7: SessionClosed,

@@ -41,12 +41,12 @@ from fluffle.broker.queues.quorum.dead_letter_outbox import UNDER_WAY_MAX, DeadL
 from fluffle.broker.queues.quorum.entry_codec import VERSION, encode_settings, settings_on_record
 from fluffle.broker.queues.quorum.facts import (
     NO_HOLDER,
-    Acted,
-    Answered,
     Detached,
     GetterAttached,
     InvalidEntry,
     Key,
+    OperationDoneWithAnswer,
+    OperationsDone,
     OperationsRejected,
     Purged,
     SpecChanged,
@@ -380,7 +380,7 @@ class Leadership:
         self.queue.deliver_ready()
         key = self._builder.take_key()
         fact = terms.attached(key, session)
-        self._builder.say(fact)
+        self._builder.add_fact(fact)
         held = self.holders.add(fact)
         assert isinstance(held.holder, Consumer)
         self._answered(session, number, key)
@@ -410,7 +410,7 @@ class Leadership:
         count, self._contents.gone = self.queue.purge(), None
         runs = sweep.next()
         if runs:  # mutant: R7
-            self._builder.say(Purged(runs))
+            self._builder.add_fact(Purged(runs))
         if sweep:
             self._end_entry()
             self._proposals.add_purge(sweep, self._builder.finish(self._time.now_ms()))
@@ -443,7 +443,7 @@ class Leadership:
         if revision is None:
             revision = last + 1
         if revision > last and settings != self.queue.settings:  # mutant: R17a
-            self._builder.say(SpecChanged(revision, encode_settings(settings)))  # mutant: R17c
+            self._builder.add_fact(SpecChanged(revision, encode_settings(settings)))  # mutant: R17c
             self.queue.settings = settings
             self.outbox.settings_changed()
             self._touch()
@@ -463,11 +463,11 @@ class Leadership:
         self._keep(Effect(session, RejectedReply(first, count)))
 
     def _acted(self, session: Key, number: int) -> None:
-        self.sessions.advance(Acted(session, number, 1))
+        self.sessions.advance(OperationsDone(session, number, 1))
         self._keep(Effect(session, DoneReply(number, 1)))
 
     def _answered(self, session: Key, number: int, answer: int) -> None:
-        self.sessions.advance(Answered(session, number, answer))
+        self.sessions.advance(OperationDoneWithAnswer(session, number, answer))
         self._keep(Effect(session, AnswerReply(number, answer)))
 
     # What becomes of consumers
@@ -489,7 +489,7 @@ class Leadership:
         if not held.is_detached:
             if isinstance(held.holder, Consumer):
                 self.queue.detach(held.holder)
-            self._builder.say(Detached(key))
+            self._builder.add_fact(Detached(key))
             self.holders.detach(key)
         if outcome is not None:  # mutant: LE27
             self._settlement.settle(key, held.take_all(), outcome)
@@ -503,7 +503,7 @@ class Leadership:
             return found
         key = self._builder.take_key()
         attached = GetterAttached(key, session, channel)
-        self._builder.say(attached)
+        self._builder.add_fact(attached)
         return key, self.holders.add(attached)
 
     def _handed_out(
@@ -511,7 +511,7 @@ class Leadership:
     ) -> None:
         """Messages are in hands: said, and remembered unless they are gone with that."""
         for fact in facts_of(delivery_batches, key_of):
-            self._builder.say(fact)
+            self._builder.add_fact(fact)
         for delivery_batch in delivery_batches:
             held = self.holders.get(key_of(delivery_batch))
             assert held is not None

@@ -50,8 +50,6 @@ from fluffle.broker.queues.quorum.entry_codec import (
 )
 from fluffle.broker.queues.quorum.facts import (
     Acknowledged,
-    Acted,
-    Answered,
     Arrived,
     DeadLettered,
     DeadLettering,
@@ -61,6 +59,8 @@ from fluffle.broker.queues.quorum.facts import (
     Dropped,
     Fact,
     Key,
+    OperationDoneWithAnswer,
+    OperationsDone,
     OperationsRejected,
     Published,
     Purged,
@@ -76,7 +76,14 @@ from fluffle.broker.queues.quorum.leader_services import LeaderServices, NodeClo
 from fluffle.broker.queues.quorum.messages import Effect
 from fluffle.broker.queues.quorum.state import QueueImage, QueueState
 
-NUMBERS = (Published, OperationsRejected, Acted, Answered, Acknowledged, SessionClosed)
+NUMBERS = (
+    Published,
+    OperationsRejected,
+    OperationsDone,
+    OperationDoneWithAnswer,
+    Acknowledged,
+    SessionClosed,
+)
 """Facts about sessions that stand behind all others: what they answer for is in the same entry, so
 that their place among the others means nothing, and those of many operations become few."""
 
@@ -133,7 +140,7 @@ class EntryBuilder:
     def __bool__(self) -> bool:
         return bool(self._facts or self._numbers)
 
-    def say(self, fact: Fact) -> None:
+    def add_fact(self, fact: Fact) -> None:
         """Add a fact; one that continues the last is merged into it."""
         if type(fact) is SessionOpened:
             self._facts += self._numbers  # one of the same life may be among those that are closed
@@ -144,7 +151,7 @@ class EntryBuilder:
 
     def mature(self, runs: list[range]) -> None:
         """Record that delayed messages are ready."""
-        self.say(DelayElapsed(runs))
+        self.add_fact(DelayElapsed(runs))
 
     @property
     def last_revision(self) -> int:
@@ -161,7 +168,7 @@ class EntryBuilder:
         """Record that this consumer alone is served from now on."""
         if key != self._active:
             self._active = key
-            self.say(SacActive(key))
+            self.add_fact(SacActive(key))
 
     def add_messages(
         self,
@@ -217,8 +224,8 @@ def _is_continued(last: Fact, fact: Fact) -> bool:
         return False
     match last, fact:
         case (
-            Published() | OperationsRejected() | Acted(),
-            Published() | OperationsRejected() | Acted(),
+            Published() | OperationsRejected() | OperationsDone(),
+            Published() | OperationsRejected() | OperationsDone(),
         ):
             # mutant: LE12
             if last.session != fact.session or last.first + last.count != fact.first:
@@ -326,7 +333,7 @@ class EntryVersions:
                 if self._said is EMPTY_DICT:
                     self._said = {}
                 self._said[member] = version
-                self._builder.say(VersionAnnounced(version, member))
+                self._builder.add_fact(VersionAnnounced(version, member))
 
 
 class QueueTime:

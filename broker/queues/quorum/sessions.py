@@ -57,11 +57,11 @@ from fluffle.broker.queues.publish_target import (
 from fluffle.broker.queues.quorum.entry_codec import ARRIVALS, CARRIES, REMEMBERS
 from fluffle.broker.queues.quorum.facts import (
     Acknowledged,
-    Acted,
-    Answered,
     ArrivalsKnown,
     Arrived,
     Key,
+    OperationDoneWithAnswer,
+    OperationsDone,
     OperationsRejected,
     Published,
     Remembered,
@@ -187,7 +187,7 @@ class DeadLetterDedup:
     def _say(self, fact: ArrivalsKnown | Arrived | SourceGone) -> None:
         """Record a fact if all members read it now; members added later must read it."""
         if self._versions.version >= ARRIVALS:
-            self._builder.say(fact)
+            self._builder.add_fact(fact)
 
 
 @dataclass(slots=True, eq=False)
@@ -243,7 +243,7 @@ class LoggedDeduplicationKeys:
             self._is_behind = True
             return
         packed = self._window.packed() if self._is_behind else b"".join(self._news)
-        self._builder.say(Remembered(packed, self._kept))  # mutant: K2
+        self._builder.add_fact(Remembered(packed, self._kept))  # mutant: K2
         self._news.clear()
         self._kept, self._is_behind = None, False
 
@@ -298,7 +298,7 @@ class QuorumSessionTable:
             key = self._keys[session_id] = self._builder.take_key()
             self._next[key] = 1
             node, boot, nonce, counter = session_id
-            self._builder.say(SessionOpened(key, boot, nonce, counter, node))
+            self._builder.add_fact(SessionOpened(key, boot, nonce, counter, node))
             self._touch()
         return key
 
@@ -309,7 +309,7 @@ class QuorumSessionTable:
         self._too_soon.pop(session, None)
         left = {session_id: key for session_id, key in self._keys.items() if key != session}
         self._keys, self._next = left or EMPTY_DICT, self._next if left else EMPTY_DICT
-        self._builder.say(SessionClosed(session))
+        self._builder.add_fact(SessionClosed(session))
         self._touch()
 
     def acknowledge(self, session: Key, below: int) -> None:
@@ -319,7 +319,7 @@ class QuorumSessionTable:
             return
         below = min(below, known.next)
         if known.rejected.within(0, below) or any(number < below for number in known.answers):
-            self._builder.say(Acknowledged(session, below))
+            self._builder.add_fact(Acknowledged(session, below))
             self._touch()
 
     def known(self, session: Key, first: int, count: int) -> int:
@@ -346,10 +346,13 @@ class QuorumSessionTable:
             self._touch()
         return known
 
-    def advance(self, fact: Published | OperationsRejected | Acted | Answered) -> None:
+    def advance(
+        self, fact: Published | OperationsRejected | OperationsDone | OperationDoneWithAnswer
+    ) -> None:
         """The next operations of a session are done."""
-        self._builder.say(fact)
-        self._next[fact.session] += 1 if isinstance(fact, Answered) else fact.count  # mutant: LE3
+        self._builder.add_fact(fact)
+        # mutant: LE3
+        self._next[fact.session] += 1 if isinstance(fact, OperationDoneWithAnswer) else fact.count
         self._touch()
 
     def _expected(self, session: Key, expected: int) -> list[Effect]:
@@ -435,7 +438,7 @@ class SessionPublisher(NamedTuple):
             if result in (ArrivalKind.STALE, ArrivalKind.EARLY):  # mutant: BA8
                 self._refuse(session, first + start, stop - start)
             elif result is ArrivalKind.HERE:
-                self.sessions.advance(Acted(session, first + start, stop - start))
+                self.sessions.advance(OperationsDone(session, first + start, stop - start))
                 self._confirm(session, first + start, stop - start)  # mutant: BA9
             else:
                 run, number = slice(start, stop), first + start
@@ -467,7 +470,7 @@ class SessionPublisher(NamedTuple):
                 self._refuse(session, number, count)
                 continue
             if part is MessageResult.DUPLICATE:
-                self.sessions.advance(Acted(session, number, count))
+                self.sessions.advance(OperationsDone(session, number, count))
             else:
                 taken.append((start, stop))  # mutant: BA14
                 self.sessions.advance(Published(session, number, count))

@@ -91,7 +91,7 @@ class Settlement:
             counts = part.delivery_batch.counts
             engine_outcome = outcome
             if outcome is Outcome.ACKED:
-                self._builder.say(Settled(holder, counts.acquired, [part.run]))
+                self._builder.add_fact(Settled(holder, counts.acquired, [part.run]))
             elif outcome is Outcome.REJECTED:
                 self._die(RemovalReason.REJECTED, holder, counts, part)
             else:
@@ -116,7 +116,9 @@ class Settlement:
         is_dead = limit is not None and counts.failed > limit  # mutant: B3 LE15
         ready_at_ms = 0 if is_dead else self._ready_at_ms(counts, outcome)
         how, ordinal = HOW[outcome], before.acquired
-        self._builder.say(Requeued(holder, ordinal, counts.failed, how, ready_at_ms, [part.run]))
+        self._builder.add_fact(
+            Requeued(holder, ordinal, counts.failed, how, ready_at_ms, [part.run])
+        )
         if is_dead:
             self._die(RemovalReason.DELIVERY_LIMIT, NO_HOLDER, counts, part)
             return Outcome.REJECTED  # mutant: LE16
@@ -172,11 +174,11 @@ class Settlement:
     ) -> None:
         """Messages are dead: gone, or kept until they have been handed on."""
         if not self._is_kept():  # mutant: LE19
-            self._builder.say(Dropped(reason, holder, counts.acquired, [run]))
+            self._builder.add_fact(Dropped(reason, holder, counts.acquired, [run]))
             self._count_unwanted(DEATH_REASONS[reason], len(run))
             return
         time_ms = self.time.now_ms()
-        self._builder.say(DeadLettering(reason, time_ms, holder, counts.acquired, [run]))
+        self._builder.add_fact(DeadLettering(reason, time_ms, holder, counts.acquired, [run]))
         dead = DeadLetterEffect(reason, time_ms, counts, run, *messages)
         if self.outbox.is_wanted:
             self.outbox.under_decision += len(run)
@@ -223,7 +225,7 @@ class Settlement:
             reason, counts = DEATH_REASONS[dead.reason], counts_along(dead)
             died = DeadMessages(reason, origins, contents, dead.time_ms, counts, QueueType.QUORUM)
             self.dead_letter(self._queue.name, self._queue.settings, died)  # mutant: R14c
-        self._builder.say(DeadLettered([dead.run]))  # mutant: LE22
+        self._builder.add_fact(DeadLettered([dead.run]))  # mutant: LE22
 
 
 def _alone(dead: DeadLetterEffect) -> list[DeadLetterEffect]:

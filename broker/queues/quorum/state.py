@@ -42,8 +42,6 @@ from fluffle.broker.queues.quorum.facts import (
     DEATHS,
     NO_HOLDER,
     Acknowledged,
-    Acted,
-    Answered,
     ArrivalsKnown,
     Arrived,
     ConsumerAttached,
@@ -58,6 +56,8 @@ from fluffle.broker.queues.quorum.facts import (
     GetterAttached,
     InvalidEntry,
     Key,
+    OperationDoneWithAnswer,
+    OperationsDone,
     OperationsRejected,
     Published,
     Purged,
@@ -379,7 +379,7 @@ def on_session_closed(state: QueueState, fact: SessionClosed) -> None:
     del state.sessions[fact.key]
 
 
-def on_done(state: QueueState, fact: Published | Acted) -> None:
+def on_done(state: QueueState, fact: Published | OperationsDone) -> None:
     state.session(fact.session).advance(fact.first, fact.count)
 
 
@@ -389,7 +389,7 @@ def on_refused(state: QueueState, fact: OperationsRejected) -> None:
     session.rejected = session.rejected.plus(Ranges.of((fact.first, session.next)))  # mutant: IM13
 
 
-def on_answered(state: QueueState, fact: Answered) -> None:
+def on_answered(state: QueueState, fact: OperationDoneWithAnswer) -> None:
     session = state.session(fact.session)
     session.advance(fact.number, 1)
     session.answers[fact.number] = fact.answer  # mutant: IM17
@@ -609,8 +609,8 @@ def on_remembered(state: QueueState, fact: Remembered) -> None:
 APPLY: Mapping[type[Fact], Callable[[QueueState, Any], None]] = {
     Published: on_done,
     OperationsRejected: on_refused,
-    Acted: on_done,
-    Answered: on_answered,
+    OperationsDone: on_done,
+    OperationDoneWithAnswer: on_answered,
     Acknowledged: on_acknowledged,
     SessionOpened: on_session_opened,
     SessionClosed: on_session_closed,

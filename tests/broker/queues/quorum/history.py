@@ -159,9 +159,9 @@ class History:
         for session in some(chance, self.model.streams, 1):
             number = self.model.streams[session].next
             if chance.randint(0, 1):
-                self._say(f.Acted(session, number, chance.randint(1, 2)))
+                self._say(f.OperationsDone(session, number, chance.randint(1, 2)))
             else:
-                self._say(f.Answered(session, number, number * 10))
+                self._say(f.OperationDoneWithAnswer(session, number, number * 10))
 
     def acknowledge(self, chance: Chance) -> None:
         for session in some(chance, self.model.streams, 1):

@@ -105,14 +105,14 @@ class ReferenceModel:
 
     # What each fact means
 
-    def published(self, fact: f.Published | f.Acted) -> None:
+    def published(self, fact: f.Published | f.OperationsDone) -> None:
         self.streams[fact.session].next += fact.count
 
     def refused(self, fact: f.OperationsRejected) -> None:
         self.streams[fact.session].next += fact.count
         self.streams[fact.session].refused.update(range(fact.first, fact.first + fact.count))
 
-    def answered(self, fact: f.Answered) -> None:
+    def answered(self, fact: f.OperationDoneWithAnswer) -> None:
         self.streams[fact.session].next += 1
         self.streams[fact.session].answers[fact.number] = fact.answer
 
@@ -213,8 +213,8 @@ class ReferenceModel:
     DO: ClassVar[dict[type[f.Fact], Callable[[ReferenceModel, Any], None]]] = {
         f.Published: published,
         f.OperationsRejected: refused,
-        f.Acted: published,
-        f.Answered: answered,
+        f.OperationsDone: published,
+        f.OperationDoneWithAnswer: answered,
         f.Acknowledged: acknowledged,
         f.SessionOpened: session_opened,
         f.SessionClosed: session_closed,

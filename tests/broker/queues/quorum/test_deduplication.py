@@ -247,7 +247,7 @@ def test_where_a_member_does_not_read_it_yet_none_of_it_is_written() -> None:
 def test_what_contradicts_it_is_unfit(fact: Arrived | ArrivalsKnown) -> None:
     target = Target()
     target.post(5, term=2)
-    target.harness.led._builder.say(fact)
+    target.harness.led._builder.add_fact(fact)
     target.harness.is_touched = True
     with pytest.raises(InvalidEntry):
         target.harness.settle_down()
@@ -406,7 +406,7 @@ class Once(LeaderHarness):
     def dropped(self) -> int:
         """How many duplicates are on record."""
         facts = [fact for entry in self.log for fact in decode(entry).facts]
-        return sum(fact.count for fact in facts if isinstance(fact, f.Acted))
+        return sum(fact.count for fact in facts if isinstance(fact, f.OperationsDone))
 
     @property
     def known(self) -> bytes:
@@ -428,7 +428,7 @@ class Once(LeaderHarness):
             batch = decode(entry)
             for fact in batch.facts:
                 match fact:
-                    case f.Published() | f.Acted():
+                    case f.Published() | f.OperationsDone():
                         for number in range(fact.first, fact.first + fact.count):
                             said = self.asked[number]
                             assert said is not None
@@ -437,7 +437,7 @@ class Once(LeaderHarness):
                             if not is_accepted:
                                 self.confirmed.remove(self.contents[number])
                             model.turn_page()
-                    case f.Answered():
+                    case f.OperationDoneWithAnswer():
                         model.taken.clear()
         now_ms = decode(self.log[-1]).stamp_ms if self.log else 0
         held = [once for once in model.taken if once.until_ms is None or now_ms < once.until_ms]

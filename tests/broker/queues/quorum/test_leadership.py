@@ -16,9 +16,9 @@ from fluffle.broker.queues.quorum import messages as m
 from fluffle.broker.queues.quorum.entry_codec import decode, encode
 from fluffle.broker.queues.quorum.facts import (
     Acknowledged,
-    Acted,
     Delivered,
     DeliveredWithoutAck,
+    OperationsDone,
     RemovalReason,
     Requeued,
     RequeueReason,
@@ -162,7 +162,7 @@ def test_what_many_operations_say_is_said_once() -> None:
         token = (0, range(1 + number, 2 + number))
         harness.led.settle(session, 5 + number, key, [token], outcome=Outcome.ACKED)
     harness.turn()
-    assert harness.facts() == [Settled(key, 0, [range(1, 4)]), Acted(session, 5, 3)]
+    assert harness.facts() == [Settled(key, 0, [range(1, 4)]), OperationsDone(session, 5, 3)]
 
 
 def test_what_needs_no_ack_is_handed_over() -> None:
@@ -220,7 +220,7 @@ def test_what_is_given_back_too_late_is_done_all_the_same() -> None:
     for number in (3, 4):
         harness.led.settle(session, number, key, [(0, range(1, 2))], outcome=Outcome.NACK_REQUEUED)
     harness.turn()
-    assert Acted(session, 3, 2) in harness.facts()
+    assert OperationsDone(session, 3, 2) in harness.facts()
 
 
 def test_what_was_done_is_answered_again_and_not_done_again() -> None:

@@ -14,15 +14,15 @@ ONE, READY = [range(1, 2)], [range(8, 9)]
 REJECTED, EXPIRED = f.RemovalReason.REJECTED, f.RemovalReason.EXPIRED
 
 REFUSED: list[tuple[f.Fact, str]] = [
-    (f.Acted(9, 1, 1), "no session 9"),
-    (f.Acted(1, 10, 1), "operation 10 of a session whose next is 11"),
-    (f.Acted(1, 12, 1), "operation 12 of a session whose next is 11"),
-    (f.Acted(1, 11, 0), "operation 11"),
-    (f.Acted(1, 11, 2**63 - 1), "operation 11"),
+    (f.OperationsDone(9, 1, 1), "no session 9"),
+    (f.OperationsDone(1, 10, 1), "operation 10 of a session whose next is 11"),
+    (f.OperationsDone(1, 12, 1), "operation 12 of a session whose next is 11"),
+    (f.OperationsDone(1, 11, 0), "operation 11"),
+    (f.OperationsDone(1, 11, 2**63 - 1), "operation 11"),
     (f.OperationsRejected(9, 1, 1), "no session 9"),
     (f.OperationsRejected(1, 12, 1), "operation 12"),
-    (f.Answered(9, 1, 0), "no session 9"),
-    (f.Answered(1, 10, 0), "operation 10"),
+    (f.OperationDoneWithAnswer(9, 1, 0), "no session 9"),
+    (f.OperationDoneWithAnswer(1, 10, 0), "operation 10"),
     (f.Acknowledged(9, 1), "no session 9"),
     (f.Acknowledged(1, 12), "below 12 are known; 11 is next"),
     (f.SessionOpened(1, 1, 7, 1, "b"), "key 1, where 5 is next"),
