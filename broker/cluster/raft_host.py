@@ -674,7 +674,7 @@ class HostLoop:
         tuning: Tuning | None = None,
         settings: HostLimits | None = None,
     ) -> None:
-        """`turn`: its `record` must flush the store, as that of `Commits` does."""
+        """`turn`: its `begin_commit` must flush the store, as that of `Commits` does."""
         self._turn = turn
         self._schedule = schedule = LoopSchedule(turn, loop, clock)
         self._multi = multi = MultiRaft(

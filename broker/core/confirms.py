@@ -17,7 +17,7 @@ Run: TypeAlias = tuple[int, int]
 """The first and the last of consecutive sequence numbers."""
 
 
-class Known(NamedTuple):
+class KnownOutcomes(NamedTuple):
     """Sequence numbers whose publishes have been accepted or refused, as runs."""
 
     accepted: list[Run]
@@ -115,11 +115,13 @@ class Confirms:
         """Publishes that have been accepted."""
         return self.assigned_count - self.open_count - self._refused_count
 
-    def take(self) -> Known:
+    def take(self) -> KnownOutcomes:
         """Take what has become known since the last call."""
-        known = Known(self.accepted, self.refused, next(iter(self._open), self._next_sequence))
+        outcomes = KnownOutcomes(
+            self.accepted, self.refused, next(iter(self._open), self._next_sequence)
+        )
         self.accepted, self.refused = [], []
-        return known
+        return outcomes
 
     def end(self) -> None:
         """Number no more, and know no more: the publisher has ended."""

@@ -346,7 +346,7 @@ class RetainTarget:
                 content, origin.annotations, self._user, now_ms, expires_at_ms
             )
         receipt = PublishReceipt(len(contents))
-        done = partial(receipt.known, 0, receipt.count, is_accepted=True)
+        done = partial(receipt.on_outcome, 0, receipt.count, is_accepted=True)
         store.put(self._vhost, topic, message, done, partial(self._refused, receipt))
         if store.is_full:
             store.full_targets.append(self)
@@ -354,7 +354,7 @@ class RetainTarget:
 
     def _refused(self, receipt: PublishReceipt, _error: BrokerError) -> None:
         self._dropped[ClientDrop.NOT_RETAINED] += 1
-        receipt.known(0, receipt.count, is_accepted=False)
+        receipt.on_outcome(0, receipt.count, is_accepted=False)
 
 
 class PendingInVhost:

@@ -74,13 +74,13 @@ class BufferedRun(NamedTuple):
     content_bytes: int
     persistent: bool
     expiration_ms: Lifetimes
-    posted: DeadLetterIds | None
+    dead_letter_ids: DeadLetterIds | None
     counts: Counts
     receipt: PublishReceipt
 
     def put_into(self, target: QueueTarget, when_safe: WhenSafe) -> None:
         """Publish the messages into another queue, which confirms them to their publisher."""
-        result = enqueue_again(target, self.posted, self.counts)(
+        result = enqueue_again(target, self.dead_letter_ids, self.counts)(
             self.origins,
             self.contents,
             self.content_bytes,
@@ -88,11 +88,11 @@ class BufferedRun(NamedTuple):
             expiration_ms=self.expiration_ms,
         )
         if isinstance(result, PublishReceipt):
-            result.then(self.receipt.known)
+            result.then(self.receipt.on_outcome)
             return
         taken = result.accepted if isinstance(result, PartialResult) else result
         for start, stop, is_accepted in accepted_spans(result, len(self.contents)):
-            report = partial(self.receipt.known, start, stop, is_accepted=is_accepted)
+            report = partial(self.receipt.on_outcome, start, stop, is_accepted=is_accepted)
             if is_accepted and taken is EnqueueResult.RECORDED:
                 when_safe(report)
             else:
@@ -135,7 +135,7 @@ class ConversionBuffer:
         *,
         persistent: bool,
         expiration_ms: Lifetimes = None,
-        posted: DeadLetterIds | None = None,
+        dead_letter_ids: DeadLetterIds | None = None,
         counts: Counts = NEW,
     ) -> EnqueueResult | PublishReceipt:
         cost_bytes = content_bytes + MESSAGE_COST_BYTES * len(contents)
@@ -145,12 +145,19 @@ class ConversionBuffer:
         self._held_bytes += cost_bytes
         self._held.append(
             BufferedRun(
-                origins, contents, content_bytes, persistent, expiration_ms, posted, counts, receipt
+                origins,
+                contents,
+                content_bytes,
+                persistent,
+                expiration_ms,
+                dead_letter_ids,
+                counts,
+                receipt,
             )
         )
         return receipt
 
-    post = enqueue
+    enqueue_dead_letters = enqueue
 
     def is_elsewhere(self, receipt: PublishReceipt) -> None:
         """Another node has these messages until it hears what becomes of them."""

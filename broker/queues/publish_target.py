@@ -146,7 +146,7 @@ class PublishReceipt:
         for start, stop, is_accepted in early or ():
             on_result(start, stop, is_accepted=is_accepted)
 
-    def known(self, start: int, stop: int, *, is_accepted: bool) -> None:
+    def on_outcome(self, start: int, stop: int, *, is_accepted: bool) -> None:
         """These messages are in the queue and safe, or they are not."""
         if self._on_result is not None:
             self._on_result(start, stop, is_accepted=is_accepted)
@@ -250,7 +250,7 @@ class Enqueue(Protocol):
 class AcceptsDeadLetters(Protocol):
     """A queue that others may lead."""
 
-    def post(
+    def enqueue_dead_letters(
         self,
         origins: list[Origin],
         contents: list[bytes],
@@ -258,7 +258,7 @@ class AcceptsDeadLetters(Protocol):
         *,
         persistent: bool,
         expiration_ms: Lifetimes = None,
-        posted: DeadLetterIds | None = None,
+        dead_letter_ids: DeadLetterIds | None = None,
         counts: Counts = NEW,
     ) -> EnqueueResult | PublishReceipt:
         """`enqueue` dead letters, which bring along such counts."""
@@ -273,10 +273,12 @@ class QueueTarget(PublishTarget, Protocol):
 
 
 def enqueue_again(
-    target: QueueTarget, posted: DeadLetterIds | None, counts: Counts
+    target: QueueTarget, dead_letter_ids: DeadLetterIds | None, counts: Counts
 ) -> EnqueueFunction:
     """How messages that were for another queue get into this one: those with numbers or counts keep
     them, if it is one that knows them."""
-    if (posted is not None or counts is not NEW) and isinstance(target, AcceptsDeadLetters):
-        return partial(target.post, posted=posted, counts=counts)
+    if (dead_letter_ids is not None or counts is not NEW) and isinstance(
+        target, AcceptsDeadLetters
+    ):
+        return partial(target.enqueue_dead_letters, dead_letter_ids=dead_letter_ids, counts=counts)
     return target.enqueue

@@ -284,7 +284,7 @@ class DeadLetters:
             put: EnqueueFunction = target.enqueue
             if (parcels or group.counts is not NEW) and isinstance(target, AcceptsDeadLetters):
                 ids = group.ids_for(identity_of(target), parcels) if parcels else None
-                put = partial(target.post, posted=ids, counts=group.counts)
+                put = partial(target.enqueue_dead_letters, dead_letter_ids=ids, counts=group.counts)
             result = put(
                 origins,
                 contents,

@@ -225,7 +225,7 @@ def _check_publish(publish: Publish) -> None:
         raise BadFrame("a publish of another number of messages")
     if isinstance(publish.expiration_ms, list) and len(publish.expiration_ms) != count:
         raise BadFrame("lifetimes of another number of messages")
-    if publish.posted is not None and len(publish.posted.sequences) != count:
+    if publish.dead_letter_ids is not None and len(publish.dead_letter_ids.sequences) != count:
         raise BadFrame("dead letters of another number of messages")
 
 
@@ -377,12 +377,12 @@ def _read_lifetimes(value: object) -> Lifetimes:
     return lifetimes_ms
 
 
-def _write_posted(posted: DeadLetterIds | None) -> object:
-    return None if posted is None else _POSTED.write(posted)
+def _write_dead_letter_ids(dead_letter_ids: DeadLetterIds | None) -> object:
+    return None if dead_letter_ids is None else _DEAD_LETTER_IDS.write(dead_letter_ids)
 
 
-def _read_posted(value: object) -> DeadLetterIds | None:
-    return None if value is None else cast(DeadLetterIds, _POSTED.read(value))
+def _read_dead_letter_ids(value: object) -> DeadLetterIds | None:
+    return None if value is None else cast(DeadLetterIds, _DEAD_LETTER_IDS.read(value))
 
 
 def _write_counts(counts: Counts) -> object:
@@ -402,7 +402,7 @@ def _read_counts(value: object) -> Counts:
 
 _COUNTS = FieldCodec(_write_counts, _read_counts)
 _NUMBER = FieldCodec(_same, _number)
-_POSTED = _row_of(DeadLetterIds, *[_NUMBER] * 3, *[_list_of(_NUMBER)] * 2)
+_DEAD_LETTER_IDS = _row_of(DeadLetterIds, *[_NUMBER] * 3, *[_list_of(_NUMBER)] * 2)
 _RUN = FieldCodec(lambda run: (run.start, run.step, len(run)), _row_of(_run, *[_NUMBER] * 3).read)
 _ORIGINS = _row_of(_tuple, _NUMBER, _NUMBER, _plain(bytes))
 _TOKEN = _row_of(Token, _NUMBER, _NUMBER, _RUN)
@@ -425,7 +425,7 @@ _BY_TYPE: dict[Any, FieldCodec] = {
     list[Origin]: FieldCodec(_write_origins, _read_origins),
     Outcome: _OUTCOME,
     Lifetimes: FieldCodec(_same, _read_lifetimes),
-    DeadLetterIds | None: FieldCodec(_write_posted, _read_posted),
+    DeadLetterIds | None: FieldCodec(_write_dead_letter_ids, _read_dead_letter_ids),
     Counts: _COUNTS,
     Outcome | None: FieldCodec(_write_outcome, _read_outcome_or_none),
     list[FromClient]: FieldCodec(_same, _same),

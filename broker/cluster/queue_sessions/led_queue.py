@@ -32,7 +32,8 @@ class SessionTable(Protocol):
 
 
 class LedQueue(Protocol):
-    """A queue that is led here: what client nodes ask becomes of it what `effects` lists."""
+    """A queue that is led here.  What client nodes ask of it is answered by the effects that it
+    releases (`LeaderServices.release`)."""
 
     @property
     def queue(self) -> Queue:
@@ -53,7 +54,7 @@ class LedQueue(Protocol):
         *,
         persistent: bool,
         expiration_ms: Lifetimes,
-        posted: DeadLetterIds | None,
+        dead_letter_ids: DeadLetterIds | None,
         counts: Counts,
     ) -> None:
         """Operations `first`, `first + 1` ... are a message each."""

@@ -616,13 +616,15 @@ class SessionRequests:
         *,
         persistent: bool = True,
         expiration_ms: Lifetimes = None,
-        posted: DeadLetterIds | None = None,
+        dead_letter_ids: DeadLetterIds | None = None,
         counts: Counts = NEW,
     ) -> int:
         """A message each; the number of the first."""
         assert 0 < len(contents) <= MESSAGES_MAX
         number = self._session.pending.next
-        publish = m.Publish(number, origins, contents, persistent, expiration_ms, posted, counts)
+        publish = m.Publish(
+            number, origins, contents, persistent, expiration_ms, dead_letter_ids, counts
+        )
         return self._session.ask(publish)
 
     def settle(self, tokens: Iterable[m.Token], outcome: Outcome) -> None:

@@ -328,7 +328,7 @@ def on_publish(led: LedQueue, opened: OpenedSession, message: m.Publish) -> None
         message.contents,
         persistent=message.is_persistent,
         expiration_ms=message.expiration_ms,
-        posted=message.posted,
+        dead_letter_ids=message.dead_letter_ids,
         counts=message.counts,
     )
     if led.queue.is_behind:

@@ -220,10 +220,10 @@ class ClassicQueueLeader:
         *,
         persistent: bool,
         expiration_ms: Lifetimes,
-        posted: DeadLetterIds | None,
+        dead_letter_ids: DeadLetterIds | None,
         counts: Brought,
     ) -> None:
-        del posted, counts  # nothing of this is on record
+        del dead_letter_ids, counts  # nothing of this is on record
         known = self._known(session, first, len(contents))
         if known == len(contents):
             return

@@ -103,7 +103,7 @@ class LocalLeaders:
         """True in a turn of consensus before its `pump`, and before its `send`."""
         self.guard = FaultGuard(self.queues, transport.loop.call_later, queue_failed)
 
-    def known(self, queue: QueueId) -> KnownLeader:
+    def leader_of(self, queue: QueueId) -> KnownLeader:
         """Leader of a queue, as far as it is known without asking."""
         served = self.queues.get(queue)
         return served.known if served is not None else NO_LEADER
@@ -152,7 +152,7 @@ class LocalLeaders:
         served = self.queues.get(frame.group)
         sessions = served.sessions if served is not None else None
         if served is None or sessions is None or not frame.term:
-            known = self.known(frame.group)
+            known = self.leader_of(frame.group)
             hint = Leader(known.node, self._transport.boot, known.term, known.leadership)
             self._transport.send(node, not_leading(frame, hint))
         else:

@@ -71,7 +71,7 @@ class LedGroups:
     def leader(self, queue: QueueId) -> NodeId | None:
         """Leader as the member here knows it; empty: none known.  None: there is no member here."""
         leaders = self._leaders
-        return leaders.known(queue).node if queue in leaders.queues else None
+        return leaders.leader_of(queue).node if queue in leaders.queues else None
 
 
 class LeadershipHandover:

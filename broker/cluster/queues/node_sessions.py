@@ -48,7 +48,7 @@ class NodeSessions:
         """The boot of this node."""
         self.leaders = transport.leaders = LocalLeaders(transport, queue_failed)
         """The queues that may be led here."""
-        self.routes = transport.routes = LeaderRoutes(transport, self.leaders.known)
+        self.routes = transport.routes = LeaderRoutes(transport, self.leaders.leader_of)
         """Routes of the sessions of this node."""
         self.before_consensus = partial(self.leaders.pump, self.routes.send)
         """Sends requests to leaders; those on this node propose what has come of them."""

@@ -342,17 +342,17 @@ class QuorumQueueMember:
     @property
     def sessions(self) -> SessionServer | None:
         if self.replica.leadership is not self._led:
-            self._look()
+            self._follow_leadership()
         return self._sessions
 
-    def _look(self) -> None:
+    def _follow_leadership(self) -> None:
         """The member begins to lead, and ends, by itself."""
         led = self.replica.leadership
         if led is not self._led:
             former = self._sessions
             self._led, self._sessions = led, None if led is None else self._begun(led)
             if former is not None and led is None:
-                self._part(former)
+                self._notify_clients_of_end(former)
             if self._sessions is not None:
                 # It may end some, and touch this.
                 self._members.leaders.begin_sessions(self.group, self._sessions)
@@ -365,7 +365,7 @@ class QuorumQueueMember:
             settings = self._members.defined.settings_of(self.vhost, self.definition)
             self._led.change_settings(self._members.cluster.revision, settings)
 
-    def _part(self, former: SessionServer) -> None:
+    def _notify_clients_of_end(self, former: SessionServer) -> None:
         """Send client nodes the notice that this leads no more, and which node does if known."""
         follows = self._follows
         hint = Leader(follows.node, self._members.cluster.boot, follows.term, follows.leadership)
@@ -466,7 +466,7 @@ class QuorumQueueMember:
     def changed(self) -> None:
         """Schedule the member: it has work, or its leadership has changed."""
         self._members.leaders.touch(self.group)
-        self._look()
+        self._follow_leadership()
 
 
 def counts_kept(hosted: HostedGroup) -> tuple[int, int, int] | None:

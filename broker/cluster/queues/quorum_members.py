@@ -304,7 +304,7 @@ class QuorumMembers:
     def leader_changed(self, queue: QueueId) -> None:
         """React to a change of a queue's known leader."""
         self.router.leader_changed(queue)
-        self._news.heard(queue, self.router.leaders.known(queue))
+        self._news.heard(queue, self.router.leaders.leader_of(queue))
         if self.members is not None:
             self.members.leader_changed(queue)
 

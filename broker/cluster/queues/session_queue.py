@@ -118,7 +118,7 @@ class PublishReceipts:
         *,
         persistent: bool,
         expiration_ms: Lifetimes,
-        posted: DeadLetterIds | None = None,
+        dead_letter_ids: DeadLetterIds | None = None,
         counts: Counts = NEW,
     ) -> PublishReceipt:
         """Have messages published, so many in a run that others come between."""
@@ -137,7 +137,9 @@ class PublishReceipts:
                 persistent=persistent,
                 expiration_ms=expiration_ms
                 and lifetimes_in(expiration_ms, slice(start, stop)),  # mutant: BA16 BA17
-                posted=posted.part(start, stop) if posted is not None else None,
+                dead_letter_ids=dead_letter_ids.part(start, stop)
+                if dead_letter_ids is not None
+                else None,
                 counts=counts,  # mutant: BA20
             )
             # mutant: BA22
@@ -149,11 +151,11 @@ class PublishReceipts:
         publishes = pending.of_kinds(0, pending.next, (Publish,))  # mutant: BA23
         for operation, first, count in publishes:
             assert isinstance(operation, Publish)
-            start, posted = first - operation.number, operation.posted  # mutant: BA24
+            start, ids = first - operation.number, operation.dead_letter_ids  # mutant: BA24
             part = slice(start, start + count)
             contents = operation.contents[part]
-            posted = posted.part(start, part.stop) if posted is not None else None  # mutant: BA26
-            put = enqueue_again(successor, posted, operation.counts)  # mutant: BA27
+            ids = ids.part(start, part.stop) if ids is not None else None  # mutant: BA26
+            put = enqueue_again(successor, ids, operation.counts)  # mutant: BA27
             result = put(
                 operation.origins[part],
                 contents,
@@ -164,21 +166,21 @@ class PublishReceipts:
             if isinstance(result, PublishReceipt):
                 result.then(partial(self._passed, first))
             else:
-                self.known(
+                self.on_outcome(
                     first, count, is_accepted=result is not EnqueueResult.REJECTED
                 )  # mutant: BA28
 
     def _passed(self, first: int, start: int, stop: int, *, is_accepted: bool) -> None:
-        self.known(first + start, stop - start, is_accepted=is_accepted)
+        self.on_outcome(first + start, stop - start, is_accepted=is_accepted)
 
-    def known(self, first: int, count: int, *, is_accepted: bool) -> None:
+    def on_outcome(self, first: int, count: int, *, is_accepted: bool) -> None:
         """Numbers of one run have this outcome: all of it, mostly."""
         run = self._runs.get(first) or self._find(first)
         run.left -= count
         if not run.left:
             del self._runs[run.first]
         start = run.offset + first - run.first
-        run.receipt.known(start, start + count, is_accepted=is_accepted)
+        run.receipt.on_outcome(start, start + count, is_accepted=is_accepted)
 
     def _find(self, number: int) -> PublishRun:
         return next(
@@ -356,20 +358,21 @@ class SessionQueue:
 
     def enqueue(
         self, origins: list[Origin], contents: list[bytes], content_bytes: int,
-        *, persistent: bool, expiration_ms: Lifetimes = None, posted: DeadLetterIds | None = None,
-        counts: Counts = NEW,
+        *, persistent: bool, expiration_ms: Lifetimes = None,
+        dead_letter_ids: DeadLetterIds | None = None, counts: Counts = NEW,
     ) -> EnqueueResult | PublishReceipt:  # fmt: skip
         is_lossy = self.definition.spec.guarantee is DeliveryGuarantee.AT_MOST_ONCE
         if self._port.is_away or self._is_over:
             return EnqueueResult.ACCEPTED if is_lossy else EnqueueResult.REJECTED
         receipt = self._receipts.ask(
             self._requests, origins, contents, content_bytes,
-            persistent=persistent, expiration_ms=expiration_ms, posted=posted, counts=counts,
+            persistent=persistent, expiration_ms=expiration_ms,
+            dead_letter_ids=dead_letter_ids, counts=counts,
         )  # fmt: skip
         self._port.touch()
         return EnqueueResult.ACCEPTED if is_lossy else receipt
 
-    post = enqueue
+    enqueue_dead_letters = enqueue
 
     # What has an answer
 
@@ -548,17 +551,17 @@ class SessionQueue:
                 count = publisher.paid(self, count)
 
     def _on_confirmed(self, event: happened.PublishConfirmed) -> None:
-        self._receipts.known(event.first, event.count, is_accepted=True)
+        self._receipts.on_outcome(event.first, event.count, is_accepted=True)
 
     def _on_rejected(self, event: happened.PublishRejected) -> None:
-        self._receipts.known(event.first, event.count, is_accepted=False)  # mutant: F4
+        self._receipts.on_outcome(event.first, event.count, is_accepted=False)  # mutant: F4
 
     def _on_undecided(self, event: happened.PublishUndecided) -> None:
         decided = partial(self._on_decided, event.first, event.count)
         self._deletions.decide(self.definition, self._vhost, decided)
 
     def _on_decided(self, first: int, count: int, result: EnqueueResult) -> None:
-        self._receipts.known(first, count, is_accepted=result is not EnqueueResult.REJECTED)
+        self._receipts.on_outcome(first, count, is_accepted=result is not EnqueueResult.REJECTED)
 
     def _on_backlog_reduced(self, event: happened.BacklogReduced) -> None:
         if self.blocked_publishers:

@@ -312,13 +312,13 @@ class Leadership:
     def publish(
         self, session: Key, first: int, origins: list[Origin], contents: list[bytes],
         *, persistent: bool = True, expiration_ms: Lifetimes = None,
-        posted: DeadLetterIds | None = None, counts: Counts = NEW,
+        dead_letter_ids: DeadLetterIds | None = None, counts: Counts = NEW,
     ) -> None:  # fmt: skip
         """See `SessionPublisher`."""
         del persistent
         self._publisher.publish(
             session, first, origins, contents,
-            expiration_ms=expiration_ms, posted=posted, counts=counts,
+            expiration_ms=expiration_ms, dead_letter_ids=dead_letter_ids, counts=counts,
         )  # fmt: skip
         if self._builder.content_bytes >= ENTRY_BYTES:
             self._end_entry()
@@ -337,7 +337,7 @@ class Leadership:
         If some have ended before, what ends the others for good is on record as refused: the client
         that asked for it believes that all are settled.
         """
-        if self.sessions.known(session, number, 1):
+        if self.sessions.already_done(session, number, 1):
             return
         held, is_late = self.holders.get(holder), False
         for ordinal, run in tokens:
@@ -353,7 +353,7 @@ class Leadership:
 
     def get(self, session: Key, number: int, channel: int, *, no_ack: bool) -> None:
         """Hand the next message to a channel, if there is one."""
-        if self.sessions.known(session, number, 1):
+        if self.sessions.already_done(session, number, 1):
             return
         self.queue.deliver_ready()
         key, held = self._getter(session, channel)
@@ -371,7 +371,7 @@ class Leadership:
 
     def attach(self, session: Key, number: int, terms: Terms) -> None:
         """Let a consumer take part.  The answer is its key."""
-        if self.sessions.known(session, number, 1):
+        if self.sessions.already_done(session, number, 1):
             return
         for earlier, of_session in self.holders.earlier(terms):  # mutant: MQ41
             # The client has come over another connection: no cancel notice is due to the old one.
@@ -393,7 +393,7 @@ class Leadership:
 
         `outcome` says how, if its channel has ended.
         """
-        if self.sessions.known(session, number, 1):
+        if self.sessions.already_done(session, number, 1):
             return
         if outcome is None:
             self.queue.deliver_ready()
@@ -403,7 +403,7 @@ class Leadership:
     def purge(self, session: Key, number: int) -> None:
         """Drop all that waits, and what has died and not arrived.  The answer is how many of the
         former there were, as with RabbitMQ."""
-        if self.sessions.known(session, number, 1):
+        if self.sessions.already_done(session, number, 1):
             return
         self.queue.deliver_ready()
         self._contents.gone = sweep = PendingPurge(self._contents.state)
@@ -772,9 +772,9 @@ class QueueReplica:
     def propose(self, payload: bytes, on_outcome: Callable[[bool], None]) -> None:
         self._under_way += 1
 
-        def known(is_applied: bool) -> None:  # noqa: FBT001 - see `Proposer`
+        def decided(is_applied: bool) -> None:  # noqa: FBT001 - see `Proposer`
             self._under_way -= 1
             on_outcome(is_applied)
             self._lead_anew()
 
-        self._services.log.propose(payload, known)
+        self._services.log.propose(payload, decided)

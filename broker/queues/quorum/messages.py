@@ -77,7 +77,7 @@ class Publish:
     """True if they are to outlive the process, if the queue does."""
     expiration_ms: Lifetimes = None
     """TTL in ms, at most."""
-    posted: DeadLetterIds | None = None
+    dead_letter_ids: DeadLetterIds | None = None
     """Ids of the messages that are another queue's dead letters."""
     counts: Counts = NEW
     """Delivery counts that each message brings along."""

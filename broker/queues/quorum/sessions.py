@@ -129,55 +129,55 @@ class DeadLetterDedup:
         self._queues = queues
         self._forget_gone()
 
-    def sift(self, posted: DeadLetterIds) -> list[tuple[int, int, ArrivalKind]]:
+    def sift(self, ids: DeadLetterIds) -> list[tuple[int, int, ArrivalKind]]:
         """From where to where those of a run are what, in order.
 
         What is said with them of others is on record then.
         """
-        source = self._sources.get(posted.source)
+        source = self._sources.get(ids.source)
         if source is None:
-            if not self._queues.is_there(posted.source):
-                return [(0, len(posted.sequences), ArrivalKind.STALE)]
+            if not self._queues.is_there(ids.source):
+                return [(0, len(ids.sequences), ArrivalKind.STALE)]
             self._forget_gone()
             source = UNKNOWN_SOURCE
-        elif posted.term < source.term:
-            return [(0, len(posted.sequences), ArrivalKind.STALE)]
+        elif ids.term < source.term:
+            return [(0, len(ids.sequences), ArrivalKind.STALE)]
         else:
-            source = self._know(source, posted)
+            source = self._know(source, ids)
         new = (
             ArrivalKind.EARLY if self._versions.is_coming(ARRIVALS) else ArrivalKind.NEW
         )  # mutant: R14i
         results: list[tuple[int, int, ArrivalKind]] = []
         start = 0
-        for is_here, alike in groupby(posted.sequences, source.arrived.__contains__):
+        for is_here, alike in groupby(ids.sequences, source.arrived.__contains__):
             stop = start + sum(1 for _ in alike)
             results.append((start, stop, ArrivalKind.HERE if is_here else new))  # mutant: R14g
             start = stop
         return results
 
-    def _know(self, source: Source, posted: DeadLetterIds) -> Source:
-        settled = runs_of(sorted(number for number in posted.settled if number in source.arrived))
-        if was_forced(source.term, posted.term):
+    def _know(self, source: Source, ids: DeadLetterIds) -> Source:
+        settled = runs_of(sorted(number for number in ids.settled if number in source.arrived))
+        if was_forced(source.term, ids.term):
             settled = [range(low, high) for low, high in source.arrived]
         first = source.arrived.next_from(0)
-        is_news = settled or (first is not None and first[0] < posted.below)
-        if not is_news and posted.term == source.term:
+        is_news = settled or (first is not None and first[0] < ids.below)
+        if not is_news and ids.term == source.term:
             return source
-        fact = ArrivalsKnown(posted.source, posted.term, posted.below, settled)
+        fact = ArrivalsKnown(ids.source, ids.term, ids.below, settled)
         self._say(fact)
         if self._sources is EMPTY_DICT:
             self._sources = {}
-        known = self._sources[posted.source] = source.with_known(fact)
+        known = self._sources[ids.source] = source.with_known(fact)
         return known
 
-    def add(self, posted: DeadLetterIds) -> None:
+    def add(self, ids: DeadLetterIds) -> None:
         """Record dead letters that are new, in the entry that is being built."""
-        fact = Arrived(posted.source, posted.term, runs_of(sorted(posted.sequences)))
+        fact = Arrived(ids.source, ids.term, runs_of(sorted(ids.sequences)))
         self._say(fact)
-        source = self._sources.get(posted.source, UNKNOWN_SOURCE)
+        source = self._sources.get(ids.source, UNKNOWN_SOURCE)
         if self._sources is EMPTY_DICT:
             self._sources = {}
-        self._sources[posted.source] = source.with_arrived(fact)
+        self._sources[ids.source] = source.with_arrived(fact)
 
     def _forget_gone(self) -> None:
         for group in [group for group in self._sources if self._queues.is_gone(group)]:
@@ -322,7 +322,7 @@ class QuorumSessionTable:
             self._builder.add_fact(Acknowledged(session, below))
             self._touch()
 
-    def known(self, session: Key, first: int, count: int) -> int:
+    def already_done(self, session: Key, first: int, count: int) -> int:
         """How many of some operations, from the first one on, are not to be done any more.
 
         They will be answered: with their outcome, or with the number that is expected instead.
@@ -402,21 +402,25 @@ class SessionPublisher(NamedTuple):
         contents: list[bytes],
         *,
         expiration_ms: Lifetimes,
-        posted: DeadLetterIds | None,
+        dead_letter_ids: DeadLetterIds | None,
         counts: Counts,
     ) -> None:
         """Operations `first`, `first + 1` ... are a message each; those that were done before are
         answered again.  Some may not fit, all others are recorded."""
-        if done := self.sessions.known(session, first, len(contents)):
+        if done := self.sessions.already_done(session, first, len(contents)):
             first, origins, contents = first + done, origins[done:], contents[done:]
             expiration_ms = lifetimes_in(expiration_ms, slice(done, None))  # mutant: BA1 BA2
-            posted = posted.after(done) if posted is not None else None  # mutant: BA3
+            dead_letter_ids = (
+                dead_letter_ids.after(done) if dead_letter_ids is not None else None
+            )  # mutant: BA3
         if not contents:
             return
         delivery_counts = self.delivery_counts
         if counts is not NEW and delivery_counts is not None and self.versions.version >= CARRIES:
             delivery_counts.coming = counts  # mutant: BA4 CA3
-        self._take(session, first, origins, contents, expiration_ms=expiration_ms, posted=posted)
+        self._take(
+            session, first, origins, contents, expiration_ms=expiration_ms, ids=dead_letter_ids
+        )
         if delivery_counts is not None:
             delivery_counts.coming = NEW  # mutant: BA5 CA4
 
@@ -428,13 +432,13 @@ class SessionPublisher(NamedTuple):
         contents: list[bytes],
         *,
         expiration_ms: Lifetimes,
-        posted: DeadLetterIds | None,
+        ids: DeadLetterIds | None,
     ) -> None:
         """Enqueue messages of operations that are new."""
-        if posted is None:
+        if ids is None:
             self._put(session, first, origins, contents, expiration_ms)
             return
-        for start, stop, result in self.arrivals.sift(posted):
+        for start, stop, result in self.arrivals.sift(ids):
             if result in (ArrivalKind.STALE, ArrivalKind.EARLY):  # mutant: BA8
                 self._refuse(session, first + start, stop - start)
             elif result is ArrivalKind.HERE:
@@ -445,7 +449,7 @@ class SessionPublisher(NamedTuple):
                 lifetimes_ms = lifetimes_in(expiration_ms, run)  # mutant: BA6
                 taken = self._put(session, number, origins[run], contents[run], lifetimes_ms)
                 for low, high in taken:
-                    self.arrivals.add(posted.part(start + low, start + high))  # mutant: BA7
+                    self.arrivals.add(ids.part(start + low, start + high))  # mutant: BA7
 
     def _put(
         self,

@@ -235,11 +235,11 @@ def merge_rejected(
 
         def report(start: int, stop: int, *, is_accepted: bool) -> None:
             for span in spans_of(left[start:stop]):
-                receipt.known(*span, is_accepted=is_accepted)
+                receipt.on_outcome(*span, is_accepted=is_accepted)
 
         def refuse() -> None:
             for span in spans_of(refused):
-                receipt.known(*span, is_accepted=False)
+                receipt.on_outcome(*span, is_accepted=False)
 
         answer.then(report)
         asyncio.get_running_loop().call_soon(refuse)

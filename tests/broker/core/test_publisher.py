@@ -9,7 +9,7 @@ import pytest
 from fluffle.broker.access.access import User
 from fluffle.broker.base.empty_dict import EMPTY_DICT
 from fluffle.broker.base.errors import BrokerError, NotFound, PreconditionFailed
-from fluffle.broker.core.confirms import Confirms, Known
+from fluffle.broker.core.confirms import Confirms, KnownOutcomes
 from fluffle.broker.core.property_facts import read_facts
 from fluffle.broker.core.publisher import TARGETS_AT_ONCE, MessageBatch, Publisher
 from fluffle.broker.core.route_lookup import CachedRoute, RoutedBatch
@@ -29,7 +29,7 @@ class Outcomes:
 
     def __init__(self) -> None:
         self.returned_keys: list[str] = []
-        self.known: list[Known] = []
+        self.known: list[KnownOutcomes] = []
 
     def returned(self, routed: RoutedBatch) -> None:
         self.returned_keys += [origin.routing_key for origin in routed.origins]

@@ -20,7 +20,7 @@ from tests.broker.queues.quorum.leader_harness import PLAIN
 from tests.support.queue_host import FakeQueueHost
 
 ORIGIN = Origin("", "q")
-POSTED = DeadLetterIds(7, 3, 1, [2], [4, 5])
+DEAD_LETTER_IDS = DeadLetterIds(7, 3, 1, [2], [4, 5])
 BROUGHT = Counts(3, 1)
 
 
@@ -31,7 +31,7 @@ class Heir:
         self.got: list[tuple[list[bytes], Any, DeadLetterIds | None, Counts]] = []
         self.receipt = PublishReceipt(0)
 
-    def post(
+    def enqueue_dead_letters(
         self,
         _origins: list[Origin],
         contents: list[bytes],
@@ -39,14 +39,14 @@ class Heir:
         *,
         persistent: bool,
         expiration_ms: Any = None,
-        posted: DeadLetterIds | None = None,
+        dead_letter_ids: DeadLetterIds | None = None,
         counts: Counts = NEW,
     ) -> PublishReceipt:
         assert persistent
-        self.got.append((contents, expiration_ms, posted, counts))
+        self.got.append((contents, expiration_ms, dead_letter_ids, counts))
         return self.receipt
 
-    enqueue = post
+    enqueue = enqueue_dead_letters
 
 
 class Reported:
@@ -66,9 +66,13 @@ def held() -> tuple[ConversionBuffer, Queue]:
 def put(
     standstill: ConversionBuffer, *contents: bytes, **how: Any
 ) -> EnqueueResult | PublishReceipt:
-    post = standstill.post if {*how} & {"posted", "counts"} else standstill.enqueue
+    put_in = (
+        standstill.enqueue_dead_letters
+        if {*how} & {"dead_letter_ids", "counts"}
+        else standstill.enqueue
+    )
     size = sum(map(len, contents))
-    return post([ORIGIN] * len(contents), list(contents), size, persistent=True, **how)
+    return put_in([ORIGIN] * len(contents), list(contents), size, persistent=True, **how)
 
 
 def test_dead_letters_keep_their_numbers_and_counts() -> None:
@@ -76,31 +80,33 @@ def test_dead_letters_keep_their_numbers_and_counts() -> None:
     successor = Heir()
     assert isinstance(standstill, AcceptsDeadLetters)
     first, second = (
-        Reported(put(standstill, b"1", b"2", posted=POSTED)),
+        Reported(put(standstill, b"1", b"2", dead_letter_ids=DEAD_LETTER_IDS)),
         Reported(put(standstill, b"3")),
     )
     put(standstill, b"4", counts=BROUGHT)
-    put(standstill, b"5", posted=POSTED.part(0, 1), counts=BROUGHT)
+    put(standstill, b"5", dead_letter_ids=DEAD_LETTER_IDS.part(0, 1), counts=BROUGHT)
     standstill.pass_on(cast(Any, successor))
     assert successor.got == [
-        ([b"1", b"2"], None, POSTED, NEW),
+        ([b"1", b"2"], None, DEAD_LETTER_IDS, NEW),
         ([b"3"], None, None, NEW),
         ([b"4"], None, None, BROUGHT),
-        ([b"5"], None, POSTED.part(0, 1), BROUGHT),
+        ([b"5"], None, DEAD_LETTER_IDS.part(0, 1), BROUGHT),
     ]
     assert (first.said, second.said) == ([], [])
 
 
 def test_who_takes_them_again_knows_no_numbers() -> None:
     standstill, queue = held()
-    reported = Reported(put(standstill, b"1", b"2", expiration_ms=[5, 0], posted=POSTED))
+    reported = Reported(
+        put(standstill, b"1", b"2", expiration_ms=[5, 0], dead_letter_ids=DEAD_LETTER_IDS)
+    )
     standstill.give_back(queue)
     assert (queue.ready_count, reported.said) == (2, [(0, 2, True)])
 
 
 def test_what_another_node_has_is_passed_on_by_that() -> None:
     standstill, _queue = held()
-    successor, elsewhere = Heir(), put(standstill, b"1", posted=POSTED.part(0, 1))
+    successor, elsewhere = Heir(), put(standstill, b"1", dead_letter_ids=DEAD_LETTER_IDS.part(0, 1))
     assert isinstance(elsewhere, PublishReceipt)
     standstill.is_elsewhere(elsewhere)
     put(standstill, b"2", expiration_ms=9)
@@ -108,7 +114,7 @@ def test_what_another_node_has_is_passed_on_by_that() -> None:
     assert successor.got == [([b"2"], 9, None, NEW)]
 
 
-@pytest.mark.parametrize("how", [{}, {"posted": POSTED.part(0, 1)}])
+@pytest.mark.parametrize("how", [{}, {"dead_letter_ids": DEAD_LETTER_IDS.part(0, 1)}])
 def test_no_more_is_held_than_there_is_room_for(how: dict[str, Any]) -> None:
     standstill, _queue = held()
     assert not standstill.is_full

@@ -28,8 +28,10 @@ def test_who_takes_it_is_notified(
     class Counting(Queue):
         __slots__ = ()
 
-        def post(self, *messages: Any, counts: Counts, posted: None, **how: Any) -> Any:
-            assert posted is None
+        def enqueue_dead_letters(
+            self, *messages: Any, counts: Counts, dead_letter_ids: None, **how: Any
+        ) -> Any:
+            assert dead_letter_ids is None
             reported.append(counts)
             return self.enqueue(*messages, **how)
 

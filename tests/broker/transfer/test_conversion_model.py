@@ -70,7 +70,7 @@ class Heir:
 
     def know(self) -> None:
         receipt = self.unreported.popleft()
-        receipt.known(0, receipt.count, is_accepted=True)
+        receipt.on_outcome(0, receipt.count, is_accepted=True)
 
     def attach(self, consumer: Consumer) -> None:
         self.queue.attach(consumer)

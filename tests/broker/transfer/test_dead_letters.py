@@ -217,7 +217,7 @@ def test_what_the_other_queue_refuses_is_counted_and_logged_now_and_then(
             patched.setattr(Queue, "enqueue", lambda *_args, **_options: result)
             reject(queue)
         if isinstance(result, PublishReceipt):
-            result.known(0, 1, is_accepted=result is results[2])
+            result.on_outcome(0, 1, is_accepted=result is results[2])
 
     for result, gone in zip(results, (1, 1, 1, 2, 3), strict=True):
         die_into(result)
@@ -370,9 +370,9 @@ def test_who_refuses_what_must_arrive_is_asked_again(monkeypatch: pytest.MonkeyP
         monkeypatch.setattr(Queue, "enqueue", lambda *_, result=result, **__: result)
         said = sent.send()
         assert said == ([] if result is receipt else [False])
-    receipt.known(0, 1, is_accepted=False)
+    receipt.on_outcome(0, 1, is_accepted=False)
     assert sent.said == [False]
-    receipt.known(0, 1, is_accepted=True)
+    receipt.on_outcome(0, 1, is_accepted=True)
     assert sent.said == [False, True]
     monkeypatch.setattr(Queue, "is_full", property(lambda _queue: True))
     assert Sent.send(sent) != [False], "it is there"

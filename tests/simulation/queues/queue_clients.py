@@ -60,12 +60,13 @@ class RecordedRequests(SessionRequests):
         *,
         persistent: bool = True,
         expiration_ms: Lifetimes = None,
-        posted: DeadLetterIds | None = None,
+        dead_letter_ids: DeadLetterIds | None = None,
         counts: Counts = NEW,
     ) -> int:
         first = super().publish(
             origins, contents,
-            persistent=persistent, expiration_ms=expiration_ms, posted=posted, counts=counts,
+            persistent=persistent, expiration_ms=expiration_ms,
+            dead_letter_ids=dead_letter_ids, counts=counts,
         )  # fmt: skip
         self._clients.published(first, contents)
         return first

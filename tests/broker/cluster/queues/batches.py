@@ -383,12 +383,13 @@ class Batches:
                 lifetimes = lifetimes[0]
         contents = [each.content for each in run]
         numbers = [each.number for each in run if each.number is not None]
-        posted = DeadLetterIds(SOURCE, 1, 1, [], numbers) if numbers else None
+        dead_letter_ids = DeadLetterIds(SOURCE, 1, 1, [], numbers) if numbers else None
         origins = [DEAD if numbers else ALIVE] * len(run)
         self.sent += run
-        result = self.session.post(
+        result = self.session.enqueue_dead_letters(
             origins, contents, sum(map(len, contents)),
-            persistent=persistent, expiration_ms=lifetimes, posted=posted, counts=run[0].counts,
+            persistent=persistent, expiration_ms=lifetimes,
+            dead_letter_ids=dead_letter_ids, counts=run[0].counts,
         )  # fmt: skip
         assert isinstance(result, PublishReceipt)
         assert result.count == len(run)

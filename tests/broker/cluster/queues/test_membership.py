@@ -66,7 +66,7 @@ async def is_led_as_wanted(scene: Scene, name: str = "q") -> str:
         lambda: {each.routes.leader_of(definition.id).node for each in node_sessions} == {leader}
     )
     membership = [each.leaders for each in node_sessions if definition.id in each.leaders.queues]
-    await until(lambda: {each.known(definition.id).node for each in membership} == {leader})
+    await until(lambda: {each.leader_of(definition.id).node for each in membership} == {leader})
     return leader
 
 

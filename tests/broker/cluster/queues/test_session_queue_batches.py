@@ -170,14 +170,14 @@ class Asked:
         if self.how == "alike":
             lifetimes = 9_000
         numbers = [each.number or 0 for each in run]
-        posted = (
+        dead_letter_ids = (
             DeadLetterIds(SOURCE, 4 if is_stale else 5, 1, [], numbers) if self.is_dead else None
         )
         if run:
             leading.led.publish(
                 self.session, first, [DEAD if self.is_dead else ALIVE] * len(run),
-                [each.content for each in run], expiration_ms=lifetimes, posted=posted,
-                counts=run[0].counts,
+                [each.content for each in run], expiration_ms=lifetimes,
+                dead_letter_ids=dead_letter_ids, counts=run[0].counts,
             )  # fmt: skip
 
     def begin(self) -> None:
@@ -186,7 +186,8 @@ class Asked:
             self.leading.led.publish(
                 self.session, 1, [DEAD], [self.sents[0].content],
                 expiration_ms=self.sents[0].lifetime_ms,
-                posted=DeadLetterIds(SOURCE, 5, 1, [], [self.sents[0].number or 0]), counts=BROUGHT,
+                dead_letter_ids=DeadLetterIds(SOURCE, 5, 1, [], [self.sents[0].number or 0]),
+                counts=BROUGHT,
             )  # fmt: skip
             self.outcomes.append(True)
             self.had.add(self.sents[0].name)
@@ -269,7 +270,7 @@ def asks_home_again(seed: int) -> None:
         if run:
             home.publish(
                 session, first, [ALIVE] * len(run), [each.content for each in run],
-                persistent=persistent, expiration_ms=lifetimes, posted=None, counts=NEW,
+                persistent=persistent, expiration_ms=lifetimes, dead_letter_ids=None, counts=NEW,
             )  # fmt: skip
         expected = ExpectedReply(following)
         assert first <= following or not run or world.reported[-1].message == expected
@@ -307,7 +308,7 @@ class Heir:
         self.outcomes: dict[bytes, bool] = {}
         self.later: list[Callable[[], None]] = []
 
-    def post(
+    def enqueue_dead_letters(
         self,
         origins: list[Any],
         contents: list[bytes],
@@ -315,14 +316,16 @@ class Heir:
         *,
         persistent: bool,
         expiration_ms: Any = None,
-        posted: DeadLetterIds | None = None,
+        dead_letter_ids: DeadLetterIds | None = None,
         counts: Counts = NEW,
     ) -> EnqueueResult | PublishReceipt:
-        assert counts == (BROUGHT if posted is not None else NEW)
+        assert counts == (BROUGHT if dead_letter_ids is not None else NEW)
         assert [origin.routing_key for origin in origins] == [*map(bytes.decode, contents)]
         assert content_bytes == sum(map(len, contents))
         assert not isinstance(expiration_ms, list) or len(expiration_ms) == len(contents)
-        numbers = posted.sequences if posted is not None else [None] * len(contents)
+        numbers = (
+            dead_letter_ids.sequences if dead_letter_ids is not None else [None] * len(contents)
+        )
         for place, (content, number) in enumerate(zip(contents, numbers, strict=True)):
             lifetimes = lifetimes_at(expiration_ms, [place])
             lifetime = lifetimes[0] if isinstance(lifetimes, list) else lifetimes
@@ -333,7 +336,7 @@ class Heir:
             return EnqueueResult.ACCEPTED if is_accepted else EnqueueResult.REJECTED
         return self.asked(contents)
 
-    enqueue = post
+    enqueue = enqueue_dead_letters
 
     def asked(self, contents: list[bytes]) -> PublishReceipt:
         receipt, start = PublishReceipt(len(contents)), 0
@@ -349,7 +352,7 @@ class Heir:
 def telling(
     receipt: PublishReceipt, start: int, stop: int, is_accepted: bool
 ) -> Callable[[], None]:
-    return lambda: receipt.known(start, stop, is_accepted=is_accepted)
+    return lambda: receipt.on_outcome(start, stop, is_accepted=is_accepted)
 
 
 class Reported:
@@ -377,14 +380,14 @@ def passes_on(seed: int) -> None:
         own = [chance.randrange(1, 1_000) for _ in contents]
         said = {"never": None, "alike": own[0], "each": own}[how]
         numbers = [int(content) for content in contents] if chance.random() < 0.5 else None
-        posted = DeadLetterIds(GROUP, 1, 1, [], numbers) if numbers is not None else None
+        dead_letter_ids = DeadLetterIds(GROUP, 1, 1, [], numbers) if numbers is not None else None
         reported = Reported(contents)
         publishers.append(reported)
         given.ask(
             SessionRequests(edge), [Origin("", each.decode()) for each in contents],
             contents, sum(map(len, contents)),
-            persistent=persistent, expiration_ms=cast(Any, said), posted=posted,
-            counts=BROUGHT if posted is not None else NEW,
+            persistent=persistent, expiration_ms=cast(Any, said), dead_letter_ids=dead_letter_ids,
+            counts=BROUGHT if dead_letter_ids is not None else NEW,
         ).then(reported.known)  # fmt: skip
         for place, content in enumerate(contents):
             lifetime = {"never": None, "alike": own[0], "each": own[place]}[how]
@@ -393,7 +396,7 @@ def passes_on(seed: int) -> None:
     for _ in range(chance.randint(0, 6)):
         number, count = chance.randrange(1, edge.pending.next), chance.randint(1, 9)
         for _operation, first, known in edge.pending.of_kinds(number, count, (Publish,)):
-            given.known(first, known, is_accepted=True)
+            given.on_outcome(first, known, is_accepted=True)
     has_outcome = {content for reported in publishers for content in reported.outcomes}
     given.pass_on(edge.pending, cast(Any, successor))
     assert successor.got == [each for each in expected if each[0] not in has_outcome]
@@ -460,6 +463,6 @@ def test_a_home_says_how_large_messages_are(monkeypatch: pytest.MonkeyPatch) -> 
         origins = [ALIVE] * len(contents)
         home.publish(
             session, 1, origins, contents,
-            persistent=True, expiration_ms=None, posted=None, counts=NEW,
+            persistent=True, expiration_ms=None, dead_letter_ids=None, counts=NEW,
         )  # fmt: skip
     assert seen == [(3, 3), (3, 3)]

@@ -149,7 +149,7 @@ class Harness:
     def know(
         self, receipt: PublishReceipt, start: int, stop: int, *, is_accepted: bool = True
     ) -> None:
-        receipt.known(start, stop, is_accepted=is_accepted)
+        receipt.on_outcome(start, stop, is_accepted=is_accepted)
         self.edge.run()
 
     def reported(self) -> list[tuple[str, Any, Any]]:
@@ -301,7 +301,7 @@ def test_what_several_queues_answer_in_one_turn_is_one_confirm(harness: Harness)
     harness.client.confirm_select()
     receipts = [harness.publish(b"%d" % at) for at in range(3)]
     for receipt in receipts:
-        receipt.known(0, 1, is_accepted=True)
+        receipt.on_outcome(0, 1, is_accepted=True)
     harness.edge.run()
     assert harness.reported() == [("Ack", 3, True)]
 

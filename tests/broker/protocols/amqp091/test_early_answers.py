@@ -47,7 +47,7 @@ class Fanout:
     def know(self, at: int, *, is_accepted: bool) -> None:
         """A queue elsewhere answers."""
         receipt = self.far[at].receipts.popleft()
-        receipt.known(0, receipt.count, is_accepted=is_accepted)
+        receipt.on_outcome(0, receipt.count, is_accepted=is_accepted)
 
     def end(self) -> Client:
         self.edge.run()
@@ -96,11 +96,11 @@ def test_a_commit_is_partial_that_the_first_queue_refused_before_the_last_was_as
 
 def test_a_receipt_tells_each_outcome_once_whenever_it_is_asked() -> None:
     receipt, reported = PublishReceipt(6), list[tuple[int, int, bool]]()
-    receipt.known(0, 2, is_accepted=True)
-    receipt.known(4, 5, is_accepted=False)
+    receipt.on_outcome(0, 2, is_accepted=True)
+    receipt.on_outcome(4, 5, is_accepted=False)
     receipt.then(lambda start, stop, *, is_accepted: reported.append((start, stop, is_accepted)))
     assert reported == [(0, 2, True), (4, 5, False)]
-    receipt.known(2, 4, is_accepted=True)
+    receipt.on_outcome(2, 4, is_accepted=True)
     assert reported == [(0, 2, True), (4, 5, False), (2, 4, True)]
 
 

@@ -73,11 +73,11 @@ class Target:
         below: int = 1,
         settled: Iterable[int] = (),
     ) -> None:
-        posted = DeadLetterIds(source, term, below, [*settled], [*sequences])
+        dead_letter_ids = DeadLetterIds(source, term, below, [*settled], [*sequences])
         contents = [b"dead %d" % sequence for sequence in sequences]
         first, self.next = self.next, self.next + len(contents)
         self.harness.led.publish(
-            self.session, first, [ORIGIN] * len(contents), contents, posted=posted
+            self.session, first, [ORIGIN] * len(contents), contents, dead_letter_ids=dead_letter_ids
         )
 
     def change_leader(self, kept: int = 0) -> None:
@@ -136,9 +136,11 @@ def test_it_is_forgotten_though_some_that_it_is_said_with_are_known() -> None:
     """An edge that asks again begins with those that it has heard nothing of."""
     target = Target()
     target.post(5, 6)
-    posted = DeadLetterIds(SOURCE, 1, 1, [5], [6, 7])
+    dead_letter_ids = DeadLetterIds(SOURCE, 1, 1, [5], [6, 7])
     harness = target.harness
-    harness.led.publish(target.session, 2, [ORIGIN] * 2, [b"6", b"7"], posted=posted)
+    harness.led.publish(
+        target.session, 2, [ORIGIN] * 2, [b"6", b"7"], dead_letter_ids=dead_letter_ids
+    )
     harness.settle_down()
     assert (target.count, target.remembered) == (3, [6, 7])
 

@@ -41,7 +41,7 @@ class Source:
     def content(self, number: int) -> bytes:
         return b"%d of %d" % (number, self.group)
 
-    def posted(self, numbers: list[int]) -> DeadLetterIds:
+    def dead_letter_ids(self, numbers: list[int]) -> DeadLetterIds:
         below = next(n for n in range(1, self.dead + 2) if n not in self.arrived)
         settled, self.unsaid = sorted(self.unsaid), set()
         self.done |= {*settled, *range(1, below)}
@@ -71,21 +71,23 @@ class Arriving:
         self.stale: set[int] = set()
         """Operations that must not be taken."""
 
-    def give(self, posted: DeadLetterIds) -> None:
-        first, self.next = self.next, self.next + len(posted.sequences)
-        self.pending[first] = posted
-        for at, number in enumerate(posted.sequences):
-            self.taken[first + at] = posted.source, number
-        self.ask(first, posted)
+    def give(self, dead_letter_ids: DeadLetterIds) -> None:
+        first, self.next = self.next, self.next + len(dead_letter_ids.sequences)
+        self.pending[first] = dead_letter_ids
+        for at, number in enumerate(dead_letter_ids.sequences):
+            self.taken[first + at] = dead_letter_ids.source, number
+        self.ask(first, dead_letter_ids)
 
-    def ask(self, first: int, posted: DeadLetterIds | None) -> None:
+    def ask(self, first: int, dead_letter_ids: DeadLetterIds | None) -> None:
         session = self.harness.session()
-        if posted is None:
+        if dead_letter_ids is None:
             self.harness.led.purge(session, first)
             return
-        source = self.source_of(posted.source)
-        contents = [source.content(number) for number in posted.sequences]
-        self.harness.led.publish(session, first, [ORIGIN] * len(contents), contents, posted=posted)
+        source = self.source_of(dead_letter_ids.source)
+        contents = [source.content(number) for number in dead_letter_ids.sequences]
+        self.harness.led.publish(
+            session, first, [ORIGIN] * len(contents), contents, dead_letter_ids=dead_letter_ids
+        )
 
     def source_of(self, group: int) -> Source:
         return next(each for each in (*self.sources, *self.gone) if each.group == group)
@@ -105,8 +107,8 @@ class Arriving:
                     source.unsaid |= {sequence} - source.arrived
                     source.arrived.add(sequence)
         heard = self.harness.image.state.sessions[self.harness.session()].next
-        for first, posted in list(self.pending.items()):
-            if posted is not None and first + len(posted.sequences) <= heard:
+        for first, dead_letter_ids in list(self.pending.items()):
+            if dead_letter_ids is not None and first + len(dead_letter_ids.sequences) <= heard:
                 del self.pending[first]
 
     # What happens
@@ -121,7 +123,7 @@ class Arriving:
         live = [n for n in range(1, source.dead + 1) if n not in source.arrived]
         if live:
             some = self.chance.sample(live, self.chance.randint(1, min(6, len(live))))
-            self.give(source.posted(sorted(some)))
+            self.give(source.dead_letter_ids(sorted(some)))
 
     def elect(self) -> None:
         """Another leads a source: it knows what is on record there, and begins anew."""
@@ -138,7 +140,7 @@ class Arriving:
         if before is None:
             return
         source.dead += 1
-        self.give(source.posted([source.dead]))
+        self.give(source.dead_letter_ids([source.dead]))
         self.settle_down()
         known = self.harness.image.state.sources.get(source.group)
         if known is not None and known.term == source.term:
@@ -187,8 +189,8 @@ class Arriving:
         kept = self.chance.randint(0, len(self.harness.proposals))
         self.harness.change_leader(kept, is_elsewhere=self.chance.random() < 0.5)
         self.hear()
-        for first, posted in self.pending.items():
-            self.ask(first, posted)
+        for first, dead_letter_ids in self.pending.items():
+            self.ask(first, dead_letter_ids)
 
     def settle_down(self) -> None:
         self.harness.touch()
@@ -228,7 +230,7 @@ class Arriving:
             if not live:
                 return
             self.purge()
-            self.give(source.posted(live[:20]))
+            self.give(source.dead_letter_ids(live[:20]))
             self.settle_down()
         raise AssertionError("they are given again and again, and do not arrive")
 
