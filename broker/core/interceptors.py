@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from fluffle.broker.base.clock import Clock
 
 RECEIVED, ROUTED_BY, SENT = "timestamp_in_ms", "x-routed-by", "x-opt-rabbitmq-sent-time"
+ADDED_HEADERS = (RECEIVED, ROUTED_BY, SENT)
 
 WallMs = Callable[[], int]
 """The time of day."""

@@ -24,6 +24,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
 from fluffle.broker.base.message import ANNOTATIONS_BYTES_MAX, MessageAnnotations, Origin
+from fluffle.broker.core.interceptors import ADDED_HEADERS
 from fluffle.broker.core.property_facts import EXPIRATION_MS_MAX
 from fluffle.broker.protocols.mqtt.annotations import Annotations, pack, unpack
 from fluffle.broker.protocols.mqtt.topics import PLAIN, TopicTranslator, is_plain, is_reserved
@@ -51,6 +52,10 @@ UNSHOWN_HEADERS = frozenset(("x-acquired-count", "x-delivery-count", amqp.RETAIN
 """Headers that queues add and no publisher has set; and one for the broker."""
 DEATH_HEADERS = re.compile(r"x-(first|last)-death-")
 """Headers that dead-lettering adds: only the broker sets them in a message that has died."""
+BROKER_HEADERS = re.compile(rf"{DEATH_HEADERS.pattern}|({'|'.join(ADDED_HEADERS)})$")
+"""Headers that only the broker sets in a message of MQTT: what its publisher has called so is in
+its annotations."""
+NO_HEADERS = re.compile("(?!)")
 
 COMPARED_MAX = 64
 """User properties that are compared with what the content says of them; more are kept beside it."""
@@ -128,7 +133,7 @@ class MessageConverter:
         self.topics = topics
         self._wall_ms = wall_ms
         self._to_amqp: dict[tuple[bytes, int], AmqpProperties] = {}
-        self._from_amqp: dict[tuple[bytes, bool], MqttProperties] = {}
+        self._from_amqp: dict[tuple[bytes, str], MqttProperties] = {}
         self._published: dict[tuple[str, bytes, int, bool, bytes], PublishForm] = {}
 
     def convert_in_steps(self, properties: bytes, qos: int) -> Steps[AmqpProperties]:
@@ -190,8 +195,7 @@ class MessageConverter:
         if found is not None and found.properties is not None and not expires(raw):
             said = found.properties
             return ClientMessage(topic, found.qos, *_publisher(found), said, NO_EXPIRY_MS)
-        hides_deaths = found is not None or origin.past is not MessageAnnotations.NONE
-        converted = self._reconverted(raw, hides_deaths=hides_deaths)
+        converted = self._reconverted(raw, _hidden_headers(origin, found))
         if found is None:
             return ClientMessage(topic, converted.qos, *_publisher(None), *converted[1:])
         properties = converted.properties if found.properties is None else found.properties
@@ -221,11 +225,12 @@ class MessageConverter:
             _remember(self._to_amqp, key, found, len(properties))
         return found
 
-    def _reconverted(self, raw: bytes, *, hides_deaths: bool) -> MqttProperties:
-        found = self._from_amqp.get((raw, hides_deaths))
+    def _reconverted(self, raw: bytes, hidden: re.Pattern[str]) -> MqttProperties:
+        key = raw, hidden.pattern
+        found = self._from_amqp.get(key)
         if found is None:
-            found = from_amqp(raw, self.topics, hides_deaths=hides_deaths)
-            _remember(self._from_amqp, (raw, hides_deaths), found, len(raw))
+            found = from_amqp(raw, self.topics, hidden)
+            _remember(self._from_amqp, key, found, len(raw))
         return found
 
 
@@ -234,6 +239,13 @@ def _remember(remembered: dict[K, T], key: K, value: T, size_bytes: int) -> None
         if len(remembered) >= REMEMBERED_MAX:
             remembered.clear()
         remembered[key] = value
+
+
+def _hidden_headers(origin: Origin, found: Annotations | None) -> re.Pattern[str]:
+    """Return the headers of a message that are no properties of its publisher."""
+    if found is not None:
+        return BROKER_HEADERS
+    return NO_HEADERS if origin.past is MessageAnnotations.NONE else DEATH_HEADERS
 
 
 def _publisher(found: Annotations | None) -> tuple[bool, bytes]:
@@ -298,10 +310,7 @@ def _beside(
     indicator = values.pop(PropertyId.PAYLOAD_FORMAT_INDICATOR, None)
     passed_on = Properties(values, found.user)
     is_short = len(found.user) <= COMPARED_MAX
-    if (
-        is_short
-        and said_by_amqp(amqp.decode_properties(raw), topics, hides_deaths=True) == passed_on
-    ):
+    if is_short and said_by_amqp(amqp.decode_properties(raw), topics, BROKER_HEADERS) == passed_on:
         return None, int(indicator) if indicator is not None else None
     if indicator is not None:
         values[PropertyId.PAYLOAD_FORMAT_INDICATOR] = indicator
@@ -331,14 +340,14 @@ def _add_text(values: dict[int, bytes], flag: int, octets: bytes) -> bool:
 # From AMQP
 
 
-def from_amqp(raw: bytes, topics: TopicTranslator, *, hides_deaths: bool) -> MqttProperties:
-    """Convert well-formed raw properties of AMQP, without `DEATH_HEADERS` or with those."""
+def from_amqp(raw: bytes, topics: TopicTranslator, hidden: re.Pattern[str]) -> MqttProperties:
+    """Convert well-formed raw properties of AMQP, without the headers that are hidden."""
     properties = amqp.decode_properties(raw)
     qos = 1 if properties.delivery_mode == amqp.DELIVERY_MODE_PERSISTENT else 0
     expiration, expiry_ms = properties.expiration, NO_EXPIRY_MS
     if expiration is not None and MILLISECONDS.fullmatch(expiration):
         expiry_ms = int(expiration)
-    said = said_by_amqp(properties, topics, hides_deaths=hides_deaths)
+    said = said_by_amqp(properties, topics, hidden)
     return MqttProperties(qos, encode_properties(said), expiry_ms)
 
 
@@ -348,7 +357,7 @@ def qos_of(raw: bytes) -> int:
 
 
 def said_by_amqp(
-    properties: amqp.Properties, topics: TopicTranslator, *, hides_deaths: bool
+    properties: amqp.Properties, topics: TopicTranslator, hidden: re.Pattern[str]
 ) -> Properties:
     """Return properties of a PUBLISH for those of AMQP, all but its expiry."""
     values: dict[PropertyId, PropertyValue] = {}
@@ -367,7 +376,7 @@ def said_by_amqp(
         octets = _long_string(headers, CORRELATION)
         if octets is not None and len(octets) <= STRING_BYTES_MAX:
             values[PropertyId.CORRELATION_DATA] = octets
-    return Properties(values, [*_user_properties(headers, hides_deaths=hides_deaths)])
+    return Properties(values, [*_user_properties(headers, hidden)])
 
 
 def _long_string(headers: FieldTable, name: str) -> bytes | None:
@@ -379,10 +388,10 @@ def _long_string(headers: FieldTable, name: str) -> bytes | None:
     return value
 
 
-def _user_properties(headers: FieldTable, *, hides_deaths: bool) -> Iterator[tuple[str, str]]:
+def _user_properties(headers: FieldTable, hidden: re.Pattern[str]) -> Iterator[tuple[str, str]]:
     """Yield headers that are text, or a number or so that can be written as some."""
     for name, field in headers.items():
-        if name in UNSHOWN_HEADERS or (hides_deaths and DEATH_HEADERS.match(name)):
+        if name in UNSHOWN_HEADERS or hidden.match(name):
             continue
         text = _as_text(field)
         if text is not None and is_text(text) and is_text(name):

@@ -10,10 +10,16 @@ from fluffle.broker.config.config import KEEP, OVERWRITE, Config, InterceptorCon
 from fluffle.broker.core.firehose import Firehose
 from fluffle.broker.core.interceptors import Interceptors, interceptors_of
 from fluffle.protocol.methods import Basic, Channel, Queue, Tx, encode_method, make, pamqp_table
+from fluffle.protocol.mqtt.packets import Publish
+from fluffle.protocol.mqtt.properties import Properties as MqttProperties
+from fluffle.protocol.mqtt.properties import decode_properties as decode_mqtt
+from fluffle.protocol.mqtt.properties import encode_properties as encode_mqtt
+from fluffle.protocol.mqtt.reader import Publishes
 from fluffle.protocol.properties import Properties, decode_properties
 from fluffle.protocol.wire import Field, FieldTable, to_table
 from tests.support.edge import Arrival, Client, Edge, publish_frames
 from tests.support.fakes import ScheduledClock
+from tests.support.mqtt_edge import MqttClient, MqttEdge
 
 START_MS = 1_700_000_000_123
 NODE = ("S", b"node")
@@ -241,3 +247,58 @@ def test_frames_stay_within_what_the_client_takes(body_bytes: int) -> None:
     [delivered] = client.arrivals()
     assert len(delivered.body) == body_bytes
     assert headers_of(delivered) == {SENT: ("l", START_MS)}
+
+
+def user_properties(client: MqttClient) -> list[list[tuple[str, str]]]:
+    """User properties of each run of messages that has come."""
+    runs = [each for each in client.packets() if isinstance(each, Publishes)]
+    return [decode_mqtt(run.properties).user for run in runs]
+
+
+@pytest.mark.parametrize("qos", [0, 1])
+@pytest.mark.parametrize("expiry_s", [0, 60])
+def test_they_are_user_properties_to_mqtt_of_what_amqp_publishes(qos: int, expiry_s: int) -> None:
+    """RabbitMQ adds them to what AMQP clients are given alone."""
+    edge = interceptors(InterceptorConfig(OVERWRITE, OVERWRITE, sent=True))
+    mqtt = MqttEdge(edge=edge)
+    client, old, amqp = mqtt.connect("c", expiry_s=expiry_s), mqtt.connect("old", 4), edge.connect()
+    for each in (client, old):
+        each.subscribe("t", options=qos)
+    edge.advance(1)
+    amqp.publish(b"x", exchange="amq.topic", queue="t", properties=Properties(delivery_mode=2))
+    now = str(START_MS + 1_000)
+    added = [("timestamp_in_ms", now), (SENT, now), ("x-routed-by", "node")]
+    assert user_properties(client) == [added]
+    assert old.messages() == [("t", b"x", qos)]
+
+
+@pytest.mark.parametrize("config", [KEEP, OVERWRITE])
+@pytest.mark.parametrize(
+    "said",
+    [
+        [],
+        [("a", "b"), ("c", "d")],
+        [("timestamp_in_ms", "7"), ("x-routed-by", "me")],
+        [("x-routed-by", "me"), ("b", "1"), ("b", "2"), ("a", "3")],
+    ],
+)
+def test_what_mqtt_sends_to_mqtt_comes_out_as_it_came_in(
+    config: str, said: list[tuple[str, str]]
+) -> None:
+    """S5 3.3.2-17: user properties are unaltered.  AMQP clients have the headers of the node."""
+    edge = interceptors(InterceptorConfig(config, config, sent=True))
+    amqp, mqtt = edge.connect(), MqttEdge(edge=edge)
+    amqp.declare()
+    amqp.bind("q", "amq.topic", "t")
+    publisher, client = mqtt.connect("p"), mqtt.connect("c")
+    client.subscribe("t")
+    properties = encode_mqtt(MqttProperties(user=said))
+    publisher.send(Publish(b"t", b"x", 1, retain=True, packet_id=1, properties=properties))
+    assert user_properties(client) == [said]
+    late = mqtt.connect("late")
+    late.subscribe("t")
+    assert user_properties(late) == [said]
+    (arrival,) = got(amqp)
+    headers, is_kept = headers_of(arrival), config == KEEP and ("x-routed-by", "me") in said
+    assert headers["x-routed-by"] == (("S", b"me") if is_kept else NODE)
+    assert "timestamp_in_ms" in headers
