@@ -110,7 +110,48 @@ class RetainedDue:
     """Changes of retained messages before it subscribed."""
     lacking: set[str]
     """Topics of which one has to come."""
-    came: set[str] = field(default_factory=set)
+    came: dict[str, RetainedCopy] = field(default_factory=dict)
+    """Messages that have come, by topic."""
+
+    def take(self, copy: RetainedCopy) -> None:
+        """Have a message be the one of its topic."""
+        self.came[copy.topic] = copy
+        self.lacking.discard(copy.topic)
+
+
+@dataclass(slots=True, eq=False)
+class RetainedCopy:
+    """Retained message that a client was sent, for one of several subscriptions: none says which.
+
+    Each subscription has one of a topic (S5 3.3.1.3); what came for one is taken to be for another,
+    should what comes later be for the first alone.
+    """
+
+    topic: str
+    fits: list[RetainedDue]
+
+    def place(self, *, may_be_spare: bool) -> bool:
+        """Find what it is for, and move others for that; False if it is for nothing.
+
+        `may_be_spare`: whether that may be what need not have come.
+        """
+        return self._place(set(), may_be_spare=may_be_spare)
+
+    def _place(self, tried: set[int], *, may_be_spare: bool) -> bool:
+        topic = self.topic
+        for due in self.fits:
+            if id(due) in tried:
+                continue
+            tried.add(id(due))
+            other = due.came.get(topic)
+            if other is None:
+                is_free = may_be_spare or topic in due.lacking
+            else:
+                is_free = other._place(tried, may_be_spare=may_be_spare)
+            if is_free:
+                due.take(self)
+                return True
+        return False
 
 
 @dataclass(slots=True, eq=False)
@@ -653,20 +694,19 @@ class MqttWorld:
             return
         assert packet_id not in session.unfinished, f"{packet}: identifier in use"
         topic = packet.topic.decode()
-        for due in sorted(session.retained, key=lambda each: topic not in each.lacking):
-            if topic in due.came or not matches(due.topic_filter, topic):
-                continue
-            if any(
-                each.payload == packet.payload
-                and packet.qos in {min(each.qos, qos) for qos in due.granted}
-                for each in self._retained_since(topic, due.since)
-            ):
-                due.came.add(topic)
-                due.lacking.discard(topic)
-                if packet_id:
-                    session.sent[packet_id] = packet.payload
-                return
-        raise AssertionError(f"{client.name}: {packet} is none of {session.retained}")
+        fits = [due for due in session.retained if self._is_due(due, topic, packet)]
+        copy = RetainedCopy(topic, fits)
+        is_due = copy.place(may_be_spare=False) or copy.place(may_be_spare=True)
+        assert is_due, f"{client.name}: {packet} is none of {session.retained}"
+        if packet_id:
+            session.sent[packet_id] = packet.payload
+
+    def _is_due(self, due: RetainedDue, topic: str, packet: Publish) -> bool:
+        return matches(due.topic_filter, topic) and any(
+            each.payload == packet.payload
+            and packet.qos in {min(each.qos, qos) for qos in due.granted}
+            for each in self._retained_since(topic, due.since)
+        )
 
     # The end
 

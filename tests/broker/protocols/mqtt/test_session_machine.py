@@ -164,6 +164,26 @@ def connected(topic_filter: str = "t", options: int = 0, **terms: Any) -> MqttWo
     return world
 
 
+def test_what_is_retained_for_one_filter_comes_with_what_is_retained_by_then() -> None:
+    """Messages of QoS 1 and 2 wait for room; those for a filter of QoS 0 wait for none."""
+    world = MqttWorld()
+    for name, receive_max in (("a", 1), ("b", 2)):
+        world.connect(name, receive_max=receive_max)
+        world.read(name)
+    world.publish("b", "t", 0, retain=True)
+    world.subscribe("a", "u", 1)
+    world.run()
+    world.publish("b", "u", 1)
+    world.flush("b")
+    world.subscribe("a", "#", 2)
+    world.subscribe("a", "+", 0)
+    world.flush("a", 2)
+    world.publish("b", "t", 2, retain=True)
+    world.flush("b")
+    world.run()
+    world.finish()
+
+
 @pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2), (2, 0)])
 @pytest.mark.parametrize("is_killed", [False, True])
 def test_a_message_is_sent_again_with_the_qos_that_it_had(
