@@ -232,7 +232,7 @@ class HostedGroup:
         return self._followed
 
     def propose(self, payload: bytes, on_outcome: OnEntryOutcome) -> None:
-        """Have a batch become one entry.
+        """Have a batch become one entry, in the next turn of consensus: until then it is asked for.
 
         Behind one that is not taken, none is that was asked for before that was known: it may have
         been decided on top of it.

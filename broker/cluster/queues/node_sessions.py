@@ -51,7 +51,8 @@ class NodeSessions:
         self.routes = transport.routes = LeaderRoutes(transport, self.leaders.leader_of)
         """Routes of the sessions of this node."""
         self.before_consensus = partial(self.leaders.pump, self.routes.send)
-        """Sends requests to leaders; those on this node propose what has come of them."""
+        """Has `LocalLeaders.pump` send requests to leaders by `LeaderRoutes.send`; those on this
+        node propose what has come of them."""
         self.after_consensus = self.leaders.send
         """Sends replies to what consensus has decided."""
         self._queries = LeaderQueries(transport, self.leaders, self.routes)

@@ -151,8 +151,12 @@ class GroupLog:
         hosted.propose(payload, decided)
 
     def takes(self, content_bytes: int) -> bool:
-        """If not, the queue is pumped again when something was applied, it leads no more, or in a
-        while: where the disk is full nothing is applied, and others make room."""
+        """Return whether an entry may be proposed, and have the queue pumped again if not.
+
+        That is in the next turn while a commit runs that has its last entry (`_waits_for_disk`);
+        else when something was applied, it leads no more, or in a while: where the disk is full
+        nothing is applied, and others make room.
+        """
         if content_bytes < HELD_BYTES_MAX and self._waits_for_disk:
             self._members.leaders.hold(self._group)
             self._members.host.is_disk_awaited = True
