@@ -702,8 +702,14 @@ class Queue:
         """Drop all messages of a queue that is deleted, and what leads back to it: no cycle is left
         to the collector."""
         self.clear()
+        self.drop_references()
+
+    def drop_references(self) -> None:
+        """Drop what leads back to this engine, which is used no more; consumers hear nothing."""
         self._guards, self._length_limit, self.queue_expiry = (), None, None
         self._entrance = EnqueueFilter(self._host.duplicate_filter, None)
+        self._turns = schedule_of(self.spec)
+        self._overdue = ConsumerTimeouts(self._time, None)
 
     def drop_damaged(self) -> int:
         """Drop the damaged messages that are next, those that were written together; how many.

@@ -170,6 +170,11 @@ class DeadLetterOutbox:
         self.waiting = NOTHING_WAITS
         self._waiting_count = 0
 
+    def end(self) -> None:
+        """Forget all of them: what becomes of those under way is the next leadership's."""
+        self._under_way, self._arrived = EMPTY_DICT, EMPTY_DICT
+        self.waiting = NOTHING_WAITS
+
     def settings_changed(self) -> None:
         """The queue goes by other settings: what has been refused may be taken now, or none of them
         is to arrive any more."""

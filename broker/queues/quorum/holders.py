@@ -33,7 +33,7 @@ from fluffle.broker.queues.quorum.facts import (
     Key,
 )
 from fluffle.broker.queues.quorum.log_journal import LogJournal
-from fluffle.broker.queues.quorum.messages import Effect, Token
+from fluffle.broker.queues.quorum.messages import Deliver, Effect, Token, deliver_of
 from fluffle.broker.queues.quorum.proposals import EffectBuffer
 from fluffle.broker.queues.quorum.runs import MarkedRuns, runs_of, without
 from fluffle.broker.queues.quorum.state import Hold, QueueState
@@ -180,6 +180,10 @@ class UnsentContents:
     def add(self, delivery_batch: DeliveryBatch) -> None:
         self._bytes += delivery_batch.content_bytes
 
+    def end(self) -> None:
+        """Wake no consumer any more."""
+        self._waiting = EMPTY_DICT
+
     def left(self, delivery_batch: DeliveryBatch) -> None:
         """Take a delivery off the count, once it is sent or need not be."""
         self._bytes -= delivery_batch.content_bytes
@@ -315,6 +319,11 @@ class Holders:
         self._room = room
         self._leaving = UnsentContents()
 
+    def end(self) -> None:
+        """Forget all of them: the leadership is over."""
+        self._held = self._getters = self.counts = EMPTY_DICT
+        self._leaving.end()
+
     def left(self, delivery_batch: DeliveryBatch) -> None:
         """Messages that consumers were handed are on their way, or need not be."""
         self._leaving.left(delivery_batch)
@@ -408,25 +417,34 @@ class Holders:
                 del self.counts[held.session]
 
 
+def sent(key: Key, delivery_batch: DeliveryBatch) -> Deliver:
+    """Message that delivers a hand-out, which forgets its contents: the log has them, however long
+    it is held."""
+    deliver = deliver_of(key, delivery_batch)
+    delivery_batch.forget()
+    return deliver
+
+
+def effects_of(key: Key, delivery_batch: DeliveryBatch, holders: Holders) -> list[Effect]:
+    """Effects of a delivery: none, if the consumer went before it could leave."""
+    held = holders.get(key)
+    if held is None or delivery_batch.has_gone_back:
+        return []
+    return [Effect(held.session, sent(key, delivery_batch))]
+
+
 class DeliveryResender:
     """Deliveries on record before one leadership began."""
 
-    __slots__ = ("_contents", "_delivery", "_effects", "_holders", "_state")
+    __slots__ = ("_contents", "_effects", "_holders", "_state")
 
     def __init__(
-        self,
-        state: QueueState,
-        holders: Holders,
-        contents: LogJournal,
-        effects: EffectBuffer,
-        delivery: Callable[[Key, DeliveryBatch], list[Effect]],
+        self, state: QueueState, holders: Holders, contents: LogJournal, effects: EffectBuffer
     ) -> None:
-        """Resend with `delivery`, which makes the effects of a delivery."""
         self._state = state
         self._holders = holders
         self._contents = contents
         self._effects = effects
-        self._delivery = delivery
 
     def holds(self, session: Key) -> list[tuple[Key, int, range]]:
         """Messages that the consumers of a session hold: key, delivery ordinal, run.
@@ -484,7 +502,7 @@ class DeliveryResender:
         held = [piece for run in runs for piece in self._held_too(key, run, again.counts.acquired)]
         if sum(len(piece) for piece, _handout in held) < len(again.sequences):
             return []
-        return self._delivery(key, again)
+        return effects_of(key, again, self._holders)
 
 
 def on_record_before(

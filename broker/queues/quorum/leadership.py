@@ -57,8 +57,10 @@ from fluffle.broker.queues.quorum.holders import (
     HolderState,
     RemoteGetter,
     Terms,
+    effects_of,
     facts_of,
     on_record_before,
+    sent,
 )
 from fluffle.broker.queues.quorum.leader_services import LeaderServices, LeadershipReplica
 from fluffle.broker.queues.quorum.log_journal import (
@@ -70,13 +72,11 @@ from fluffle.broker.queues.quorum.messages import (
     ActiveConsumerNotice,
     AnswerReply,
     CancelNotice,
-    Deliver,
     DoneReply,
     Effect,
     GetAnswer,
     RejectedReply,
     RevokeNotice,
-    deliver_of,
 )
 from fluffle.broker.queues.quorum.proposals import (
     BufferedEffect,
@@ -123,9 +123,13 @@ class BufferedNotifications:
     def __init__(
         self, leadership: Leadership, builder: EntryBuilder, effects: EffectBuffer
     ) -> None:
-        self._leadership = leadership
+        self._leadership: Leadership | None = leadership
         self._builder = builder
         self._effects = effects
+
+    def end(self) -> None:
+        """End with the leadership, which is not known here any more."""
+        self._leadership = None
 
     def deliver(self, holder: Key, delivery_batch: DeliveryBatch) -> None:
         raise AssertionError("a delivery leaves through the effect buffer")
@@ -134,10 +138,13 @@ class BufferedNotifications:
         """Do nothing: clients are notified when the queue is deleted."""
 
     def overdue(self, holder: Key, late: OverdueDeliveries) -> None:
-        self._leadership.time_out(holder, late)
+        if self._leadership is not None:
+            self._leadership.time_out(holder, late)
 
     def activity_changed(self, holder: Key, consumer: Consumer) -> None:
         """A consumer alone is served from now on, or is no more."""
+        if self._leadership is None:
+            return
         self._builder.name_active(holder if consumer.is_active else NO_HOLDER)  # mutant: R12a
         held = self._leadership.holders.get(holder)
         if held is not None:
@@ -155,9 +162,11 @@ class Leadership:
         "_builder",
         "_contents",
         "_effects",
+        "_host",
         "_image",
         "_log",
         "_logged_keys",
+        "_notifications",
         "_proposals",
         "_publisher",
         "_replica",
@@ -188,13 +197,7 @@ class Leadership:
         self._builder = builder = EntryBuilder(image.state)
         self._effects = EffectBuffer(self._builder)
         self._versions = EntryVersions(image, self._builder, services.log.readers)
-        self._proposals = Proposals(
-            self._versions,
-            services,
-            replica,
-            on_outcome=self._on_outcome,
-            on_piece=self._end_unless,
-        )
+        self._proposals = Proposals(self._versions, services, replica)
         self._contents = contents = LogJournal(
             image.state, self._builder, services.log, stored_of(spec)
         )
@@ -207,7 +210,8 @@ class Leadership:
         self._logged_keys = LoggedDeduplicationKeys(  # mutant: K1
             image.state.window, self._builder, self._versions, time, services.dropped_duplicates
         )
-        delayed_list = delayed_list_of(spec, contents, self._other_counted_messages)
+        self._host = LeaderEngineHost(self, time, self._logged_keys)
+        delayed_list = delayed_list_of(spec, contents, self._host.other_counted_messages)
         self.queue = self._engine(spec, delayed_list)
         """The engine: to be looked at, and used through this alone."""
         delivery_counts = contents.delivery_counts if delayed_list is None else None
@@ -216,11 +220,9 @@ class Leadership:
             enqueue_of(self.queue), self.sessions, self._effects, arrivals, delivery_counts,
             self._versions, services.log.may_grow,
         )  # fmt: skip
-        notifications = BufferedNotifications(self, self._builder, self._effects)
-        self.holders = Holders(self.queue, notifications, services.room)
-        self.on_record = DeliveryResender(
-            image.state, self.holders, contents, self._effects, self._delivery
-        )
+        self._notifications = BufferedNotifications(self, self._builder, self._effects)
+        self.holders = Holders(self.queue, self._notifications, services.room)
+        self.on_record = DeliveryResender(image.state, self.holders, contents, self._effects)
         self.outbox = DeadLetterOutbox(
             self.queue, self._contents, self._builder,
             dead_letter=services.dead_letter, source=(services.group, term), time=time,
@@ -244,17 +246,10 @@ class Leadership:
         )
         # mutant: R17b
         settings = settings_on_record(self._image.state.spec, spec)
-        host = LeaderEngineHost(self, self._time, self._logged_keys)
-        return Queue(spec, host, stores, settings=settings)
+        return Queue(spec, self._host, stores, settings=settings)
 
-    def _touch(self, _queue: object = None) -> None:
+    def _touch(self) -> None:
         self._services.touch()
-
-    def _other_counted_messages(self) -> int:
-        return self.outbox.count
-
-    def _bury(self, reason: DeathReason, taken: TakenMessages) -> None:
-        self._settlement.drop(reason, taken)
 
     def _on_queue_expired(self) -> None:
         """Announce the expiry, unless consumers have left in an entry that the next leader may
@@ -304,8 +299,16 @@ class Leadership:
             self.queue.attach(held.holder)
 
     def end(self) -> None:
-        """This node leads no more.  Nothing of it leaves after this."""
+        """This node leads no more.  Nothing of it leaves after this, and its parts forget it: no
+        cycle is left to the collector."""
         self.is_over = True
+        self._host.end()
+        self._notifications.end()
+        self._proposals.end()
+        self._effects.end()
+        self.holders.end()
+        self.outbox.end()
+        self.queue.drop_references()
 
     # What clients ask for
 
@@ -528,7 +531,9 @@ class Leadership:
         """
         if self.is_over:
             return
-        self._proposals.propose()
+        self._proposals.propose(self._on_outcome, self._end_unless)
+        if self.is_over:  # the log has refused an entry at once
+            return
         if self._proposals or not self._log.takes(self._builder.content_bytes):
             return
         self._versions.announce()
@@ -541,7 +546,7 @@ class Leadership:
         self._logged_keys.say()
         if self._builder:
             self._end_entry()
-            self._proposals.propose()
+            self._proposals.propose(self._on_outcome, self._end_unless)
 
     def _end_entry(self) -> None:
         """Propose all that is decided as one entry; what is decided later is in the next."""
@@ -566,14 +571,7 @@ class Leadership:
         if held.holder.no_ack:
             held.note(delivery_batch)
             return [Effect(held.session, sent(key, delivery_batch))]
-        return self._delivery(key, delivery_batch)
-
-    def _delivery(self, key: Key, delivery_batch: DeliveryBatch) -> list[Effect]:
-        """Nothing, if the consumer went before it could leave."""
-        held = self.holders.get(key)
-        if held is None or delivery_batch.has_gone_back:
-            return []
-        return [Effect(held.session, sent(key, delivery_batch))]
+        return effects_of(key, delivery_batch, self.holders)
 
     def _got(
         self, session: Key, number: int, key: Key, delivery_batch: DeliveryBatch | None
@@ -610,21 +608,10 @@ class Leadership:
                 self._touch()
 
 
-def sent(key: Key, delivery_batch: DeliveryBatch) -> Deliver:
-    """Message that delivers a hand-out, which forgets its contents: the log has them, however long
-    it is held."""
-    deliver = deliver_of(key, delivery_batch)
-    delivery_batch.forget()
-    return deliver
-
-
 class LeaderEngineHost:
     """The `QueueHost` of the engine that a leadership decides with."""
 
-    __slots__ = (
-        "_keys", "_leadership", "bury", "consumer_timeout_ms", "other_counted_messages", "time",
-        "touch_queue", "touch_queue_last",
-    )  # fmt: skip
+    __slots__ = ("_keys", "_leadership", "_services", "consumer_timeout_ms", "time")
 
     dead_letter = None
     """Always None: dead letters are handed on once their death is applied."""
@@ -632,30 +619,46 @@ class LeaderEngineHost:
     def __init__(
         self, leadership: Leadership, time: QueueTime, keys: LoggedDeduplicationKeys
     ) -> None:
-        self._leadership = leadership
+        self._leadership: Leadership | None = leadership
         self._keys = keys
+        self._services = leadership._services
         self.time = time
-        self.consumer_timeout_ms = leadership._services.consumer_timeout_ms
-        self.touch_queue = self.touch_queue_last = leadership._touch
-        """A leadership has a turn of its own."""
-        self.other_counted_messages = leadership._other_counted_messages
-        self.bury = leadership._bury
+        self.consumer_timeout_ms = self._services.consumer_timeout_ms
+
+    def end(self) -> None:
+        """End with the leadership, which the engine does nothing for any more."""
+        self._leadership = None
 
     @property
     def turn(self) -> QueueTurn:
         return self
 
+    def touch_queue(self, _queue: object) -> None:
+        self._services.touch()
+
+    touch_queue_last = touch_queue
+    """The same: a leadership has a turn of its own."""
+
+    def other_counted_messages(self) -> int:
+        return self._leadership.outbox.count if self._leadership is not None else 0
+
+    def bury(self, reason: DeathReason, taken: TakenMessages) -> None:
+        if self._leadership is not None:
+            self._leadership._settlement.drop(reason, taken)
+
     def duplicate_filter(self, cache: DeduplicationCache, enqueue: Enqueue) -> DuplicateFilter:
         return self._keys.duplicate_filter(cache, enqueue)
 
     def deliver_early(self, delivery_batches: list[DeliveryBatch]) -> None:
-        self._leadership._handed(delivery_batches)
+        if self._leadership is not None:
+            self._leadership._handed(delivery_batches)
 
     def on_crash(self, queue: Queue) -> None:
         """Step down: a leader that cannot read its log must not lead: see `LogJournal`."""
 
     def on_queue_expired(self, _queue: Queue) -> None:
-        self._leadership._on_queue_expired()
+        if self._leadership is not None:
+            self._leadership._on_queue_expired()
 
 
 def delayed_list_of(

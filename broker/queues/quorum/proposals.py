@@ -408,6 +408,10 @@ class EffectBuffer:
         self._known: list[EffectSource] = []
         """Effects that depend on applied entries alone."""
 
+    def end(self) -> None:
+        """Drop all effects, which know their leadership."""
+        self._waiting, self._under_way, self._known = [], [], []
+
     def keep(self, later: EffectSource) -> None:
         """Keep effects until the entry that is being built is applied."""
         self._waiting.append(later)  # mutant: R1
@@ -563,8 +567,6 @@ class Proposals:
 
     __slots__ = (
         "_log",
-        "_on_outcome",
-        "_on_piece",
         "_proposer",
         "_services",
         "_versions",
@@ -572,22 +574,12 @@ class Proposals:
     )  # fmt: skip
 
     def __init__(
-        self,
-        versions: EntryVersions,
-        services: LeaderServices,
-        proposer: Proposer,
-        *,
-        on_outcome: Callable[[bool], None],
-        on_piece: Callable[[bool], None],
+        self, versions: EntryVersions, services: LeaderServices, proposer: Proposer
     ) -> None:
-        """`on_outcome` is called with whether each entry was applied, `on_piece` likewise for each
-        piece of a purge."""
         self._versions = versions
         self._services = services
         self._log = services.log
         self._proposer = proposer
-        self._on_outcome = on_outcome
-        self._on_piece = on_piece
         self._waiting: deque[ProposedEntry | ProposedPurge] = deque()
 
     def __bool__(self) -> bool:
@@ -603,24 +595,32 @@ class Proposals:
         """Add a purge, which is recorded before all that is proposed later."""
         self._waiting.append(ProposedPurge(pieces, batch))
 
-    def propose(self) -> None:
+    def end(self) -> None:
+        """Propose nothing that waits."""
+        self._waiting = deque()
+
+    def propose(self, on_outcome: Callable[[bool], None], on_piece: Callable[[bool], None]) -> None:
         """Propose as many entries as the log takes now, up to one piece of a purge; the rest waits
-        for later turns."""
+        for later turns.
+
+        `on_outcome` is called with whether each entry was applied, `on_piece` likewise for each
+        piece of a purge.  They are not kept here: no part of a leadership leads back to it.
+        """
         while self._waiting:
             first = self._waiting[0]
             content_bytes = first.content_bytes if isinstance(first, ProposedEntry) else 0
             if not self._log.takes(content_bytes):
                 return
             if isinstance(first, ProposedPurge):
-                self._propose_piece(first)
+                self._propose_piece(first, on_piece)
                 return
             self._waiting.popleft()
-            self._proposer.propose(first.payload, self._on_outcome)
+            self._proposer.propose(first.payload, on_outcome)
 
-    def _propose_piece(self, purge: ProposedPurge) -> None:
+    def _propose_piece(self, purge: ProposedPurge, on_piece: Callable[[bool], None]) -> None:
         if runs := purge.pieces.next():
             piece = replace(purge.batch, facts=[Purged(runs)])
-            self._proposer.propose(encode(piece, self._versions.version), self._on_piece)
-        if not purge.pieces:
+            self._proposer.propose(encode(piece, self._versions.version), on_piece)
+        if not purge.pieces and self._waiting:
             self._waiting.popleft()
         self._services.touch()
