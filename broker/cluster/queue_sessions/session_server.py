@@ -488,6 +488,11 @@ class SessionServer:
             elif known.opened is None:  # mutant: ST7
                 self._aside.append((node, m.leader_notice(self._group, self._own, session)))
 
+    def end(self) -> None:
+        """The leadership is over: no publisher waits for its queue any more."""
+        for opened in self._opened_sessions.values():
+            opened.backpressure.forgive()
+
     def leader_notices(self, leader: m.Leader) -> list[tuple[str, m.LeaderFrame]]:
         """Notices of this leadership's end to all linked client nodes, with the new leader.
 

@@ -88,21 +88,21 @@ NOTHING_ASKED: dict[int, Any] = {}
 class PendingReplies(Generic[T]):
     """Pending replies of one kind, by the numbers of their operations."""
 
-    __slots__ = ("_asked", "_call_later", "_given_up")
+    __slots__ = ("_asked", "_call_later")
 
-    def __init__(self, call_later: CallLater, given_up: Callable[[int], BrokerError]) -> None:
-        """`given_up` is called for one that takes too long, and returns what it fails with."""
+    def __init__(self, call_later: CallLater) -> None:
         self._call_later = call_later
-        self._given_up = given_up
         self._asked: dict[int, tuple[Deferred[T], Timer]] = NOTHING_ASKED
 
     def __contains__(self, number: int) -> bool:
         """True if a reply is waited for."""
         return number in self._asked
 
-    def ask(self, number: int) -> Deferred[T]:
+    def ask(self, number: int, given_up: Callable[[int], BrokerError]) -> Deferred[T]:
+        """Wait for a reply.  `given_up` is called if that takes too long, and returns what it fails
+        with; it is forgotten with the reply, so that its owner may own these."""
         later: Deferred[T] = Deferred()
-        timer = self._call_later(ANSWER_S_MAX, lambda: self.fail(number, self._given_up(number)))
+        timer = self._call_later(ANSWER_S_MAX, lambda: self.fail(number, given_up(number)))
         if self._asked is NOTHING_ASKED:
             self._asked = {}
         self._asked[number] = later, timer
@@ -125,15 +125,11 @@ class PendingReplies(Generic[T]):
         return later
 
 
-def no_error(_number: int) -> BrokerError:
-    raise AssertionError("nothing is asked here")
-
-
 def never(_seconds: float, _act: Callable[[], None]) -> Timer:
     raise AssertionError("these are shared: make questions of your own")
 
 
-NO_PENDING_REPLIES: PendingReplies[Any] = PendingReplies(never, no_error)
+NO_PENDING_REPLIES: PendingReplies[Any] = PendingReplies(never)
 """Replies of a queue that was asked nothing yet."""
 
 
@@ -162,16 +158,14 @@ class PendingGets:
         """Channels of the session that have had a get, and have none now.  Clients share them."""
         self._begun: dict[int, tuple[Holder, int]] = {}
         """Holder and slot of each get that was begun, by its number."""
-        self._answers: PendingReplies[DeliveryBatch | None] = PendingReplies(
-            call_later, self._give_up
-        )
+        self._answers: PendingReplies[DeliveryBatch | None] = PendingReplies(call_later)
 
     def ask(self, holder: Holder) -> Deferred[DeliveryBatch | None]:
         """Get the next message, or None."""
         slot = self._slots.pop() if self._slots else len(self._begun) + 1
         number = self._requests.get(slot, no_ack=False)
         self._begun[number] = holder, slot
-        return self._answers.ask(number)
+        return self._answers.ask(number, self._give_up)
 
     def end(self, number: int) -> Holder:
         """End a get that is answered; returns its holder."""
@@ -312,11 +306,11 @@ class SettlementBarriers:
         self._port.touch()
         self._count += 1
         if self._questions is NO_PENDING_REPLIES:
-            self._questions = PendingReplies(self._call_later, self._too_late)
+            self._questions = PendingReplies(self._call_later)
         if self._marks is NO_MARKS:
             self._marks = []
         self._marks.append(SettlementMark(self._count, session.counter, last))
-        return self._questions.ask(self._count)
+        return self._questions.ask(self._count, self._too_late)
 
     def _too_late(self, question: int) -> BrokerError:
         self._marks = [mark for mark in self._marks if mark.question != question]

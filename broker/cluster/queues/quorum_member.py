@@ -118,7 +118,7 @@ class GroupLog:
     )
 
     def __init__(self, owner: QuorumQueueMember, members: LocalMembers) -> None:
-        self._owner = owner
+        self._owner: QuorumQueueMember | None = owner
         self._group = owner.group
         self._members = members
         self._hosted: HostedGroup | None = None
@@ -129,6 +129,10 @@ class GroupLog:
         """True if it did not take an entry when it was last asked."""
         self._proposed_after = -1
         """Durable index when an entry was proposed last."""
+
+    def end(self) -> None:
+        """End with the member: its group is deleted here, and nothing is proposed any more."""
+        self._owner = self._hosted = None
 
     @property
     def hosted(self) -> HostedGroup:
@@ -142,7 +146,7 @@ class GroupLog:
         hosted = self._hosted or self.hosted
 
         def decided(outcome: EntryOutcome) -> None:
-            if hosted.is_gone:  # it was deleted here, and has no leader any more
+            if hosted.is_gone and self._owner is not None:  # deleted here: it has no leader now
                 replica = self._owner.replica
                 replica.followed(replica.leader_epoch[0], None)
             act = partial(on_outcome, isinstance(outcome, Position))
@@ -188,12 +192,14 @@ class GroupLog:
             raise UnreadableMessages(Damage(place, "it cannot be read")) from error
 
     def damaged(self, index: int) -> None:
-        self._members.host.feed(self._find_damaged, index)
+        if self._owner is not None:
+            self._members.host.feed(self._find_damaged, self.hosted, index)
 
-    def _find_damaged(self, index: int) -> None:
+    @staticmethod
+    def _find_damaged(hosted: HostedGroup, index: int) -> None:
         """From within a turn."""
-        if self._group in self._members.host:
-            self.hosted.raft.damaged(index)
+        if not hosted.is_gone:
+            hosted.raft.damaged(index)
 
     def readers(self) -> Mapping[str, int]:
         """A node that comes as another member has announced nothing as that."""
@@ -254,10 +260,10 @@ class QuorumLeaderServices:
             self._members.leaders.touch_output(self._member.group)
 
     def touch(self) -> None:
-        self._member.changed()
+        self._member._changed()
 
     def ended(self) -> None:
-        self._member.changed()
+        self._member._changed()
 
     def wake(self, delay_ms: int) -> None:
         self._members.aging.timers.wake(self._member.group, delay_ms, self._members.leaders.touch)
@@ -314,6 +320,15 @@ class QuorumQueueMember:
         reads = members.cluster.reads_of(members.cluster.node)
         self.replica = QueueReplica(QuorumLeaderServices(self, self._log, members), reads=reads)
 
+    def end(self) -> None:
+        """End with the group, which is deleted here, and lead back to nothing: no cycle is left to
+        the collector."""
+        if self._sessions is not None:
+            self._sessions.end()
+        self._led = self._sessions = None
+        self.replica.end()
+        self._log.end()
+
     def define(self, definition: QueueDefinition, vhost: str) -> None:
         """Set the definition of the queue, of which only the members may change."""
         self.definition, self.vhost = definition, vhost
@@ -355,8 +370,10 @@ class QuorumQueueMember:
         if led is not self._led:
             former = self._sessions
             self._led, self._sessions = led, None if led is None else self._begun(led)
-            if former is not None and led is None:
-                self._notify_clients_of_end(former)
+            if former is not None:
+                if led is None:
+                    self._notify_clients_of_end(former)
+                former.end()
             if self._sessions is not None:
                 # It may end some, and touch this.
                 self._members.leaders.begin_sessions(self.group, self._sessions)
@@ -430,7 +447,7 @@ class QuorumQueueMember:
 
     def lead_again(self) -> None:
         self._members.leaders.guard.run(self.group, self.replica.lead_again)
-        self.changed()
+        self._changed()
 
     # `Machine`
 
@@ -444,21 +461,21 @@ class QuorumQueueMember:
         if messages.buried_bytes > before:
             self._members.host.snapshots.freed(self.group, messages.buried_bytes - before)
         if self._log.is_closed:
-            self.changed()
+            self._changed()
 
     def led(self, term: int) -> None:
         if self.definition is None:
             self._waits_in_term = term
         else:
             self._members.leaders.guard.run(self.group, partial(self.replica.led, term))
-            self.changed()
+            self._changed()
 
     def followed(self, term: int, leader: NodeId | None) -> None:
         self._waits_in_term = None
         is_other = leader not in (None, self._members.cluster.node)
         self._follows = KnownLeader(term, 1, leader) if leader and is_other else KnownLeader(term)
         self.replica.followed(term, leader)
-        self.changed()
+        self._changed()
         self._members.leader_changed(self.group)
 
     def snapshot(self) -> tuple[Ranges, Iterator[bytes]]:
@@ -467,7 +484,7 @@ class QuorumQueueMember:
 
     # For the leadership
 
-    def changed(self) -> None:
+    def _changed(self) -> None:
         """Schedule the member: it has work, or its leadership has changed."""
         self._members.leaders.touch(self.group)
         self._follow_leadership()

@@ -252,16 +252,26 @@ class QuorumMembers:
 
     def _leave(self, queue: QueueId) -> None:
         """With all that is here of it."""
-        self._drop(queue)
+        member = self._drop(queue)
         self.host.delete(queue)
+        if member is not None:
+            self.host.feed(member.end)
         if self._coming.pop(queue, None) is not None:
-            self.host.feed(self._drop, queue)
+            self.host.feed(self._leave_at_once, queue)
 
-    def _drop(self, queue: QueueId) -> None:
-        self.groups.pop(queue, None)
+    def _leave_at_once(self, queue: QueueId) -> None:
+        """Drop a member that was created and deleted in the same turn."""
+        member = self._drop(queue)
+        if member is not None:
+            member.end()
+
+    def _drop(self, queue: QueueId) -> QuorumQueueMember | None:
+        """Forget a member, and return it if it is here."""
+        member = self.groups.pop(queue, None)
         self.aging.timers.forget(queue)
         self.router.leaders.queues.pop(queue, None)
         self._news.forget(queue)
+        return member
 
     def sweep(self) -> Iterator[None]:
         """All that is defined is known: groups of other queues are left from earlier.

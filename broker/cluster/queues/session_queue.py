@@ -395,7 +395,7 @@ class SessionQueue:
 
     def _get(self, holder: Holder) -> Deferred[DeliveryBatch | None]:
         if self._gets is None:
-            unanswered = partial(self._not_done, ClientRequest.GETTING)
+            unanswered = partial(self._error_texts.unanswered, ClientRequest.GETTING, self._where)
             self._gets = PendingGets(self._requests, self._call_later, unanswered)
         later = self._gets.ask(holder)
         self._port.touch()
@@ -403,23 +403,23 @@ class SessionQueue:
 
     def _purge(self) -> Deferred[int]:
         if self._purging is NO_PENDING_REPLIES:
-            self._purging = PendingReplies(self._call_later, self._purged_too_late)
+            self._purging = PendingReplies(self._call_later)
         number = self._requests.purge()
         self._port.touch()
-        return self._purging.ask(number)
+        return self._purging.ask(number, self._purged_too_late)
 
     def _attach(self, consumer: Consumer) -> Deferred[None]:
         consumer.is_active = not self.spec.single_active_consumer
         if self._attached is EMPTY_DICT:
             self._attached, self._by_number = {}, {}
-            self._attaching = PendingReplies(self._call_later, self._attached_too_late)
+            self._attaching = PendingReplies(self._call_later)
         slot = self._add_slot(consumer, ConsumerSlot())
         attached = self._attached[consumer] = SessionConsumer(consumer, slot)
         attached.limit = attached.first_limit
         attached.number = self._requests.attach(0, terms_of(consumer), attached.limit)
         self._by_number[attached.number] = attached
         self._port.touch()
-        return self._attaching.ask(attached.number)
+        return self._attaching.ask(attached.number, self._attached_too_late)
 
     def detach(self, consumer: Consumer) -> None:
         """Cancel a consumer once it has what is on its way.  Nothing, if it is cancelled
@@ -532,7 +532,7 @@ class SessionQueue:
         return (self._settlements or self._made_settlements()).ask()
 
     def _made_settlements(self) -> SettlementBarriers:
-        unsettled = partial(self._not_done, ClientRequest.SETTLING)
+        unsettled = partial(self._error_texts.unanswered, ClientRequest.SETTLING, self._where)
         self._settlements = SettlementBarriers(self._port, self._call_later, unsettled, self._where)
         return self._settlements
 

@@ -694,7 +694,7 @@ class QueueReplica:
         clients as the one before was."""
         self.leader_epoch = 0, 0
         """Term and number in it, from 1, of the last leadership here."""
-        self._services = services
+        self._services: LeaderServices | None = services
         self._is_led = False
         self._is_failing = False
         """True after a failure to lead: it leads again only after `lead_again`."""
@@ -743,11 +743,19 @@ class QueueReplica:
         self._is_failing = False
         self._lead_anew()
 
+    def end(self) -> None:
+        """Lead no more: this node has no such member now.  Nobody hears of it."""
+        self._is_led = False
+        if self.leadership is not None:
+            self.leadership.end()
+        self.leadership = self._services = None
+
     def snapshot(self) -> tuple[Ranges, Iterator[bytes]]:
         live, state = take_snapshot(self.image)
         return live, iter((state,))
 
     def _lead(self) -> None:
+        assert self._services is not None, "this has ended"
         term, before = self.leader_epoch
         self.leader_epoch = term, before + 1
         self.leadership = Leadership(self.image, self._services, self, term=term)
@@ -769,10 +777,12 @@ class QueueReplica:
 
     def ended(self) -> None:
         """Handle the end of the leadership, which may have come by itself."""
+        assert self._services is not None, "this has ended"
         self.leadership = None
         self._services.ended()
 
     def propose(self, payload: bytes, on_outcome: Callable[[bool], None]) -> None:
+        assert self._services is not None, "this has ended"
         self._under_way += 1
 
         def decided(is_applied: bool) -> None:  # noqa: FBT001 - see `Proposer`

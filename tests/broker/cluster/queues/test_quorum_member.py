@@ -117,3 +117,32 @@ def test_a_queue_that_is_deleted_is_not_led_anew() -> None:
     cluster.hosts.advance(5, step_ms=1)
     assert led.is_over
     assert group.replica.leadership is None
+
+
+def test_what_comes_late_finds_an_ended_member_without_work() -> None:
+    """The outcome of an entry that was proposed before the deletion, or is behind it; a damage that
+    a reader finds; the time to lead again after an error."""
+    cluster = QueueCluster()
+    cluster.declare()
+    cluster.hosts.settle()
+    node = cluster.nodes["a"]
+    member = node.hosting.groups[cluster.queue]
+    led, log = member.replica.leadership, member.replica._services
+    assert led is not None
+    assert log is not None
+    for other in "bc":
+        cluster.hosts.network.cut("a", other)
+    cluster.ask("a").publish(1)
+    cluster.hosts.advance(5, step_ms=1)
+    assert member.replica._under_way == 1
+    node.hosting.forget(cluster.queue)
+    session, *_others = led.sessions.ids()
+    led.purge(led.sessions.open(session), 2)
+    led.pump()
+    assert member.replica._under_way == 2
+    cluster.hosts.advance(5, step_ms=1)
+    assert (led.is_over, member.replica._under_way) == (True, 0)
+    log.log.damaged(1)
+    member.lead_again()
+    cluster.hosts.advance(5, step_ms=1)
+    assert (member.replica.leadership, member.sessions) == (None, None)

@@ -37,6 +37,10 @@ class Scene:
         self._stack.push_async_callback(connection.close)
         return await connection.channel()
 
+    async def disconnect(self) -> None:
+        """Close all connections."""
+        await self._stack.aclose()
+
     async def declare(self, name: str, queue: str = "q") -> AbstractQueue:
         channel = await self.channel(name)
         return await channel.declare_queue(queue, durable=True, arguments=QUORUM)
