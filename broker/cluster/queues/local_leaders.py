@@ -72,7 +72,15 @@ class FaultGuard:
             self._failures[queue] += 1
             again_s = min(2 ** self._failures[queue], AGAIN_S_MAX)
             served.fail()
-            self._call_later(again_s, served.lead_again)
+            self._call_later(again_s, partial(self._lead_again, queue))
+
+    def _lead_again(self, queue: QueueId) -> None:
+        """Lead a queue again that has failed; forget its failures if it is not here any more."""
+        served = self._queues.get(queue)
+        if served is not None:
+            served.lead_again()
+        else:
+            self._failures.pop(queue, None)
 
 
 class LocalLeaders:

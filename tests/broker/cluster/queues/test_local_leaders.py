@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
+from types import MappingProxyType
 from typing import cast
 
 from fluffle.broker.cluster.queue_sessions.session_client import SessionRequests
 from fluffle.broker.cluster.queues.leader_routes import NOTIFIED_MAX as LINES_MAX
 from fluffle.broker.cluster.queues.leader_routes import LeaderRoutes
-from fluffle.broker.cluster.queues.local_leaders import NOTIFIED_MAX, LocalLeaders
+from fluffle.broker.cluster.queues.local_leaders import (
+    NOTIFIED_MAX,
+    FaultGuard,
+    LocalLeaders,
+)
 from fluffle.broker.cluster.queues.membership import LOOKS_MAX, LedGroups, QueueMembership
 from fluffle.broker.cluster.queues.ports import (
     NO_LEADER,
@@ -219,3 +225,50 @@ def test_members_are_looked_at_some_in_each_turn_when_nodes_change() -> None:
     assert {*looked} == {*QUEUES}
     assert len(looked) == len(QUEUES) + LOOKS_MAX
     assert turns == -(-len(QUEUES) // LOOKS_MAX)
+
+
+class Failing:
+    """A queue that is led here, and fails."""
+
+    named: Mapping[str, object] = MappingProxyType({})
+
+    def __init__(self) -> None:
+        self.led_again = 0
+
+    def fail(self) -> None: ...
+
+    def lead_again(self) -> None:
+        self.led_again += 1
+
+
+def guard_of(queues: dict[QueueId, Failing], node: Node) -> FaultGuard:
+    return FaultGuard(
+        cast("dict[QueueId, HostedQueue]", queues), node.call_later, lambda _named, _error: None
+    )
+
+
+def test_a_queue_that_has_failed_is_led_again_after_a_while() -> None:
+    queues = {1: Failing()}
+    guard = guard_of(queues, node := Node())
+    guard.run(1, failure)
+    assert queues[1].led_again == 0
+    node.timers.pop()()
+    assert (queues[1].led_again, node.timers) == (1, [])
+
+
+def test_a_queue_that_has_failed_and_gone_is_not_kept() -> None:
+    """Neither by the timer after which it was to be led again, nor by the count of its failures
+    once that is over; the next queue of its id fails for the first time."""
+    queues = {1: Failing()}
+    guard, was_there = guard_of(queues, node := Node()), weakref.ref(queues[1])
+    guard.run(1, failure)
+    guard.run(1, failure)
+    del queues[1]
+    assert was_there() is None
+    for timer in node.timers:
+        timer()
+    assert not guard._failures
+
+
+def failure() -> None:
+    raise ValueError("it fails")
