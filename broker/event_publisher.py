@@ -499,7 +499,7 @@ CONTENT_TYPES: Mapping[str, str] = {"text": "text/plain", "json": "application/j
 class LogPublisher(logging.Handler):
     """Publisher of the log lines of one node.
 
-    Takes records in any thread, and tells them in the loop, a bit later.
+    Takes records in any thread, and publishes them in the loop, a bit later.
     """
 
     def __init__(

@@ -69,7 +69,7 @@ class ControlConnection(asyncio.Protocol):
         """True if nothing more will come, so that the end of the answers is the end."""
         self._timer: Timer | None = None
 
-    # What the transport tells
+    # Calls of the transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)

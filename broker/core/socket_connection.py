@@ -100,7 +100,7 @@ class SocketConnection(asyncio.Protocol, Generic[E]):
         """Its session, from its login until it ends."""
         return None
 
-    # What the transport tells
+    # Calls of the transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         services, runtime = self.services, self.services.runtime

@@ -408,7 +408,7 @@ class LocalJournal:
                 self._notes[batch] = note.index
         return damage
 
-    # What the queue tells
+    # Calls of the queue
 
     def enqueued(
         self,

@@ -277,7 +277,7 @@ class ObjectTables:
     def _queues(self) -> Iterator[Reading | None]:
         for vhost, queue in self.queues_here():
             if (queue_counts := queue.local_counts) is None:
-                yield None  # the node that leads it tells of it
+                yield None  # the node that leads it reports it
                 continue
             ready, unacked, consumers, apart = queue_counts
             labels = {"vhost": text_of(vhost.name), "queue": text_of(queue.name)}

@@ -4,8 +4,8 @@ Virtual hosts come and go by the management API, whose client is `Management`.  
 the methods of `Vhost`.  What only fluffle can do (move a clock, cut a connection, tell a history)
 is `UnsupportedFeature`: whoever runs the tests says what becomes of one that uses it.
 
-What a broker does not report is polled.  It tells at once how many messages of a queue are ready;
-of a quorum queue it tells every five seconds how many are not acknowledged.
+What a broker does not report is polled.  How many messages of a queue are ready is known at once;
+how many of a quorum queue are not acknowledged is known anew every five seconds.
 """
 
 from __future__ import annotations

@@ -444,7 +444,7 @@ def timelines_of(item: pytest.Item) -> list[str]:
     if "fluffle.broker.testing.threaded" not in sys.modules:
         return []
     if item.config.getoption("--amqp-broker") or item.config.getini("amqp_broker"):
-        return []  # an external broker tells none
+        return []  # an external broker reports none
     from fluffle.broker.testing.threaded import (  # noqa: PLC0415
         BlockingVhost,
         ByCaller,

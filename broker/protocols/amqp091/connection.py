@@ -370,7 +370,7 @@ class Connection(SocketConnection[InputEvent]):
         self._unheard_bytes = 0
         """Bytes that came behind its close."""
 
-    # What the transport tells
+    # Calls of the transport
 
     def data_received(self, data: bytes) -> None:
         self.reads += 1

@@ -214,7 +214,7 @@ class Connection(SocketConnection[Event]):
         self._held_at_bytes = 0
         """How much had come when an alarm began to hold it, and of PINGREQ since."""
 
-    # What the transport tells
+    # Calls of the transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)

@@ -142,7 +142,7 @@ class WebSocket(asyncio.Protocol):
         self._timer: Timer | None = None
         self._error: WebSocketFailed | None = None
 
-    # What the transport tells
+    # Calls of the transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)

@@ -153,7 +153,7 @@ class TappedConnection(asyncio.Protocol):
         self._is_cut = False
         """Nothing passes any more; what has passed still reaches a client that reads slowly."""
 
-    # What the transport tells
+    # Calls of the transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
