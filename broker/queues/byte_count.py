@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from fluffle.broker.queues.journal import Journal, PageStore, UnreadableMessages
-from fluffle.broker.queues.requeue import FETCH_BYTES_MAX, RequeuedRun, RequeueOrder
+from fluffle.broker.queues.requeue import FETCH_BYTES_MAX, RequeuedBatch, RequeueOrder
 from fluffle.broker.queues.segment import ROUGH, UNWEIGHED, Segment, SegmentLocation
 
 WEIGHED_MAX = 16
@@ -101,7 +101,7 @@ class ByteCount:
         self._size_bytes += size_bytes
         self.sum.add(size_bytes)
 
-    def begin(self, ready: Iterable[Segment], requeued: Iterable[RequeuedRun]) -> None:
+    def begin(self, ready: Iterable[Segment], requeued: Iterable[RequeuedBatch]) -> None:
         """These wait; what may still grow is weighed at once."""
         self._add(-self._size_bytes)
         self.sum.forget_rough(self)
@@ -211,20 +211,20 @@ class ByteCount:
         self._unweighed.append(segment)
         self.sum.is_unsure = True
 
-    def came_back(self, run: RequeuedRun) -> None:
-        """Count a requeued run, which may be on disk only."""
-        if run.contents:
-            run.weighed_from = run.head
-            self._add(sum(self._sizes(run.contents[run.head :])))
+    def came_back(self, batch: RequeuedBatch) -> None:
+        """Count a requeued batch, which may be on disk only."""
+        if batch.contents:
+            batch.weighed_from = batch.head
+            self._add(sum(self._sizes(batch.contents[batch.head :])))
         else:
-            run.weighed_from = len(run.sequences)
-            self._unweighed_requeued += run.weighed_from
+            batch.weighed_from = len(batch.sequences)
+            self._unweighed_requeued += batch.weighed_from
             self.sum.is_unsure = True
 
     def _weigh_requeued(self) -> None:
         """Some of what came back."""
         left, left_bytes = REQUEUED_WEIGHED_MAX, FETCH_BYTES_MAX
-        for run in reversed(self._requeued.runs):
+        for run in reversed(self._requeued.batches):
             stop = run.weighed_from
             start = min(stop, max(run.head, stop - left))
             if start == stop:
@@ -243,9 +243,9 @@ class ByteCount:
             if left <= 0 or left_bytes <= 0:
                 break
 
-    def took_back(self, run: RequeuedRun, start: int, stop: int) -> None:
+    def took_back(self, batch: RequeuedBatch, start: int, stop: int) -> None:
         """These of what came back have been taken."""
-        weighed_at = min(max(start, run.weighed_from), stop)
+        weighed_at = min(max(start, batch.weighed_from), stop)
         self._unweighed_requeued -= weighed_at - start
         if weighed_at < stop:
-            self._add(-sum(self._sizes(run.contents[weighed_at:stop])))
+            self._add(-sum(self._sizes(batch.contents[weighed_at:stop])))

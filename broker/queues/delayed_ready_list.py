@@ -30,7 +30,7 @@ from fluffle.broker.queues.expiry_times import INSTANT_MS, NEVER_MS, Deadlines, 
 from fluffle.broker.queues.journal import Journal, RecoveredContent
 from fluffle.broker.queues.queue_view import ReadyMessages
 from fluffle.broker.queues.ready_list import NO_MESSAGE, SequenceNumbers
-from fluffle.broker.queues.requeue import RequeueByPosition, RequeuedRun
+from fluffle.broker.queues.requeue import RequeueByPosition, RequeuedBatch
 from fluffle.broker.queues.segment import TakenMessages, on_disk_only, unread_ones
 
 LEAF = 1024
@@ -344,5 +344,5 @@ class DelayedReadyList:
     def ahead(self, count: int) -> NoReturn:
         raise AssertionError(f"no consumer asks for the next {count} messages of a delayed queue")
 
-    def give_back(self, run: RequeuedRun) -> NoReturn:
-        raise AssertionError(f"{run.sequences} were handed out by a delayed queue")
+    def give_back(self, batch: RequeuedBatch) -> NoReturn:
+        raise AssertionError(f"{batch.sequences} were handed out by a delayed queue")

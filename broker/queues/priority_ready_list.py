@@ -33,7 +33,7 @@ from fluffle.broker.queues.journal import (
 )
 from fluffle.broker.queues.queue_view import ReadyMessages
 from fluffle.broker.queues.ready_list import NO_MESSAGE, ReadyList, SequenceNumbers
-from fluffle.broker.queues.requeue import RequeueByPosition, RequeuedRun
+from fluffle.broker.queues.requeue import RequeueByPosition, RequeuedBatch
 from fluffle.broker.queues.segment import TakenMessages
 from fluffle.protocol.properties import PriorityColumn, kinds_of, priorities_of
 
@@ -240,16 +240,16 @@ class PriorityReadyList:
         if is_instant(expires_at_ms):
             self._in_turn.append(ready_list)
 
-    def give_back(self, run: RequeuedRun) -> None:
+    def give_back(self, batch: RequeuedBatch) -> None:
         """Messages that were taken together come back."""
         level = self._levels.highest + 1
         if self._front is None:
-            level = level_of(run.sequences[0])
+            level = level_of(batch.sequences[0])
         ready_list = self._at(level)
-        ready_list.give_back(run)
-        self.count += len(run.sequences)
+        ready_list.give_back(batch)
+        self.count += len(batch.sequences)
         self._filled |= 1 << level
-        if run.expiries is not None:
+        if batch.expiries is not None:
             self.is_timed = True
             self._due_ms = min(self._due_ms, ready_list.due_ms)
 
@@ -427,7 +427,7 @@ def parted(ready_list: ReadyList, journal: Journal | None) -> ReadyList:
     """Make a ready list one of many, with a part of its journal; messages that come back go to the
     list that is returned, which is to be served first."""
     front = ReadyList(ready_list._journal, None, ready_list._requeued, numbers=ready_list.numbers)
-    front.count = sum(len(run.sequences) - run.head for run in ready_list._requeued.runs)
+    front.count = sum(len(run.sequences) - run.head for run in ready_list._requeued.batches)
     front.is_timed = ready_list.is_timed
     ready_list.count -= front.count
     ready_list._requeued, ready_list._journal, ready_list._is_one_of_many = (

@@ -23,7 +23,7 @@ from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.expiry_times import Expiries, part_of
 from fluffle.broker.queues.journal import Damage, Owner, QueueDefinition
 from fluffle.broker.queues.publish_target import QueueTarget
-from fluffle.broker.queues.requeue import RequeuedRun
+from fluffle.broker.queues.requeue import RequeuedBatch
 from fluffle.protocol.properties import BODY_SIZE_STOP
 
 T = TypeVar("T")
@@ -317,10 +317,10 @@ class DeliveryBatch:
         self.head = min(self.head, start)
         self.holes = holes or None
 
-    def back(self, start: int, stop: int, outcome: Outcome) -> RequeuedRun:
+    def back(self, start: int, stop: int, outcome: Outcome) -> RequeuedBatch:
         """The messages at `start` to `stop` as they come back to their queue."""
         part = slice(start, stop)
-        return RequeuedRun(
+        return RequeuedBatch(
             self.origins[part],
             self.contents[part] if self.origins else [],
             self.sequences[part],

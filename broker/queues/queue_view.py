@@ -143,7 +143,7 @@ def peeked_message(message: StoredMessage, body_bytes: int) -> PeekedMessage:
 def messages_from(stocks: Iterable[ReadyMessages], offset: int) -> Iterator[StoredMessage]:
     """Messages of ready lists behind the first `offset`, in order.  Raises `UnreadableMessages`."""
     for stock in stocks:
-        requeued = sum(len(run.sequences) - run.head for run in stock.requeued.runs)
+        requeued = sum(len(run.sequences) - run.head for run in stock.requeued.batches)
         if offset < requeued:
             yield from requeued_messages(stock.requeued.behind(offset))
         offset = max(0, offset - requeued)
@@ -156,7 +156,7 @@ def messages_from(stocks: Iterable[ReadyMessages], offset: int) -> Iterator[Stor
 
 def requeued_messages(requeued: RequeueOrder) -> Iterator[StoredMessage]:
     """Requeued messages in order; `requeued` is consumed, so it must be a copy."""
-    while requeued.runs:
+    while requeued.batches:
         run, start, stop = requeued.take(REQUEUED_MAX)
         for at in range(start, stop):
             yield StoredMessage(
@@ -326,7 +326,7 @@ class MessageMeter:
 def ready_in(stock: ReadyMessages) -> Iterator[MeasuredRun]:
     """Messages that came back, of which some may be on disk only, and then the rest."""
     mean_bytes = 0
-    for run in islice(stock.requeued.runs, RUNS_MAX):
+    for run in islice(stock.requeued.batches, RUNS_MAX):
         count = len(run.sequences) - run.head
         if count:
             contents = run.contents[run.head :]
@@ -386,7 +386,7 @@ def head_timestamp(ready_view: ReadyView) -> int | None:
 def head_of(ready_view: ReadyView) -> bytes | None:
     """The next message, if it is in memory."""
     for stock in ready_view.stocks:
-        for run in islice(stock.requeued.runs, 1):
+        for run in islice(stock.requeued.batches, 1):
             return run.contents[run.head] if run.contents else None
         for segment in stock.segments:
             if segment.head < segment.count:

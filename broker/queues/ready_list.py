@@ -31,7 +31,7 @@ from fluffle.broker.queues.journal import (
     UnreadableMessages,
 )
 from fluffle.broker.queues.queue_view import ReadyMessages
-from fluffle.broker.queues.requeue import RequeueByPosition, RequeuedRun, RequeueOrder
+from fluffle.broker.queues.requeue import RequeueByPosition, RequeuedBatch, RequeueOrder
 from fluffle.broker.queues.segment import (
     Segment,
     SegmentLocation,
@@ -147,7 +147,7 @@ class ReadyList:
         if self.byte_count is not None:
             self.byte_count.begin(self._ready, ())
         for sequences, counts, expiries in recovery.requeued:
-            back = RequeuedRun(
+            back = RequeuedBatch(
                 [], [], sequences, counts=counts, is_recorded=True, expiries=expiries
             )
             self.give_back(back)
@@ -258,11 +258,11 @@ class ReadyList:
             self.byte_count = ByteCount(
                 sizes, self._journal, self._spill, self._requeued, of_all or ByteSum()
             )
-            self.byte_count.begin(self._ready, self._requeued.runs)
+            self.byte_count.begin(self._ready, self._requeued.batches)
 
     def ahead(self, count: int) -> list[bytes]:
         """The contents of the next messages; `available` must have said that there are so many."""
-        run = self._requeued.runs[0] if self._requeued.runs else self._ready[0]
+        run = self._requeued.batches[0] if self._requeued.batches else self._ready[0]
         return run.contents[run.head : run.head + count]
 
     def shed(self) -> bool:
@@ -288,13 +288,13 @@ class ReadyList:
             self.byte_count.weigh_rest(segment)
         on_their_way.forget_durable()
 
-    def give_back(self, run: RequeuedRun) -> None:
+    def give_back(self, batch: RequeuedBatch) -> None:
         """Messages come back; they may be on disk only."""
-        self.is_timed |= run.expiries is not None
+        self.is_timed |= batch.expiries is not None
         if self.byte_count is not None:
-            self.byte_count.came_back(run)
-        self._requeued.add(run)
-        self.count += len(run.sequences)
+            self.byte_count.came_back(batch)
+        self._requeued.add(batch)
+        self.count += len(batch.sequences)
 
     def available(self, bytes_max: int) -> int:
         """How many `take` would give at most, keeping to about `bytes_max` but at least one.
@@ -302,9 +302,9 @@ class ReadyList:
         0 if what is next turns out to be damaged, or has expired: see `expire`.
         """
         try:
-            if self._requeued.runs:
+            if self._requeued.batches:
                 available = self._requeued.available()  # it went out in one run: not too large
-                return self._requeued.runs[0].undue_count(available, self.now_ms)
+                return self._requeued.batches[0].undue_count(available, self.now_ms)
             if self.damage is not None:
                 return 0
             segment = self._front()
@@ -327,8 +327,8 @@ class ReadyList:
         `are_read`: with their contents, also where these are on disk only.
         """
         try:
-            if self._requeued.runs:
-                run = self._requeued.runs[0]
+            if self._requeued.batches:
+                run = self._requeued.batches[0]
                 if run.due_ms > self.now_ms:
                     return None
                 return self._take_requeued(run.due_count(self._requeued.available(), self.now_ms))
@@ -370,13 +370,13 @@ class ReadyList:
     @property
     def due_ms(self) -> int:
         """When the next message expires, or some time before that if it is on disk."""
-        if self._requeued.runs:
-            return self._requeued.runs[0].due_ms
+        if self._requeued.batches:
+            return self._requeued.batches[0].due_ms
         return self._ready[0].due_ms if self._ready else NEVER_MS
 
     def take(self, count: int) -> TakenMessages:
         """The next messages, at most `count`; `available` must have said that there are some."""
-        if self._requeued.runs:
+        if self._requeued.batches:
             return self._take_requeued(count)
         segment = self._front()
         start = segment.head
@@ -518,7 +518,7 @@ class ReadyList:
             if segment.spilled_at and self._spill is not None:
                 self._spill.forget(segment.spilled_at)
         if self._journal is not None:
-            settle_all(self._journal, self._requeued.runs, self._ready)
+            settle_all(self._journal, self._requeued.batches, self._ready)
         self._ready, self._leaving = NO_SEGMENTS, None
         self._requeued.clear()
         if self.delivery_counts is not None:
@@ -536,7 +536,7 @@ class ReadyList:
 
 
 def settle_all(
-    journal: Journal, requeued: Iterable[RequeuedRun], segments: Iterable[Segment]
+    journal: Journal, requeued: Iterable[RequeuedBatch], segments: Iterable[Segment]
 ) -> None:
     """Nothing of a ready list is wanted any more."""
     for run in requeued:

@@ -4,7 +4,7 @@ They come before all that is ready; in a classic queue with priorities, before a
 priority: there each ready list has a `RequeueOrder`, while a quorum queue has one for all.
 
 What a settlement gives back comes in the order of its delivery tags (`core.settlement`), a
-`RequeuedRun` for each stretch: `Queue.settle` gives it to `ReadyList.give_back`, which adds it to
+`RequeuedBatch` for each stretch: `Queue.settle` gives it to `ReadyList.give_back`, which adds it to
 the order of the queue; so does what was delayed, once it waits no more.
 
 - `RequeueByPosition` is RabbitMQ's order for classic queues: each message is back in its place.
@@ -44,7 +44,7 @@ UNLIMITED_BYTES = 1 << 62
 
 
 @dataclass(slots=True, eq=False)
-class RequeuedRun:
+class RequeuedBatch:
     """Messages that came back together, in rising sequence; read from `head` on."""
 
     origins: list[Origin]
@@ -65,9 +65,9 @@ class RequeuedRun:
     def oldest(self) -> int:
         return self.sequences[self.head]
 
-    def copied(self) -> RequeuedRun:
+    def copied(self) -> RequeuedBatch:
         """The same messages, to look at only."""
-        copy = RequeuedRun(
+        copy = RequeuedBatch(
             self.origins,
             self.contents,
             self.sequences,
@@ -105,7 +105,7 @@ class RequeuedRun:
         """When the next one expires."""
         return NEVER_MS if self.expiries is None else self.expiries[self.head]
 
-    def __lt__(self, other: RequeuedRun) -> bool:
+    def __lt__(self, other: RequeuedBatch) -> bool:
         return self.oldest < other.oldest
 
 
@@ -113,21 +113,21 @@ class RequeueOrder(Protocol):
     """Requeued messages of a queue, in the order of their redelivery."""
 
     @property
-    def runs(self) -> Sequence[RequeuedRun]:
+    def batches(self) -> Sequence[RequeuedBatch]:
         """All there is, the one first that has the next message; empty if there is nothing."""
 
-    def add(self, run: RequeuedRun) -> None:
+    def add(self, batch: RequeuedBatch) -> None:
         """Messages come back."""
 
     def available(self) -> int:
         """Return how many `take` gives at most, if there is any.  Raises `UnreadableMessages`."""
 
-    def take(self, count: int) -> tuple[RequeuedRun, int, int]:
-        """Some of the next ones, at most `count`: a run, and from where to where in it."""
+    def take(self, count: int) -> tuple[RequeuedBatch, int, int]:
+        """Some of the next ones, at most `count`: a batch, and from where to where in it."""
 
-    def read_last(self, run: RequeuedRun, start: int, stop: int, bytes_max: int) -> list[bytes]:
-        """Contents of a run that are not taken, the last one first: those that make up `bytes_max`
-        bytes, or all.  It stays where it is.  Raises `UnreadableMessages`."""
+    def read_last(self, batch: RequeuedBatch, start: int, stop: int, bytes_max: int) -> list[bytes]:
+        """Contents of a batch that are not taken, the last one first: those that make up
+        `bytes_max` bytes, or all.  It stays where it is.  Raises `UnreadableMessages`."""
 
     def clear(self) -> None:
         """Forget all."""
@@ -139,45 +139,45 @@ class RequeueOrder(Protocol):
 class RequeueByPosition:
     """Each goes back to its original place, so that the oldest is next."""
 
-    __slots__ = ("runs",)
+    __slots__ = ("batches",)
 
     def __init__(self) -> None:
-        self.runs: list[RequeuedRun] = []
+        self.batches: list[RequeuedBatch] = []
         """A heap.  All have contents."""
 
-    def add(self, run: RequeuedRun) -> None:
-        assert run.contents, f"messages {run.sequences} came back without their contents"
-        heappush(self.runs, run)
+    def add(self, batch: RequeuedBatch) -> None:
+        assert batch.contents, f"messages {batch.sequences} came back without their contents"
+        heappush(self.batches, batch)
 
     def available(self) -> int:
-        """How many messages of the foremost run are older than those of every other."""
-        run, rivals = self.runs[0], self.runs[1:3]
-        stop = len(run.contents)
+        """How many messages of the foremost batch are older than those of every other."""
+        batch, rivals = self.batches[0], self.batches[1:3]
+        stop = len(batch.contents)
         if rivals:
-            stop = bisect_left(run.sequences, min(rivals).oldest, lo=run.head)
-        return stop - run.head
+            stop = bisect_left(batch.sequences, min(rivals).oldest, lo=batch.head)
+        return stop - batch.head
 
-    def take(self, count: int) -> tuple[RequeuedRun, int, int]:
-        run = self.runs[0]
-        start = run.head
-        stop = run.head = start + min(count, self.available())
-        if stop < len(run.contents):
-            heapreplace(self.runs, run)
+    def take(self, count: int) -> tuple[RequeuedBatch, int, int]:
+        batch = self.batches[0]
+        start = batch.head
+        stop = batch.head = start + min(count, self.available())
+        if stop < len(batch.contents):
+            heapreplace(self.batches, batch)
         else:
-            heappop(self.runs)
-        return run, start, stop
+            heappop(self.batches)
+        return batch, start, stop
 
-    def read_last(self, run: RequeuedRun, start: int, stop: int, bytes_max: int) -> list[bytes]:
+    def read_last(self, batch: RequeuedBatch, start: int, stop: int, bytes_max: int) -> list[bytes]:
         del bytes_max
-        return run.contents[start:stop][::-1]
+        return batch.contents[start:stop][::-1]
 
     def clear(self) -> None:
-        self.runs.clear()
+        self.batches.clear()
 
     def behind(self, count: int) -> RequeueByPosition:
         copy = RequeueByPosition()
-        copy.runs = [run.copied() for run in self.runs]
-        while count and copy.runs:
+        copy.batches = [batch.copied() for batch in self.batches]
+        while count and copy.batches:
             _run, start, stop = copy.take(count)
             count -= stop - start
         return copy
@@ -193,7 +193,7 @@ class Fetch(Protocol):
         bytes, or for all.  Raises `UnreadableMessages`."""
 
 
-NO_RUNS: deque[RequeuedRun] = deque()
+NO_BATCHES: deque[RequeuedBatch] = deque()
 """Never changed: a deque of one's own takes 600 bytes."""
 
 
@@ -201,65 +201,65 @@ class RequeueFifo:
     """Order of requeueing: the first requeued is next, whatever its age; some may still be on
     disk."""
 
-    __slots__ = ("_fetch", "runs")
+    __slots__ = ("_fetch", "batches")
 
     def __init__(self, fetch: Fetch) -> None:
-        self.runs = NO_RUNS
+        self.batches = NO_BATCHES
         self._fetch = fetch
 
-    def add(self, run: RequeuedRun) -> None:
-        if self.runs is NO_RUNS:
-            self.runs = deque()
-        self.runs.append(run)  # mutant: P3
+    def add(self, batch: RequeuedBatch) -> None:
+        if self.batches is NO_BATCHES:
+            self.batches = deque()
+        self.batches.append(batch)  # mutant: P3
 
     def available(self) -> int:
-        run = self.runs[0]
-        if not run.contents:
-            run = self._front_in_memory()
-        return len(run.contents) - run.head
+        batch = self.batches[0]
+        if not batch.contents:
+            batch = self._front_in_memory()
+        return len(batch.contents) - batch.head
 
-    def _front_in_memory(self) -> RequeuedRun:
-        """The foremost run, or as much of it as is read at once."""
-        run = self.runs[0]
-        wanted = run.sequences[:FETCH_MESSAGES_MAX]
-        run.origins, run.contents = self._fetch(wanted, FETCH_BYTES_MAX)
-        first, rest = slice(len(run.contents)), slice(len(run.contents), None)
-        if run.sequences[rest]:
-            behind = RequeuedRun(
+    def _front_in_memory(self) -> RequeuedBatch:
+        """The foremost batch, or as much of it as is read at once."""
+        batch = self.batches[0]
+        wanted = batch.sequences[:FETCH_MESSAGES_MAX]
+        batch.origins, batch.contents = self._fetch(wanted, FETCH_BYTES_MAX)
+        first, rest = slice(len(batch.contents)), slice(len(batch.contents), None)
+        if batch.sequences[rest]:
+            behind = RequeuedBatch(
                 [],
                 [],
-                run.sequences[rest],
-                counts=run.counts,
-                is_recorded=run.is_recorded,
-                expiries=part_of(run.expiries, rest),
+                batch.sequences[rest],
+                counts=batch.counts,
+                is_recorded=batch.is_recorded,
+                expiries=part_of(batch.expiries, rest),
             )
-            behind.weighed_from = max(0, run.weighed_from - len(run.contents))
-            run.weighed_from = min(run.weighed_from, len(run.contents))
-            self.runs.insert(1, behind)
-            run.sequences = run.sequences[first]
-            run.expiries = part_of(run.expiries, first)
-        return run
+            behind.weighed_from = max(0, batch.weighed_from - len(batch.contents))
+            batch.weighed_from = min(batch.weighed_from, len(batch.contents))
+            self.batches.insert(1, behind)
+            batch.sequences = batch.sequences[first]
+            batch.expiries = part_of(batch.expiries, first)
+        return batch
 
-    def take(self, count: int) -> tuple[RequeuedRun, int, int]:
-        run = self.runs[0]
-        start = run.head
-        stop = run.head = start + min(count, self.available())
-        if stop == len(run.contents):
-            self.runs.popleft()
-        return run, start, stop
+    def take(self, count: int) -> tuple[RequeuedBatch, int, int]:
+        batch = self.batches[0]
+        start = batch.head
+        stop = batch.head = start + min(count, self.available())
+        if stop == len(batch.contents):
+            self.batches.popleft()
+        return batch, start, stop
 
-    def read_last(self, run: RequeuedRun, start: int, stop: int, bytes_max: int) -> list[bytes]:
-        if run.contents:
-            return run.contents[start:stop][::-1]
-        return self._fetch(run.sequences[start:stop][::-1], bytes_max)[1]
+    def read_last(self, batch: RequeuedBatch, start: int, stop: int, bytes_max: int) -> list[bytes]:
+        if batch.contents:
+            return batch.contents[start:stop][::-1]
+        return self._fetch(batch.sequences[start:stop][::-1], bytes_max)[1]
 
     def clear(self) -> None:
-        self.runs = NO_RUNS
+        self.batches = NO_BATCHES
 
     def behind(self, count: int) -> RequeueFifo:
         copy = RequeueFifo(self._fetch)
-        for run in self.runs:
-            copied = run.copied()
+        for batch in self.batches:
+            copied = batch.copied()
             count -= copied.skipped(count)
             if len(copied.sequences) > copied.head:
                 copy.add(copied)
@@ -277,7 +277,7 @@ class DelayedRun(NamedTuple):
     """Order of requeueing, by which runs due at the same moment are sorted."""
     run: range
     """Sequence numbers of the messages."""
-    back: RequeuedRun
+    back: RequeuedBatch
     """The same, as they go back; on disk only, unless they cannot be read yet."""
 
 
@@ -310,12 +310,12 @@ class DelayedRetries:
         """Messages are to wait; `messages`: with these contents, for they cannot be read yet."""
         kept = messages or ([], [])
         # mutant: WA1
-        back = RequeuedRun(*kept, run, counts=counts, is_recorded=True, expiries=expiries)
+        back = RequeuedBatch(*kept, run, counts=counts, is_recorded=True, expiries=expiries)
         heappush(self._heap, DelayedRun(ready_at_ms, self._next_number, run, back))
         self._next_number += 1  # mutant: WA2
         self.count += len(run)  # mutant: WA3
 
-    def mature(self, give_back: Callable[[RequeuedRun], None], now_ms: int) -> None:
+    def mature(self, give_back: Callable[[RequeuedBatch], None], now_ms: int) -> None:
         """Make the runs ready again whose delay is over."""
         runs = []
         while self.due_ms <= now_ms:  # mutant: WA4 WA5

@@ -279,7 +279,7 @@ def portion(stocks: Sequence[ReadyMessages], offset: int) -> list[StoredMessage]
 def first_of(stocks: Sequence[ReadyMessages]) -> int | None:
     """The number of the message that is next; None if there is none."""
     for stock in stocks:
-        for run in stock.requeued.runs:
+        for run in stock.requeued.batches:
             return run.sequences[run.head]
         for segment in stock.segments:
             return segment.next_sequence

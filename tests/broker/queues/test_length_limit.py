@@ -15,7 +15,7 @@ from fluffle.broker.queues.length_limit import DROPPED_BYTES_MAX, MESSAGE_COST_B
 from fluffle.broker.queues.publish_target import EnqueueResult, PartialResult
 from fluffle.broker.queues.queue_api import Outcome
 from fluffle.broker.queues.quorum.holders import RemoteGetter
-from fluffle.broker.queues.requeue import RequeuedRun, RequeueFifo
+from fluffle.broker.queues.requeue import RequeuedBatch, RequeueFifo
 from fluffle.broker.queues.settings import Overflow, QueueSettings
 from fluffle.protocol.properties import body_sizes, build_content
 from tests.broker.queues.queue_harness import ORIGIN, MemorySpill, QueueHarness, lane_of
@@ -104,7 +104,7 @@ def test_what_fits_is_judged_once_while_it_is_not_known_how_much_waits(
     disk = RequeueFifo(fetch)
     spec = QueueSpec("q", queue_type=queue_type)
     harness.queue = Queue(spec, FakeQueueHost(harness.touch), QueueStores(requeued=disk))
-    lane_of(harness.queue).give_back(RequeuedRun([], [], range(1, 301)))
+    lane_of(harness.queue).give_back(RequeuedBatch([], [], range(1, 301)))
     limit_bytes = 400 * (1 if queue_type is QueueType.CLASSIC else 3)
     harness.queue.settings = QueueSettings(
         max_length_bytes=limit_bytes, overflow=Overflow.REJECT_PUBLISH

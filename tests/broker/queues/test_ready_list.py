@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from fluffle.broker.queues.journal import Journal
 from fluffle.broker.queues.priority_ready_list import parted
 from fluffle.broker.queues.ready_list import SEGMENT_BYTES_MAX, SEGMENT_MESSAGES_MAX, ReadyList
-from fluffle.broker.queues.requeue import RequeuedRun
+from fluffle.broker.queues.requeue import RequeuedBatch
 from fluffle.broker.queues.segment import TakenMessages
 from tests.broker.queues.queue_harness import ORIGIN, OTHER_ORIGIN, messages, numbered
 
@@ -46,7 +46,7 @@ def append(ready_list: NumberedLane, contents: list[bytes], *, other: bool = Fal
 def give_back(ready_list: ReadyList, taken: TakenMessages, part: slice = ALL) -> None:
     """Some of what was taken off comes back."""
     columns = taken.origins[part], taken.contents[part], taken.sequences[part]
-    ready_list.give_back(RequeuedRun(*columns))
+    ready_list.give_back(RequeuedBatch(*columns))
 
 
 def drain(ready_list: ReadyList) -> list[TakenMessages]:

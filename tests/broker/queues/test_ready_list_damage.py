@@ -9,7 +9,7 @@ from fluffle.broker.queues import ready_list as ready_lists
 from fluffle.broker.queues.expiry_times import Expiries
 from fluffle.broker.queues.journal import Damage, PagedOutMessages, UnreadableMessages
 from fluffle.broker.queues.ready_list import ReadyList
-from fluffle.broker.queues.requeue import RequeuedRun
+from fluffle.broker.queues.requeue import RequeuedBatch
 from fluffle.protocol.properties import body_of
 from tests.broker.queues.priority_harness import PriorityHarness, up_to
 from tests.broker.queues.queue_harness import ORIGIN, MemorySpill
@@ -88,7 +88,7 @@ def test_what_was_spilled_and_is_lost_stops_the_lane_until_it_is_given_up(
 def test_what_comes_back_is_served_before_damage(monkeypatch: pytest.MonkeyPatch) -> None:
     ready_list = spilled(monkeypatch, Spill(b"2"))
     assert taken(ready_list) == [b"1"]
-    ready_list.give_back(RequeuedRun([ORIGIN], [b"1"], [1]))
+    ready_list.give_back(RequeuedBatch([ORIGIN], [b"1"], [1]))
     assert taken(ready_list) == [b"1"]
     assert ready_list.damage == DAMAGE
 

@@ -22,7 +22,7 @@ from fluffle.broker.queues.ready_list import ReadyList
 from fluffle.broker.queues.requeue import (
     DelayedRetries,
     RequeueByPosition,
-    RequeuedRun,
+    RequeuedBatch,
     RequeueFifo,
 )
 from tests.broker.queues.queue_harness import ORIGIN, PLAIN, QueueHarness, messages, numbered
@@ -49,7 +49,7 @@ class Disk:
 
 
 def on_disk(ready_list: ReadyList, sequences: Sequence[int], counts: Counts = NEW) -> None:
-    ready_list.give_back(RequeuedRun([], [], sequences, counts=counts))
+    ready_list.give_back(RequeuedBatch([], [], sequences, counts=counts))
 
 
 def in_full(contents: list[bytes]) -> list[int]:
@@ -69,7 +69,7 @@ def test_what_came_back_first_is_next() -> None:
     ready_list.append([ORIGIN] * 4, numbered(1, 4), 4, 1)
     first, second, third = ready_list.take(1), ready_list.take(2), ready_list.take(1)
     for taken in (third, first, second):
-        ready_list.give_back(RequeuedRun(taken.origins, taken.contents, taken.sequences))
+        ready_list.give_back(RequeuedBatch(taken.origins, taken.contents, taken.sequences))
     assert drained(ready_list) == [[b"4"], [b"1"], [b"2", b"3"]]
 
 
@@ -78,7 +78,7 @@ def test_what_is_on_disk_is_read_when_its_turn_has_come(monkeypatch: pytest.Monk
     disk = Disk()
     ready_list = ReadyList(requeued=RequeueFifo(disk.fetch))
     on_disk(ready_list, [7, 8, 12, 20, 21], Counts(3, 1))
-    ready_list.give_back(RequeuedRun([ORIGIN], messages("behind"), [1]))
+    ready_list.give_back(RequeuedBatch([ORIGIN], messages("behind"), [1]))
     assert (ready_list.count, disk.read) == (6, [])
     assert ready_list.available(1 << 20) == 2
     assert disk.read == [[7, 8]]
@@ -221,7 +221,7 @@ class Waiting(NamedTuple):
 @seeds(30)
 def test_each_comes_back_once_at_its_time_as_it_was(seed: int) -> None:
     chance, now_ms, following = Random(seed), 0, 1
-    matured, back = list[range](), list[RequeuedRun]()
+    matured, back = list[range](), list[RequeuedBatch]()
     delays, model = DelayedRetries(matured.extend), list[Waiting]()
     for number in range(80):
         if chance.random() < 0.5:
@@ -261,7 +261,7 @@ def test_requeue_by_position_gives_the_oldest_first_whatever_came_back_when(seed
         if out and chance.random() < 0.4:
             back = sorted(chance.sample(out, min(len(out), chance.randint(1, 6))))
             out = [each for each in out if each not in back]
-            order.add(RequeuedRun([ORIGIN] * len(back), [b"%d" % each for each in back], back))
+            order.add(RequeuedBatch([ORIGIN] * len(back), [b"%d" % each for each in back], back))
             model = sorted(model + back)
         elif model:
             available = order.available()
@@ -274,13 +274,13 @@ def test_requeue_by_position_gives_the_oldest_first_whatever_came_back_when(seed
         skipped = chance.randint(0, len(model) + 1)
         assert drained_order(order.behind(skipped)) == model[skipped:]
         assert drained_order(order.behind(0)) == model, "it was only looked at"
-    assert order.runs == []
+    assert order.batches == []
 
 
 def drained_order(order: RequeueByPosition) -> list[int]:
     """Numbers of all messages in an order, as they are taken."""
     numbers: list[int] = []
-    while order.runs:
+    while order.batches:
         run, start, stop = order.take(order.available())
         assert start < stop
         numbers += run.sequences[start:stop]
@@ -289,8 +289,8 @@ def drained_order(order: RequeueByPosition) -> list[int]:
 
 def test_requeue_by_position_forgets_all_and_takes_nothing_without_contents() -> None:
     order = RequeueByPosition()
-    order.add(RequeuedRun([ORIGIN], [b"1"], [1]))
+    order.add(RequeuedBatch([ORIGIN], [b"1"], [1]))
     order.clear()
-    assert order.runs == []
+    assert order.batches == []
     with pytest.raises(AssertionError, match="without their contents"):
-        order.add(RequeuedRun([], [], [1]))
+        order.add(RequeuedBatch([], [], [1]))

@@ -75,7 +75,7 @@ def waiting_again(queue: Queue) -> Iterable[tuple[int, Counts]]:
         else queue._ready_list
     )
     assert isinstance(ready_list, ReadyList)
-    runs = ready_list._requeued.runs
+    runs = ready_list._requeued.batches
     return ((number, run.counts) for run in runs for number in run.sequences[run.head :])
 
 
