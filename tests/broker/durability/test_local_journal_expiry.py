@@ -10,13 +10,13 @@ from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.dead_letters import DeadMessages
 from fluffle.broker.queues.engine import Queue, QueueStores
 from fluffle.broker.queues.expiry_times import NEVER_MS
-from fluffle.broker.queues.queue_api import DeliverySource
+from fluffle.broker.queues.queue_api import Consumer, DeliverySource, Outcome, SharedCredit
 from fluffle.broker.queues.settings import QueueSettings
 from fluffle.broker.runtime.commits import Commits
 from fluffle.broker.runtime.turn import Turn
 from fluffle.storage.disk import MemoryDisk
 from fluffle.storage.store import InstantWriter, Store
-from tests.broker.queues.queue_harness import lane_of
+from tests.broker.queues.queue_harness import FakeSink, lane_of
 from tests.support.queue_arguments import queue_arguments
 from tests.support.queue_host import FakeQueueHost, ignore
 from tests.support.store import raise_it
@@ -87,6 +87,33 @@ def test_what_expires_next_is_known_after_a_restart(disk: MemoryDisk) -> None:
     after.now = START_MS + 1_000
     after.pump()
     assert (after.dead, after.queue.ready_count) == ([b"a", b"b"], 1)
+
+
+def test_an_entry_whose_first_to_expire_is_settled_wakes_the_queue_once_too_early(
+    disk: MemoryDisk,
+) -> None:
+    """The tag of an entry stays as it was written; which of its messages are left, and until when,
+    is known once it is read.  Until then the queue looks early, and nothing dies of that."""
+    before = Node(disk)
+    before.publish(b"a", expiration_ms=400)
+    before.publish(b"b", expiration_ms=1_000)
+    before.commits.flush()
+    taker = Consumer("tag", before.queue, FakeSink(), shared=SharedCredit())
+    delivery_batch = before.queue.get(taker)
+    assert delivery_batch is not None
+    before.queue.settle(delivery_batch, 0, 1, Outcome.ACKED)
+    before.commits.flush()
+    after = Node(disk, before.groups, START_MS + 100)
+    assert after.wakes == [START_MS + 400]
+    after.now = START_MS + 400
+    after.pump()
+    assert (after.wakes[1:], after.dead) == ([START_MS + 1_000], [])
+    after.now = START_MS + 999
+    after.pump()
+    assert after.dead == []
+    after.now = START_MS + 1_000
+    after.pump()
+    assert (after.dead, after.queue.ready_count) == ([b"b"], 0)
 
 
 def test_what_has_expired_meanwhile_goes_first_and_for_good(disk: MemoryDisk) -> None:

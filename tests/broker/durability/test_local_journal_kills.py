@@ -78,7 +78,26 @@ class Life:
         due_ms = min(self.there.values(), default=FOR_EVER)
         assert self.node.queue.ready_count == len(self.there)
         if due_ms < FOR_EVER and next(iter(self.there.values())) == due_ms:
-            assert self.node.wakes[-1] == due_ms, "it has as long as it had left"
+            self._check_that_it_wakes(due_ms)
+
+    def _check_that_it_wakes(self, due_ms: int) -> None:
+        """The message in front has as long as it had left: nothing dies before `due_ms`, and the
+        queue is awake then.
+
+        RabbitMQ expires what is in front when its time is over, and never before; when its timer
+        looks is its own affair.  An entry on disk says when the first of its messages expires,
+        settled ones included, so a queue may look once too early, and knows after that.
+        """
+        node = Node(self.disk, self.groups, self.node.now)
+        assert node.wakes[-1] == self.node.wakes[-1] <= due_ms, "it lives longer than it should"
+        if node.wakes[-1] < due_ms:
+            node.now = min(max(node.now, node.wakes[-1]), due_ms - 1)
+            node.queue.pump()
+            assert node.dead == [], "it had time left"
+        assert node.wakes[-1] == due_ms, "it has as long as it had left"
+        node.now = due_ms
+        node.queue.pump()
+        assert node.dead[:1] == [next(iter(self.there))]
 
 
 @seeds(20)
@@ -89,8 +108,8 @@ def test_whenever_it_is_killed(seed: int) -> None:
     acts += [life.take] * 2 + [life.flush] * 2 + [life.kill]
     for _ in range(300):
         chance.choice(acts)()
-    assert life.kills > 5
-    assert life.deaths > 20
+    while life.kills <= 5 or life.deaths <= 20:  # a history in which too little happens goes on
+        chance.choice(acts)()
     life.flush()
     life.kill()
     while life.there:
