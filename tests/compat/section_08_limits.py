@@ -114,6 +114,36 @@ def what_comes_back_is_too_much(peer: Peer) -> None:
     main.without_times()
 
 
+@scenario("8.2", "9")
+def several_that_come_back_are_too_many(peer: Peer) -> None:
+    """The oldest go first, and are dead-lettered in order."""
+    main = speaker(peer)
+    main.declare("came back at once", exclusive=True)
+    dead = {"dead_letter_exchange": "", "dead_letter_routing_key": "came back at once"}
+    for kind in TYPES:
+        for how in ("close", "hang_up", "nack", "reject"):
+            queue = f"at once {kind} {how}"
+            limited(main, queue, kind, max_length=1, **dead)
+            consumer = speaker(peer, f"consumer of {queue}")
+            consumer.consume(queue, kind)
+            main.fill(queue, "0", "1", "2")
+            consumer.expect("Basic.Deliver", 3)
+            if how in {"close", "hang_up"}:
+                getattr(consumer, how)()
+            else:
+                consumer.cancel(kind)
+            if how == "nack":
+                consumer.nack(3, multiple=True, requeue=True)
+            elif how == "reject":
+                for tag in (1, 2, 3):
+                    consumer.reject(tag, requeue=True)
+            main.consume("came back at once", queue, no_ack=True)
+            main.expect("Basic.Deliver", 2)
+            main.cancel(queue)
+            main.delete(queue)
+    main.without_times()
+
+
 @scenario("8.2", "6.1")
 def what_does_not_fit_is_refused(peer: Peer) -> None:
     """A quorum queue takes one more than may wait, and refuses until four fifths do."""

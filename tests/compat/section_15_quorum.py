@@ -132,6 +132,32 @@ def what_is_given_back_comes_before_what_waits(peer: Peer) -> None:
     main.delete("quorum.order")
 
 
+@scenario("15", "7.9")
+def what_one_channel_gives_back_at_once(peer: Peer) -> None:
+    """Messages come back as they were handed out, whichever consumer of the channel got them."""
+    main = speaker(peer)
+    for name in ("close", "hang up", "nack", "recover"):
+        queue = f"quorum.at once.{name}"
+        quorum(main, queue, "0")
+        holder = speaker(peer, name)
+        holder.get(queue, no_ack=False)
+        holder.consume(queue, "first")
+        holder.consume(queue, "second")
+        main.fill(queue, *"1234")
+        holder.expect("Basic.Deliver", 4)
+        holder.cancel("first")
+        holder.cancel("second")
+        main.fill(queue, "5")
+        holder.get(queue, no_ack=False)
+        GIVE_BACK.get(name, Speaker.hang_up)(holder)
+        with main.aside() as heir:
+            heir.consume(queue, "heir", no_ack=True)
+            heard = heir.expect("Basic.Deliver", 6)
+            heir.cancel("heir")
+        peer.note(f"{name}: {b' '.join(each.body for each in heard)!r}")
+        main.delete(queue)
+
+
 @scenario("15", "7.1", "7.2")
 def prefetch_and_priorities(peer: Peer) -> None:
     main = speaker(peer)

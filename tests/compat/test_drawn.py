@@ -19,8 +19,9 @@ from tests.compat.questions import asks
 from tests.compat.replay import Answers
 from tests.compat.scenario import Scenario
 
-SEEDS = range(1, 7)
-"""Seeds for which RabbitMQ's answers never vary."""
+SEEDS = (*range(1, 7), 730517219, 1409905939)
+"""Seeds for which RabbitMQ's answers never vary.  The last two end early: what a channel gives back
+at once is in another order then, or dies in another one."""
 PATIENCE_S = 60.0
 """On a machine with much to do."""
 

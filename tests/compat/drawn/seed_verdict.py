@@ -10,6 +10,7 @@ from tests.compat.comparison import as_meant, difference_of
 from tests.compat.drawn.case_generator import drawn
 from tests.compat.drawn.observer import Observer
 from tests.compat.drawn.operations import Case
+from tests.compat.drawn.player import EARLY_END
 from tests.compat.drawn.runner import run
 
 AGAIN = 2
@@ -22,6 +23,7 @@ LINES_SHOWN = 20
 
 class Finding(Enum):
     SAME = "the same"
+    SAME_UNTIL = "the same until their early end"
     SOMETIMES = "differ sometimes"
     BY_ITSELF = "RabbitMQ differs from itself"
     DIFFERS = "differ"
@@ -35,9 +37,10 @@ def examine(seed: int, pair: tuple[Observer, Observer], *, shrinks: bool) -> tup
         transcripts = run(name, case, pair, PATIENCE_S)
         return difference_of(*as_meant(name, *transcripts))
 
-    found = difference_of(*as_meant(name, *run(name, case, pair)))
+    theirs, ours = run(name, case, pair)
+    found = difference_of(*as_meant(name, theirs, ours))
     if not found:
-        return Finding.SAME, ""
+        return Finding.SAME_UNTIL if theirs["notes"][-1] == EARLY_END else Finding.SAME, ""
     end = "\n".join(found.splitlines()[-LINES_SHOWN:])
     if not all(difference(case) for _ in range(AGAIN)):
         return Finding.SOMETIMES, end
