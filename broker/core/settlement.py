@@ -13,7 +13,7 @@ from bisect import bisect_left, bisect_right
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from fluffle.broker.queues.arguments import QueueType
-from fluffle.broker.queues.queue_api import BY_CLIENT, DeliveryBatch, Outcome
+from fluffle.broker.queues.queue_api import BY_CLIENT, FINAL, DeliveryBatch, Outcome
 from fluffle.protocol.steps import Steps
 
 if TYPE_CHECKING:
@@ -273,7 +273,8 @@ class Settlements:
         if self.observer is not None:
             self.observer.settled(stretches, outcome)
         session, count, of_quorum_queues = self._session, 0, 0
-        if session.has_put and outcome in BY_CLIENT:
+        gives_back = outcome not in FINAL  # a queue with a limit keeps to it after each of these
+        if (session.has_put or gives_back) and outcome in BY_CLIENT:
             for queue in dict.fromkeys(each.delivery_batch.holder.queue for each in stretches):
                 queue.deliver_ready()  # mutant: CO3
         for delivery_batch, start, stop in stretches:

@@ -300,8 +300,11 @@ class EnqueueFilter:
         sifts: list[Guard] = [self._sieve.sift] if self._sieve is not None else []
         if self._enqueue is not None and sieve is None:
             sifts.append(self._sift_keyed)
-        bounds: list[Guard] = [bound.admit] if bound is not None and bound.refuses else []
-        return (*sifts, *bounds)
+        if bound is not None and bound.refuses:
+            sifts.append(bound.admit)
+        elif bound is not None and bound.drops_requeued:
+            sifts.append(bound.make_way)
+        return tuple(sifts)
 
     def _sift_keyed(
         self,

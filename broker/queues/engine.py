@@ -473,6 +473,8 @@ class Queue:
         self._overdue.look(self)
         self._is_fed, delivery_batches = False, list[DeliveryBatch]()
         is_timed = self._is_timed
+        if self._length_limit is not None and self.pause is None:
+            self._length_limit.keep_requeued()
         if self.pause is not None or (is_timed and not self._do_due()):
             return delivery_batches
         if not self._deal(delivery_batches, is_timed=is_timed):
@@ -493,6 +495,8 @@ class Queue:
         they are done for clients that are gone, too: the caller that acts for one that
         asked calls it before.
         """
+        if self._length_limit is not None and self.pause is None:
+            self._length_limit.keep_requeued()
         if not self._is_fed:
             return
         self._is_fed, is_timed = False, self._is_timed

@@ -9,7 +9,8 @@ those behind it are refused until no more than four fifths of the limit wait.
 
 Consumers come first: what they have room for is handed out before anything is refused or dropped
 for those that wait.  But what comes back to a classic queue is not handed out if it is too much, as
-with RabbitMQ.
+with RabbitMQ: it is dropped before anything else happens, and once all of it is back, so that the
+oldest goes first.
 """
 
 from __future__ import annotations
@@ -153,8 +154,8 @@ class LengthLimit:
     """The limit of one queue."""
 
     __slots__ = (
-        "_added", "_fitting_bytes", "_fitting_part", "_is_shut", "_limit", "_queue", "_ready_list",
-        "refuses",
+        "_added", "_are_requeued_due", "_fitting_bytes", "_fitting_part", "_is_shut", "_limit",
+        "_queue", "_ready_list", "drops_requeued", "refuses",
     )  # fmt: skip
 
     def __init__(self, limit: Limit, ready_list: AnyReadyList, queue: LimitedQueue) -> None:
@@ -163,7 +164,10 @@ class LengthLimit:
         self._queue = queue
         self._added = NOTHING
         """How many messages have come in since it was kept to, and how many bytes at most."""
+        self._are_requeued_due = False
+        """True if messages that came back may be too many, and none was dropped yet."""
         self.refuses = limit.refuses
+        self.drops_requeued = not limit.spares_requeued
         self._fitting_part: list[bytes] | None = None
         """Contents known to fit, which are being added."""
         self._fitting_bytes = 0
@@ -252,10 +256,27 @@ class LengthLimit:
             self.deliver_ready()
 
     def came_back(self, contents: list[bytes]) -> None:
-        """Messages are in front again."""
-        if not self._limit.spares_requeued and self.may_be_passed:
+        """Messages are in front again; more may follow before `keep_requeued`."""
+        if self.drops_requeued and self.may_be_passed:
             self._note(len(contents), sum(map(len, contents)))
+            self._are_requeued_due = True
+
+    def keep_requeued(self) -> None:
+        """Drop what exceeds the limit since messages came back."""
+        if self._are_requeued_due:
+            self._are_requeued_due = False
             self.keep()
+
+    def make_way(
+        self,
+        _origins: list[Origin],
+        _contents: list[bytes],
+        _content_bytes: int,
+        _persistent: bool,  # noqa: FBT001 - as of `admit`
+        _expiration_ms: Lifetimes,
+    ) -> None:
+        """Drop what came back and is too much before these come in; all of them may."""
+        self.keep_requeued()
 
     def _note(self, count: int, content_bytes: int) -> None:
         before, before_bytes = self._added

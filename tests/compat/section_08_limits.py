@@ -144,6 +144,40 @@ def several_that_come_back_are_too_many(peer: Peer) -> None:
     main.without_times()
 
 
+@scenario("8.2", "9")
+def the_oldest_that_comes_back_dies_first(peer: Peer) -> None:
+    """In a classic queue it does, though its channel got it last; not if each comes by itself."""
+    main = speaker(peer)
+    main.declare("came back older", exclusive=True)
+    dead = {"dead_letter_exchange": "", "dead_letter_routing_key": "came back older"}
+    for how in ("close", "nack", "reject"):
+        limited(main, f"older {how}", "classic", max_length=1, **dead)
+        first, second = speaker(peer, f"first {how}"), speaker(peer, f"second {how}")
+        for number, one in enumerate((first, second)):
+            one.qos(number + 1)
+            one.consume(f"older {how}", "tag")
+            main.fill(f"older {how}", str(number))
+            one.expect("Basic.Deliver")
+        first.close()
+        second.expect("Basic.Deliver")
+        main.fill(f"older {how}", "2")
+        if how == "close":
+            second.close()
+        else:
+            second.cancel("tag")
+            if how == "nack":
+                second.nack(2, multiple=True, requeue=True)
+            else:
+                second.reject(1, requeue=True)
+                second.reject(2, requeue=True)
+        main.consume("came back older", how, no_ack=True)
+        main.expect("Basic.Deliver", 2)
+        main.cancel(how)
+        main.drain(f"older {how}")
+        main.delete(f"older {how}")
+    main.without_times()
+
+
 @scenario("8.2", "6.1")
 def what_does_not_fit_is_refused(peer: Peer) -> None:
     """A quorum queue takes one more than may wait, and refuses until four fifths do."""

@@ -458,6 +458,19 @@ def test_queues_hand_out_first_what_was_published_before(
     assert queue.heard == [("deliver_ready", 0), ("ACKED", 1), ("LOST", 1)]
 
 
+def test_what_is_given_back_at_once_is_apart_from_what_comes_after_it(
+    settlements: Settlements,
+) -> None:
+    """A queue with a limit keeps to it in between."""
+    queue = FakeQueue("a")
+    for _ in range(3):
+        give(settlements, queue, 1)
+    settle(settlements, 1, 2, Outcome.NACK_REQUEUED)
+    settle(settlements, 3, 3, Outcome.NACK_REQUEUED)
+    before, back = ("deliver_ready", 0), ("NACK_REQUEUED", 1)
+    assert queue.heard == [before, back, back, before, back]
+
+
 def test_an_observer_sees_it_before_the_queue_acts_on_it(settlements: Settlements) -> None:
     queue = FakeQueue("a")
     heard_before: list[list[tuple[str, int]]] = []

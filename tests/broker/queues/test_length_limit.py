@@ -10,6 +10,7 @@ from fluffle.broker.base.message import Origin
 from fluffle.broker.queues import length_limit
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.conversion_buffer import ConversionHold
+from fluffle.broker.queues.dead_letters import DeadMessages
 from fluffle.broker.queues.engine import Queue, QueueStores
 from fluffle.broker.queues.length_limit import DROPPED_BYTES_MAX, MESSAGE_COST_BYTES
 from fluffle.broker.queues.publish_target import EnqueueResult, PartialResult
@@ -18,7 +19,14 @@ from fluffle.broker.queues.quorum.holders import RemoteGetter
 from fluffle.broker.queues.requeue import RequeuedBatch, RequeueFifo
 from fluffle.broker.queues.settings import Overflow, QueueSettings
 from fluffle.protocol.properties import body_sizes, build_content
-from tests.broker.queues.queue_harness import ORIGIN, MemorySpill, QueueHarness, lane_of
+from tests.broker.queues.queue_harness import (
+    ORIGIN,
+    PLAIN,
+    MemorySpill,
+    QueueHarness,
+    lane_of,
+    messages,
+)
 from tests.support.queue_host import FakeQueueHost
 
 CONTENT = build_content(b"\0\0", b"x")
@@ -94,6 +102,85 @@ def test_little_that_came_back_at_a_time_goes_no_slower() -> None:
         harness.queue.settle(delivery_batch, 0, 1, Outcome.NACK_REQUEUED)
     harness.queue.settings = BY_COUNT
     assert (turn(harness), harness.touched) == (1_990, False)
+
+
+class Mortal:
+    """A queue of at most one message, and its dead letters."""
+
+    def __init__(self) -> None:
+        self.harness = QueueHarness()
+        self.dead: list[bytes] = []
+        host = FakeQueueHost(self.harness.touch, dead_letter=self.on_dead)
+        self.queue = self.harness.queue = Queue(PLAIN, host)
+
+    def on_dead(self, queue: str, settings: QueueSettings, dead: DeadMessages) -> None:
+        assert (queue, settings) == ("q", self.queue.settings)
+        self.dead += dead.contents
+
+    def limit(self) -> None:
+        self.queue.settings = QueueSettings(max_length=1, dead_letter_exchange="dlx")
+
+
+def test_of_all_that_comes_back_the_oldest_dies_first() -> None:
+    """Two consumers of a client that is gone have been served in turn."""
+    mortal = Mortal()
+    for tag in "ab":
+        mortal.harness.consume(tag)
+    mortal.harness.enqueue(*"012345")
+    runs = mortal.harness.pump()
+    for consumer in mortal.harness.consumers.values():
+        mortal.queue.detach(consumer)
+    mortal.limit()
+    for run in runs:
+        mortal.queue.settle(run, 0, len(run.contents), Outcome.LOST)
+    mortal.harness.pump()
+    assert len(runs) == 2
+    assert (mortal.dead, mortal.queue.ready_count) == (messages(*"01234"), 1)
+
+
+def test_what_comes_back_one_after_another_dies_one_after_another() -> None:
+    """However many settlements come in one turn: the queue is at its limit after each."""
+    mortal = Mortal()
+    mortal.harness.enqueue(*"01")
+    older, newer = (mortal.queue.get(RemoteGetter(mortal.queue, no_ack=False)) for _ in range(2))
+    assert older is not None
+    assert newer is not None
+    mortal.limit()
+    mortal.harness.enqueue("2")
+    for run in (newer, older):
+        mortal.queue.deliver_ready()
+        mortal.queue.settle(run, 0, 1, Outcome.NACK_REQUEUED)
+    mortal.harness.pump()
+    assert (mortal.dead, mortal.queue.ready_count) == (messages(*"10"), 1)
+
+
+def test_what_comes_back_dies_before_a_publish_behind_it_is_in() -> None:
+    mortal = Mortal()
+    mortal.limit()
+    mortal.harness.consume("a", prefetch=1)
+    mortal.harness.enqueue("0")
+    [run] = mortal.harness.pump()
+    mortal.harness.enqueue("1")
+    mortal.harness.pump()
+    mortal.queue.settle(run, 0, 1, Outcome.NACK_REQUEUED)
+    mortal.harness.enqueue("2")
+    mortal.harness.pump()
+    assert mortal.harness.got("a") == "01"
+    assert (mortal.dead, mortal.queue.ready_count) == ([b"0"], 1)
+
+
+@pytest.mark.parametrize("outcome", [Outcome.LOST, Outcome.NACK_REQUEUED])
+def test_who_asks_next_does_not_find_what_comes_back_and_is_too_much(outcome: Outcome) -> None:
+    mortal = Mortal()
+    mortal.limit()
+    mortal.harness.enqueue("0")
+    run = mortal.queue.get(RemoteGetter(mortal.queue, no_ack=False))
+    assert run is not None
+    mortal.harness.enqueue("1")
+    mortal.queue.settle(run, 0, 1, outcome)
+    assert mortal.queue.queue_counts_in_use.ready == 1
+    assert mortal.dead == [b"0"]
+    assert mortal.queue.purge() == 1
 
 
 @pytest.mark.parametrize("queue_type", [QueueType.CLASSIC, QueueType.QUORUM])
