@@ -54,6 +54,13 @@ def observer() -> Iterator[Observer]:
             yield observer
 
 
+def test_where_there_are_no_exchanges_none_is_bound() -> None:
+    """Bindings that are refused may be drawn before."""
+    case = drawn(Random(244))
+    assert not any(operation.verb == "declare_exchange" for operation in case)
+    assert any(operation.verb == "bind" for operation in case)
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_both_say_the_same_of_what_chance_draws(
     name: str, answers: Answers, pair: Callable[[], Pair], observer: Observer

@@ -364,7 +364,7 @@ class CaseGenerator:
 
     def _change_bindings(self) -> None:
         bound = [op for op in self._operations if op.verb in ("bind", "bind_exchange")]
-        if not bound:
+        if not (bound and self._exchanges):
             return
         if self._maybe(0.4):
             self._bind(self._chance.choice(tuple(self._exchanges)))
