@@ -561,9 +561,18 @@ class InputQueue(Generic[E]):
 
     @property
     def last_waiting(self) -> E | None:
-        """The last event that came, if it was not acted on."""
+        """The last event that was read, if it was not acted on."""
         last = self.events[:1] or self.waiting.kept.get(WHOLE_CONNECTION, [])[-1:]
         return plain(last[0]) if last else None
+
+    def read_to_last(self) -> E | None:
+        """Read all that came, for the connection ends; return the last event of it that was not
+        acted on.  None of the rest will be."""
+        last = self.last_waiting
+        while self._reader.is_waiting:
+            events = self._reader.go_on()
+            last = events[-1] if events else last
+        return last
 
     # Events that are acted on again
 

@@ -84,8 +84,11 @@ class ChannelConnection(Client, Protocol):
     output: OutputBuffer
     read_control: ReadControl
 
+    def end(self, code: ReasonCode, text: str) -> None:
+        """End the connection for what no packet of its client has done; it gets the reason."""
+
     def disconnect(self, code: ReasonCode, text: str) -> None:
-        """End the connection, with the reason for the client."""
+        """End the connection for an error of its client, which gets the reason."""
 
     def give_up(self, error: Exception) -> None:
         """End it for an error of the broker's own that concerns it alone."""
@@ -331,7 +334,7 @@ class Channel:
             after_s = 0.0 if isinstance(error, QueueDeleted) else AWAY_RETRY_S
             self._server.services.runtime.clients_call_later(after_s, self._consume_again)
         else:
-            self.connection.disconnect(code_of(error), error.explanation)
+            self.connection.end(code_of(error), error.explanation)
 
     def _consume_again(self) -> None:
         """Consume from the queue of QoS 0, whose node was away, or which is another by now."""
@@ -377,7 +380,7 @@ class Channel:
         text = "has been deleted" if is_deleted else "has ended its consumer"
         if not (is_deleted or self._may_read(name)):
             code, text = ReasonCode.NOT_AUTHORIZED, "may not be read any more"
-        self.connection.disconnect(code, f"queue '{name}' in vhost '{vhost.name}' {text}")
+        self.connection.end(code, f"queue '{name}' in vhost '{vhost.name}' {text}")
 
     def _may_read(self, queue: str) -> bool:
         try:
@@ -389,7 +392,7 @@ class Channel:
     def refuse(self, error: BrokerError) -> None:
         """End the connection for something that its client did not ask for."""
         if self.is_open:
-            self.connection.disconnect(ReasonCode.ADMINISTRATIVE_ACTION, error.explanation)
+            self.connection.end(ReasonCode.ADMINISTRATIVE_ACTION, error.explanation)
 
     def give_up(self, error: Exception) -> None:
         self.connection.give_up(error)

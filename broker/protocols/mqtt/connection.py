@@ -419,7 +419,7 @@ class Connection(SocketConnection[Event]):
 
     def on_silence(self) -> None:
         """End a connection that has been silent for one and a half keep alive intervals."""
-        self.disconnect(ReasonCode.KEEP_ALIVE_TIMEOUT, "keep alive timeout")
+        self.end(ReasonCode.KEEP_ALIVE_TIMEOUT, "keep alive timeout")
 
     # The end
 
@@ -446,8 +446,15 @@ class Connection(SocketConnection[Event]):
             assert isinstance(error, BrokerError), "the client's errors are these two"
             self.disconnect(code_of(error), error.explanation)
 
+    def end(self, code: ReasonCode, text: str) -> None:
+        """End the connection for an error that no packet of its client has made: if DISCONNECT is
+        behind what waits, the client has left."""
+        if self.phase is not ConnectionState.CLOSED:
+            self._heed_disconnect()
+            self.disconnect(code, text)
+
     def disconnect(self, code: ReasonCode, text: str) -> None:
-        """End the connection for an error, which is logged."""
+        """End the connection for an error of its client, which is logged."""
         if self.phase is not ConnectionState.CLOSED:
             event(
                 logger,
@@ -494,7 +501,7 @@ class Connection(SocketConnection[Event]):
     def give_up(self, error: Exception, _packet: Event | None = None) -> None:
         """The broker itself is at fault: say so here, and keep the other connections."""
         self._log_bug(error)
-        self.disconnect(ReasonCode.UNSPECIFIED_ERROR, "the broker failed, see its log")
+        self.end(ReasonCode.UNSPECIFIED_ERROR, "the broker failed, see its log")
 
     def _log_bug(self, error: Exception) -> None:
         """Log it; if what the broker believes is wrong, it must end before it says so to
@@ -565,7 +572,7 @@ class Connection(SocketConnection[Event]):
     def _heed_disconnect(self) -> None:
         """Note that the client has left, though its DISCONNECT was not acted on: what it sent
         before that is lost."""
-        last = self.input.last_waiting
+        last = self.input.read_to_last()
         if isinstance(last, Disconnect):
             try:
                 self.leave(last)

@@ -359,7 +359,7 @@ class SubscribeRequest:
         if channel.is_open and not packet.packet_id:
             if self._codes[0].is_error:
                 text = "a queue that it shares is gone, and cannot be made anew"
-                channel.connection.disconnect(self._codes[0], text)
+                channel.connection.end(self._codes[0], text)
         elif channel.is_open:
             channel.vouch()
             suback = Suback(packet.packet_id, self._codes)

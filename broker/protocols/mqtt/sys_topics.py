@@ -131,8 +131,8 @@ class CountedServer(Protocol):
 class WatchingConnection(Protocol):
     """Connection of a client that subscribes."""
 
-    def disconnect(self, code: ReasonCode, text: str) -> None:
-        """End the connection, with the reason for the client."""
+    def end(self, code: ReasonCode, text: str) -> None:
+        """End the connection for what no packet of its client has done; it gets the reason."""
 
 
 class WatchingChannel(Protocol):
@@ -269,7 +269,7 @@ class SysTopics:
             for topic_filter in filters:
                 check_may_read(channel.session, topic_filter, self._server.config.exchange)
         except BrokerError as refused:
-            channel.connection.disconnect(code_of(refused), refused.explanation)
+            channel.connection.end(code_of(refused), refused.explanation)
             return
         self._watchers[channel] = channel.output.has_enough
         if self._watchers[channel]:

@@ -12,9 +12,9 @@ from fluffle.broker.definitions.retained import RetainedLimits
 from fluffle.broker.protocols.mqtt.will import decode_record
 from fluffle.broker.vhosts.queue_changes import delete_queue
 from fluffle.protocol.mqtt.codes import ReasonCode
-from fluffle.protocol.mqtt.packets import Connect, Disconnect, Will
+from fluffle.protocol.mqtt.packets import Connect, Disconnect, Publish, Will
 from fluffle.protocol.mqtt.properties import Properties, PropertyId, encode_properties
-from fluffle.protocol.mqtt.reader import Publishes
+from fluffle.protocol.mqtt.reader import EVENTS_MAX, Publishes
 from tests.support.edge import Edge
 from tests.support.mqtt_edge import MqttClient, MqttEdge
 from tests.support.read_barrier import ManualReadBarrier
@@ -27,6 +27,43 @@ def watched(mqtt: MqttEdge) -> MqttClient:
     watcher = mqtt.connect("watcher")
     watcher.subscribe("w", options=1)
     return watcher
+
+
+def operator_closes(client: MqttClient) -> None:
+    client.connection.fail(ConnectionForced("closed via management"))
+
+
+def node_stops(client: MqttClient) -> None:
+    client.connection.close(NodeStops("stops"))
+
+
+def client_is_silent(client: MqttClient) -> None:
+    client.edge.advance(30)
+
+
+def another_takes_over(client: MqttClient) -> None:
+    client.mqtt.connect("c", clean_start=False)
+
+
+def queue_is_deleted(client: MqttClient) -> None:
+    vhost = client.edge.vhost
+    queue = vhost.queues["mqtt-subscription-cqos1"]
+    client.edge.editor.have(partial(delete_queue, vhost, queue))
+
+
+def the_broker_is_at_fault(client: MqttClient) -> None:
+    client.connection.give_up(RuntimeError("a mistake"))
+
+
+ENDS = (
+    operator_closes,
+    node_stops,
+    client_is_silent,
+    another_takes_over,
+    queue_is_deleted,
+    the_broker_is_at_fault,
+)
+"""Ends of a connection that no packet of its client causes."""
 
 
 def test_a_connection_that_is_cut_publishes_its_will() -> None:
@@ -115,6 +152,52 @@ def test_who_has_left_says_so_though_its_connection_is_ended_by_others_first(how
     assert watcher.messages() == []
 
 
+@pytest.mark.parametrize(
+    ("waits_for", "end"),
+    [
+        *(("definitions", end) for end in ENDS),
+        *(("alarm", end) for end in ENDS if end is not client_is_silent),  # it is not read then
+    ],
+)
+def test_who_has_left_says_so_though_the_broker_ends_the_connection(
+    waits_for: str, end: Callable[[MqttClient], None]
+) -> None:
+    """No packet of the client is why it ends."""
+    edge = Edge()
+    watcher = watched(MqttEdge(edge=edge))
+    edge.services = replace(edge.services, read_barrier=ManualReadBarrier())
+    mqtt = MqttEdge(edge=edge)
+    client = mqtt.connect("c", will=WILL, keep_alive_s=10)
+    client.subscribe("a", options=1)
+    if waits_for == "alarm":
+        edge.services.alarms.set("memory", low=True)
+    client.publish("to nobody")
+    client.send(Disconnect())
+    assert not client.connection.is_over
+    end(client)
+    edge.run()
+    assert client.connection.is_over
+    assert watcher.messages() == []
+
+
+@pytest.mark.parametrize("publish_count", [1, 2 * EVENTS_MAX])
+def test_who_has_left_says_so_though_that_is_behind_more_than_one_turn_reads(
+    publish_count: int,
+) -> None:
+    mqtt = MqttEdge()
+    watcher = watched(mqtt)
+    client = mqtt.connect("c", will=WILL)
+    mqtt.edge.services.alarms.set("memory", low=True)
+    publishes = [Publish(b"to/%d" % number, b"") for number in range(publish_count)]
+    client.send(*publishes, Disconnect())
+    mqtt.edge.run()
+    assert not client.connection.is_over
+    mqtt.connect("c")
+    mqtt.edge.run()
+    assert client.connection.is_over
+    assert watcher.messages() == []
+
+
 def test_a_disconnect_that_is_wrong_and_was_not_acted_on_is_why_the_connection_ended() -> None:
     mqtt = MqttEdge()
     watcher = watched(mqtt)
@@ -135,31 +218,7 @@ def test_an_error_of_the_client_publishes_it() -> None:
     assert watcher.messages() == [("w", b"gone", 1)]
 
 
-def operator_closes(client: MqttClient) -> None:
-    client.connection.fail(ConnectionForced("closed via management"))
-
-
-def node_stops(client: MqttClient) -> None:
-    client.connection.close(NodeStops("stops"))
-
-
-def client_is_silent(client: MqttClient) -> None:
-    client.edge.advance(30)
-
-
-def another_takes_over(client: MqttClient) -> None:
-    client.mqtt.connect("c", clean_start=False)
-
-
-def queue_is_deleted(client: MqttClient) -> None:
-    vhost = client.edge.vhost
-    queue = vhost.queues["mqtt-subscription-cqos1"]
-    client.edge.editor.have(partial(delete_queue, vhost, queue))
-
-
-@pytest.mark.parametrize(
-    "end", [operator_closes, node_stops, client_is_silent, another_takes_over, queue_is_deleted]
-)
+@pytest.mark.parametrize("end", ENDS)
 def test_whatever_else_ends_a_connection_publishes_it(end: Callable[[MqttClient], None]) -> None:
     mqtt = MqttEdge()
     watcher = watched(mqtt)
