@@ -16,7 +16,7 @@ from fluffle.broker.alarms import Alarms, watermarks_of
 from fluffle.broker.base.logs import event
 from fluffle.broker.base.traffic import Traffic
 from fluffle.broker.composition.definitions import NodeDefinitions, PasswordThreads
-from fluffle.broker.composition.listeners import NodeListeners
+from fluffle.broker.composition.listeners import NodeListeners, import_management
 from fluffle.broker.composition.observers import (
     node_observers,
     start_log_publisher,
@@ -137,6 +137,7 @@ class Node:
         the rest; NodeFailed if it fails meanwhile.
         """
         config = self._config
+        import_management(config)
         self._environment = environment = self._make_environment(config.data_dir)
         turn = Turn(asyncio.get_running_loop().call_soon, self.fail)
         self._durability = opened_durability(config, environment, turn, self.fail)
@@ -245,7 +246,6 @@ class Node:
         self._enders.append(clients.accept_no_more)
         self._enders.append(start_sampling(self._node_observers.statistics, self._runtime))
         self._enders += start_watches(config, services, durability, cluster_view, self._queues)
-        listeners.import_management()
         await listeners.open_clients()
         await listeners.open_management()
         self._check()

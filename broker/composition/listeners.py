@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from fluffle.broker.admin.context import NodeContext
 from fluffle.broker.admin.control_socket import ControlSocket
 from fluffle.broker.cluster_port import ClusterPort
-from fluffle.broker.config.config import ListenAddress
+from fluffle.broker.config.config import Config, ListenAddress
 from fluffle.broker.config.listeners import ClientListener, ListenerKind, listeners_of
 from fluffle.broker.core.listener import Listener, MakeConnection
 from fluffle.broker.core.services import Services
@@ -37,6 +37,13 @@ class HttpEndpoint(Protocol):
 
     def stop(self) -> None:
         """Accept no more, and hang up on all clients."""
+
+
+def import_management(config: Config) -> None:
+    """Import what management needs, if there is any: it takes a second, in which no client would
+    be answered, and other nodes would take this one for dead."""
+    if config.management_listen is not None:
+        import fluffle.broker.protocols.http.server  # noqa: F401, PLC0415  slow, only if used
 
 
 class NodeListeners:
@@ -205,12 +212,6 @@ class NodeListeners:
     def _is_draining(self) -> bool:
         maintenance = self._parts.maintenance
         return maintenance is not None and maintenance.is_draining
-
-    def import_management(self) -> None:
-        """Import what management needs, if there is any: it takes a second, in which no client
-        that is let in before would be answered."""
-        if self._parts.config.management_listen is not None:
-            import fluffle.broker.protocols.http.server  # noqa: F401, PLC0415  slow, only if used
 
     async def open_management(self) -> None:
         """The same, once there is something to manage.  StartFailed."""

@@ -117,29 +117,43 @@ def test_garbage_is_looked_for_as_before(first: str) -> None:
     assert done.stdout == "True\n"
 
 
-CLIENTS_WITH_MANAGEMENT = """
+NODE_WITH_MANAGEMENT = """
 import asyncio, sys
+from dataclasses import replace
 from pathlib import Path
+from fluffle.broker.cluster.cluster import ClusterService
 from fluffle.broker.composition.listeners import NodeListeners
-from fluffle.broker.config.config import Config, ListenAddress
+from fluffle.broker.config.config import ClusterConfig, Config, ListenAddress
 from fluffle.broker.node import Node
 
-async def open_clients(listeners):
+class Seen(Exception):
+    pass
+
+def see(_part):
     print("fluffle.broker.protocols.http.server" in sys.modules)
+    raise Seen
 
 async def main():
     here = ListenAddress("127.0.0.1", 0)
-    node = Node(Config(data_dir=Path(sys.argv[1]), listen=here, management_listen=here))
-    await node.start()
-    await node.stop("the test is over")
+    config = Config(node_name="a", data_dir=Path(sys.argv[1]), listen=here, management_listen=here,
+                    cluster=ClusterConfig({{"a": here}}, b"secret", listen=here))
+    try:
+        await Node(config if {is_clustered} else replace(config, cluster=None)).start()
+    except Seen:
+        pass
 
-NodeListeners.open_clients = open_clients
+ClusterService.start = NodeListeners.open_clients = see
 asyncio.run(main())
 """
 
 
-def test_management_is_imported_before_clients_are_let_in(tmp_path: Path) -> None:
-    """The import takes a second, in which no client is answered."""
-    command = [sys.executable, "-c", CLIENTS_WITH_MANAGEMENT, str(tmp_path)]
+@pytest.mark.parametrize("is_clustered", [False, True])
+def test_management_is_imported_before_a_node_has_anything_to_answer(
+    is_clustered: bool, tmp_path: Path
+) -> None:
+    """The import takes a second, in which no client is answered, and no other node of a cluster:
+    these would take the node for dead."""
+    code = NODE_WITH_MANAGEMENT.format(is_clustered=is_clustered)
+    command = [sys.executable, "-c", code, str(tmp_path)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
-    assert done.stdout.splitlines()[0] == "True"
+    assert done.stdout == "True\n"
