@@ -5,7 +5,8 @@ A connection asks for the reason of an alarm when a publish comes, and stops its
 
 The disk alarm is raised while less is free where the data are than must be, the memory alarm while
 this process is larger than it may be.  Long before that messages go to disk that need not be in
-memory.
+memory.  A watermark that is moved is compared at once, as RabbitMQ does; an alarm that its
+watermark does not give ends with the next look.
 
 What a process gives back to its allocator is not yet given back to the system: after a backlog is
 gone its memory may stay resident for ever.  So while memory is short the allocator is asked to
@@ -71,7 +72,7 @@ logger = logging.getLogger(__name__)
 
 
 class Watermarks:
-    """From where on resources are low; an operator may move them while the node runs."""
+    """From where on resources are low; `Alarms` moves them while the node runs."""
 
     def __init__(self, memory_bytes_max: int = sys.maxsize, disk_free_bytes_min: int = 0) -> None:
         self.memory_bytes_max = memory_bytes_max
@@ -92,6 +93,8 @@ class Alarms:
         self._raised: dict[str, None] = {}
         self._elsewhere: dict[str, Collection[str]] = {}
         """Low resources of other nodes, by node."""
+        self._looks: dict[str, Callable[[], object]] = {}
+        """Functions that compare a resource with its watermark; none of one that is not watched."""
         self._listeners: dict[Callable[[], None], None] = {}
         self.reason = ""
         """Text of connection.blocked, as RabbitMQ's: `low on disk & memory`; empty without an
@@ -109,6 +112,27 @@ class Alarms:
 
     def is_raised(self, resource: str) -> bool:
         return resource in self._raised
+
+    def watch(self, resource: str, look: Callable[[], object]) -> None:
+        """Call `look` whenever the watermark of a resource is moved."""
+        self._looks[resource] = look
+
+    def unwatch(self, resource: str) -> None:
+        self._looks.pop(resource, None)
+
+    def move_memory_watermark(self, bytes_max: int) -> None:
+        """Set how large this process may be, and compare."""
+        self.watermarks.memory_bytes_max = bytes_max
+        self._look("memory")
+
+    def move_disk_watermark(self, free_bytes_min: int) -> None:
+        """Set how much must be free where the data are, and compare."""
+        self.watermarks.disk_free_bytes_min = free_bytes_min
+        self._look("disk")
+
+    def _look(self, resource: str) -> None:
+        if (look := self._looks.get(resource)) is not None:
+            look()
 
     def set(self, resource: str, *, low: bool) -> None:
         """Raise or clear the alarm of a resource (`memory`, `disk`)."""
@@ -148,6 +172,43 @@ class Alarms:
         self._listeners.pop(listener, None)
 
 
+class Measures(Protocol):
+    """Measures of a node's machine, and the ways to have memory given back to that."""
+
+    def free_bytes(self) -> int | None:
+        """Return what may still be written where the data are; None if that cannot be seen."""
+
+    def resident_bytes(self) -> int | None:
+        """Return the resident memory of this process; None if that cannot be seen."""
+
+    def collect_garbage(self) -> None:
+        """Let go of all that nothing refers to any more but itself."""
+
+    def return_free_memory(self) -> None:
+        """Have free memory be returned to the system."""
+
+
+class MachineMeasures:
+    """`Measures` of the machine and the process that this runs in."""
+
+    __slots__ = ("_folder",)
+
+    def __init__(self, data_dir: Path) -> None:
+        self._folder = data_dir
+
+    def free_bytes(self) -> int | None:
+        return free_bytes(self._folder)
+
+    def resident_bytes(self) -> int | None:
+        return resident_bytes()
+
+    def collect_garbage(self) -> None:
+        gc.collect()
+
+    def return_free_memory(self) -> None:
+        return_free_memory()
+
+
 @dataclass(slots=True, eq=False)
 class DiskWatch:
     """Compares the space that is free with a limit, once a second, and keeps a reserve of it.
@@ -157,30 +218,35 @@ class DiskWatch:
 
     _alarms: Alarms
     """Alarms with the limit."""
+    _measures: Measures
     _call_later: Callable[[float, Callable[[], None]], Timer]
     _folder: Path
+    """Where the data are, and the reserve is kept."""
     has_room: Callable[[], bool] = field(default=lambda: True, init=False)
     """Function that says if there is room for quorum queues to grow."""
     _timer: Timer | None = field(default=None, init=False)
 
     def start(self) -> None:
-        """Look now and from now on."""
+        """Look now and from now on; the reserve waits: a start has other things to do."""
+        self._alarms.watch("disk", self.look)
+        self.look()
+        self._timer = self._call_later(DISK_PERIOD_S, self._look_again)
+
+    def _look_again(self) -> None:
         available = self.look()
-        if (
-            available is not None
-            and self._timer is not None  # not at once: a start has other things to do
-            and available >= self._alarms.watermarks.disk_free_bytes_min + ROOM_FOR_RESERVE_BYTES
-        ):
+        reserve_from = self._alarms.watermarks.disk_free_bytes_min + ROOM_FOR_RESERVE_BYTES
+        if available is not None and available >= reserve_from:
             reserve.keep(self._folder)
-        self._timer = self._call_later(DISK_PERIOD_S, self.start)
+        self._timer = self._call_later(DISK_PERIOD_S, self._look_again)
 
     def stop(self) -> None:
+        self._alarms.unwatch("disk")
         if self._timer is not None:
             self._timer.cancel()
 
     def look(self) -> int | None:
         """Measure how much is free; what cannot be seen changes nothing."""
-        available = free_bytes(self._folder)
+        available = self._measures.free_bytes()
         if available is not None:
             has_room = self.has_room()
             is_low = available < self._alarms.watermarks.disk_free_bytes_min or not has_room
@@ -225,9 +291,9 @@ class MemoryWatch:
 
     _alarms: Alarms
     """Alarms with the watermark."""
+    _measures: Measures
     _call_later: Callable[[float, Callable[[], None]], Timer]
     _relief: PageableMemory
-    _is_low: bool = field(default=False, init=False)
     _is_short: bool = field(default=False, init=False)
     _looks: int = field(default=0, init=False)
     """Since free memory was last returned."""
@@ -238,25 +304,33 @@ class MemoryWatch:
     _timer: Timer | None = field(default=None, init=False)
 
     def start(self) -> None:
-        """Look now and from now on; what cannot be seen changes nothing."""
+        """Look now and from now on."""
+        self._alarms.watch("memory", self.look)
+        self._look_again()
+
+    def _look_again(self) -> None:
+        self.look()
+        self._timer = self._call_later(MEMORY_PERIOD_S, self._look_again)
+
+    def look(self) -> None:
+        """Measure how much is used; what cannot be seen changes nothing."""
         used_bytes = self._used_bytes()
         if used_bytes is not None:
             self._compare(self._needed_bytes(used_bytes))
-        self._timer = self._call_later(MEMORY_PERIOD_S, self.start)
 
     def _used_bytes(self) -> int | None:
         """Return the memory in use; None where the system has no figure, or no file descriptor is
         left."""
         self._looks += 1
         if self._is_short:
-            return_free_memory()
-        used_bytes = resident_bytes()
+            self._measures.return_free_memory()
+        used_bytes = self._measures.resident_bytes()
         if used_bytes is None:
             return None
         if used_bytes > self._low_bytes + GROWTH_BYTES and self._looks >= GROWTH_LOOKS:
-            return_free_memory()
+            self._measures.return_free_memory()
             self._looks = 0
-            self._low_bytes = used_bytes = resident_bytes() or used_bytes
+            self._low_bytes = used_bytes = self._measures.resident_bytes() or used_bytes
         self._low_bytes = min(self._low_bytes, used_bytes)
         return used_bytes
 
@@ -266,20 +340,19 @@ class MemoryWatch:
         if used_bytes <= self._alarms.watermarks.memory_bytes_max:
             self._collected_looks = 0
             return used_bytes
-        is_due = not self._is_low or self._collected_looks >= GROWTH_LOOKS
+        is_due = not self._alarms.is_raised("memory") or self._collected_looks >= GROWTH_LOOKS
         self._collected_looks = 0 if is_due else self._collected_looks + 1
         if not is_due:
             return used_bytes
-        collect_garbage()
-        return_free_memory()
-        return resident_bytes() or used_bytes
+        self._measures.collect_garbage()
+        self._measures.return_free_memory()
+        return self._measures.resident_bytes() or used_bytes
 
     def _compare(self, used_bytes: int) -> None:
         limit_bytes = self._alarms.watermarks.memory_bytes_max
         is_low = used_bytes > limit_bytes
-        if is_low != self._is_low:
-            self._is_low = is_low
-            self._notify(used_bytes)
+        if is_low != self._alarms.is_raised("memory"):
+            self._notify(used_bytes, is_low=is_low)
         is_short = used_bytes > SHORT_RATIO * limit_bytes
         if is_short:
             self._relief.shed()
@@ -288,19 +361,20 @@ class MemoryWatch:
         self._is_short = is_short
 
     def stop(self) -> None:
+        self._alarms.unwatch("memory")
         if self._timer is not None:
             self._timer.cancel()
 
-    def _notify(self, used_bytes: int) -> None:
+    def _notify(self, used_bytes: int, *, is_low: bool) -> None:
         event(
             logger,
-            logging.WARNING if self._is_low else logging.INFO,
-            "alarm_raised" if self._is_low else "alarm_cleared",
+            logging.WARNING if is_low else logging.INFO,
+            "alarm_raised" if is_low else "alarm_cleared",
             resource="memory",
             used_bytes=used_bytes,
             limit_bytes=self._alarms.watermarks.memory_bytes_max,
         )
-        self._alarms.set("memory", low=self._is_low)
+        self._alarms.set("memory", low=is_low)
 
 
 def resident_bytes() -> int | None:
@@ -314,11 +388,6 @@ def resident_bytes() -> int | None:
     except OSError:
         return None
     return (int(resident) - int(shared)) * os.sysconf("SC_PAGE_SIZE")
-
-
-def collect_garbage() -> None:
-    """Let go of all that nothing refers to any more but itself."""
-    gc.collect()
 
 
 def return_free_memory() -> None:

@@ -368,6 +368,7 @@ def runtime_of(
         commits=commits,
         background_tasks=BackgroundTasks(turn, commits, on_fatal),
         traffic=Traffic(),
+        measures=environment.measures,
         on_fatal=on_fatal,
     )
 

@@ -13,7 +13,6 @@ from fluffle.broker.access.limits import LimitedResource
 from fluffle.broker.admin.context import NodeContext, Row, Rows
 from fluffle.broker.admin.members import quorum_queue, quorum_queues
 from fluffle.broker.admin.queues import voters_of
-from fluffle.broker.alarms import free_bytes, resident_bytes
 from fluffle.broker.queues.quorum.entry_codec import VERSION
 from fluffle.raft.config import majority_of
 
@@ -106,9 +105,9 @@ def status(context: NodeContext) -> Row:
         "addresses": {name: list(address) for name, address in context.addresses.items()},
         "maintenance": context.maintenance is not None and context.maintenance.is_draining,
         "alarms": list(context.alarms.raised),
-        "memory_bytes": resident_bytes(),
+        "memory_bytes": context.runtime.measures.resident_bytes(),
         "memory_bytes_max": marks.memory_bytes_max,
-        "disk_free_bytes": free_bytes(config.data_dir),
+        "disk_free_bytes": context.runtime.measures.free_bytes(),
         "disk_free_bytes_min": marks.disk_free_bytes_min,
         "vhosts": len(context.catalogue.vhosts),
         "users": len(context.access.users),

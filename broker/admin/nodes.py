@@ -23,7 +23,6 @@ from typing import Any
 from fluffle.broker.admin.all_nodes import rows as rows_everywhere
 from fluffle.broker.admin.context import DeferredRow, NodeContext, Row, Rows, in_thread
 from fluffle.broker.admin.maintenance import Maintenance
-from fluffle.broker.alarms import free_bytes, resident_bytes
 from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.base.logs import set_level
 from fluffle.broker.cluster.links.keepalive import LinkLimits
@@ -121,13 +120,13 @@ def row(context: NodeContext) -> Row:
 
 def limits(context: NodeContext) -> Row:
     """Limits of a node and what it uses of them: memory, disk, files, sockets."""
-    marks, alarms = context.alarms.watermarks, context.alarms
+    marks, alarms, measures = context.alarms.watermarks, context.alarms, context.runtime.measures
     return {
-        "mem_used": resident_bytes() or 0,
+        "mem_used": measures.resident_bytes() or 0,
         "mem_limit": marks.memory_bytes_max,
         "mem_alarm": alarms.is_raised("memory"),
         "mem_calculation_strategy": "rss_anon",
-        "disk_free": free_bytes(context.config.data_dir) or 0,
+        "disk_free": measures.free_bytes() or 0,
         "disk_free_limit": marks.disk_free_bytes_min,
         "disk_free_alarm": alarms.is_raised("disk"),
         "fd_used": open_files(),
@@ -314,16 +313,18 @@ LEVELS: Mapping[str, int] = {
 def set_memory_watermark(
     context: NodeContext, *, share: float | None = None, size_bytes: int | None = None
 ) -> Row:
-    """A share of the memory that there is for this process, or so many bytes."""
-    context.alarms.watermarks.memory_bytes_max = limit = limit_bytes(share, size_bytes)
+    """Set how large this process may be, in bytes or as a share of the memory."""
+    limit = limit_bytes(share, size_bytes)
+    context.alarms.move_memory_watermark(limit)
     return {"memory_bytes_max": limit}
 
 
 def set_disk_free_limit(
     context: NodeContext, *, share: float | None = None, size_bytes: int | None = None
 ) -> Row:
-    """Set a watermark in bytes, or as a share of the memory."""
-    context.alarms.watermarks.disk_free_bytes_min = limit = limit_bytes(share, size_bytes)
+    """Set how much of the disk must be free, in bytes or as a share of the memory."""
+    limit = limit_bytes(share, size_bytes)
+    context.alarms.move_disk_watermark(limit)
     return {"disk_free_bytes_min": limit}
 
 

@@ -122,9 +122,10 @@ def start_watches(
     `queues`: those in this process, whose messages go to the disk while memory is short.
     """
     loop, alarms = asyncio.get_running_loop(), services.alarms
+    measures = services.runtime.measures
     page_out = PageOut(queues, durability.journals.spill, durability.commits, services.connections)
-    memory = MemoryWatch(alarms, loop.call_later, page_out)
-    disk = DiskWatch(alarms, loop.call_later, config.data_dir)
+    memory = MemoryWatch(alarms, measures, loop.call_later, page_out)
+    disk = DiskWatch(alarms, measures, loop.call_later, config.data_dir)
     disk.has_room = cluster_view.watch_room(partial(loop.call_soon, disk.look))
     memory.start()
     disk.start()

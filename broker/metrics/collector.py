@@ -206,7 +206,7 @@ class NodeCollector:
         self._services = services
         self._config = config
         self.cluster_view = cluster_view
-        self._node = NodeTables(services, config, clock)
+        self._node = NodeTables(services, clock)
         self.objects = ObjectTables(services, cluster_view)
         self._counted = CountedTables(services, statistics).all if statistics is not None else ()
         self._ages = UnackedAges(services.connections, clock.now_ms)

@@ -15,10 +15,8 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fluffle.broker.alarms import free_bytes, resident_bytes
 from fluffle.broker.base.clock import Clock
 from fluffle.broker.cluster_port import ClusterView
-from fluffle.broker.config.config import Config
 from fluffle.broker.core.client import ClientChannel, channel_name, listed_channels
 from fluffle.broker.core.services import Services
 from fluffle.broker.metrics.tables import (
@@ -103,9 +101,8 @@ DISK = columns_of(
 class NodeTables:
     """Tables about one node as a whole."""
 
-    def __init__(self, services: Services, config: Config, clock: Clock) -> None:
+    def __init__(self, services: Services, clock: Clock) -> None:
         self._services = services
-        self._config = config
         self._clock = clock
         self._started_ms = clock.now_ms()
 
@@ -136,7 +133,8 @@ class NodeTables:
             yield Reading({"protocol": protocol}, values)
 
     def _use(self) -> tuple[float | None, ...]:
-        return open_files(), resident_bytes(), free_bytes(self._config.data_dir)
+        measures = self._services.runtime.measures
+        return open_files(), measures.resident_bytes(), measures.free_bytes()
 
     def _limits(self) -> tuple[float | None, ...]:
         files_max, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)

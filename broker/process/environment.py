@@ -1,4 +1,4 @@
-"""Environment of a node: its clock, its timers, its store, how clients come in.
+"""Environment of a node: its clock, its timers, its store, what it measures, how clients come in.
 
 A daemon has those of the machine.  Who embeds nodes may give them others: a clock that can be
 moved, a disk in memory, a disk that fails, a line to clients that can be cut.  What runs by the
@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
+from fluffle.broker.alarms import MachineMeasures, Measures
 from fluffle.broker.base.clock import CallLater, Clock, SystemClock
 from fluffle.storage.errors import StorageError
 from fluffle.storage.store import Store, open_store
@@ -53,7 +54,7 @@ async def accept(make: Callable[[], asyncio.Protocol], listening: socket.socket)
 
 
 class Environment(Protocol):
-    """Clock, timers, store and listener of one node."""
+    """Clock, timers, store, measures and listener of one node."""
 
     @property
     def clock(self) -> Clock:
@@ -66,6 +67,10 @@ class Environment(Protocol):
     @property
     def clients_call_later(self) -> CallLater:
         """Timers for clients: how long they may be silent, and the like."""
+
+    @property
+    def measures(self) -> Measures:
+        """Measures of its memory and its disk."""
 
     @property
     def close_wait_s(self) -> float:
@@ -97,6 +102,7 @@ class MachineEnvironment:
         self.clock: Clock = SystemClock()
         self.call_later: CallLater = loop.call_later
         self.clients_call_later: CallLater = loop.call_later
+        self.measures: Measures = MachineMeasures(data_dir)
         self._data_dir = data_dir
         self._call_soon = loop.call_soon_threadsafe
 

@@ -1,4 +1,4 @@
-"""Runtime of a node: its time, its turns, its commits and its counters, as one object.
+"""Runtime of a node: its time, turns, commits, counters and measures, as one object.
 
 `Node` makes it once, when the store is open, and hands it down.  Parts take from it what they need;
 parts of the layers below, which do not import it, are given the one object of it that they use.
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from fluffle.broker.alarms import Measures
 from fluffle.broker.base.clock import CallLater, Clock
 from fluffle.broker.base.traffic import Traffic
 from fluffle.broker.runtime.background import BackgroundTasks
@@ -19,7 +20,7 @@ from fluffle.broker.runtime.turn import Turn
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """Clock, timers, turn, commits, background tasks and counters of one node."""
+    """Clock, timers, turn, commits, background tasks, counters and measures of one node."""
 
     clock: Clock
     """Clock for messages and queues, and for what is shown."""
@@ -34,5 +35,7 @@ class Runtime:
     commits: Commits
     background_tasks: BackgroundTasks
     traffic: Traffic
+    measures: Measures
+    """Measures of memory and disk."""
     on_fatal: Callable[[Exception], None]
     """Ends the node: called when an assertion is broken."""

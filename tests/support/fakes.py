@@ -44,6 +44,28 @@ class Timer:
         self.act = None
 
 
+class FakeMeasures:
+    """`Measures` of a machine with enough of everything, until a test says otherwise."""
+
+    def __init__(self) -> None:
+        self.free: int | None = 1 << 40
+        """Bytes that are free on the disk."""
+        self.resident: int | None = 1 << 26
+        """Bytes of memory in use."""
+
+    def free_bytes(self) -> int | None:
+        return self.free
+
+    def resident_bytes(self) -> int | None:
+        return self.resident
+
+    def collect_garbage(self) -> None:
+        """There is none."""
+
+    def return_free_memory(self) -> None:
+        """None is kept."""
+
+
 class Scheduler:
     """An event loop's `call_soon` and `call_later`, moved by hand."""
 

@@ -12,7 +12,7 @@ from fluffle.broker.runtime.commits import Commits
 from fluffle.broker.runtime.runtime import Runtime
 from fluffle.broker.runtime.timers import Timers
 from fluffle.broker.runtime.turn import Turn, raise_it
-from tests.support.fakes import ScheduledClock, Scheduler
+from tests.support.fakes import FakeMeasures, ScheduledClock, Scheduler
 from tests.support.store import commits_in_memory
 
 
@@ -44,5 +44,6 @@ def fake_runtime(
         commits=commits,
         background_tasks=BackgroundTasks(turn, commits, on_fatal),
         traffic=Traffic(),
+        measures=FakeMeasures(),
         on_fatal=on_fatal,
     )

@@ -15,7 +15,6 @@ from functools import partial
 from math import exp
 from typing import TYPE_CHECKING, Protocol
 
-from fluffle.broker.alarms import resident_bytes
 from fluffle.broker.base.errors import AccessRefused, BrokerError
 from fluffle.broker.base.message import NEVER_EXPIRES_MS, RetainedMessage
 from fluffle.broker.base.traffic import ClientTraffic, TrafficLabels
@@ -315,7 +314,7 @@ class SysTopics:
         """Return all figures but averages, by mosquitto's names."""
         server, services, counts = self._server, self._server.services, self.packets
         sessions = server.session_counts()
-        heap_bytes = resident_bytes() or 0
+        heap_bytes = services.runtime.measures.resident_bytes() or 0
         self._heap_bytes_max = max(self._heap_bytes_max, heap_bytes)
         return {
             "version": f"fluffle version {VERSION}",

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from fluffle.broker.admin.context import NodeContext
+from fluffle.broker.alarms import MachineMeasures, Measures
 from fluffle.broker.base.clock import CallLater, Clock, Timer
 from fluffle.broker.base.logs import event
 from fluffle.broker.config.config import Config, ListenAddress
@@ -525,7 +526,8 @@ class ClusterNode(LoopBound):
 
 
 class NodeEnvironment:
-    """The `Environment` of one process of a node: its clocks, its disk and its acceptor."""
+    """The `Environment` of one process of a node: its clocks, its disk, its measures and its
+    acceptor."""
 
     close_wait_s = CLOSE_WAIT_S
 
@@ -542,6 +544,7 @@ class NodeEnvironment:
         self._place = place
         self._acceptor = acceptor
         self._recorder = runtime.recorder
+        self.measures: Measures = MachineMeasures(place)
         self.clock = runtime.clock
         self.call_later = process.timers(runtime.clock.call_later)
         self.clients_call_later = process.timers(runtime.clients_clock.call_later)

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -179,6 +180,12 @@ def test_watermarks_are_moved_while_a_node_runs() -> None:
     assert (marks.memory_bytes_max, marks.disk_free_bytes_min) == (7, 8)
     desk.ask("node.disk_free_limit", share=2)
     assert marks.disk_free_bytes_min == 2 * memory_bytes()
+    moved: list[str] = []
+    for resource in ("memory", "disk"):
+        desk.context.alarms.watch(resource, partial(moved.append, resource))
+    desk.ask("node.memory_watermark", size_bytes=7)
+    desk.ask("node.disk_free_limit", size_bytes=8)
+    assert moved == ["memory", "disk"], "they are compared at once"
     for verb in ("node.memory_watermark", "node.disk_free_limit"):
         assert desk.refusal(verb).startswith("PRECONDITION_FAILED: give ")
         assert desk.refusal(verb, size_bytes=-1).endswith("below zero")

@@ -247,15 +247,14 @@ def alarms(node: ClusterNode) -> Alarms:
 
 
 def set_disk_low(node: ClusterNode, *, low: bool) -> None:
-    """Raise or clear the disk alarm of a node, and move its limit with it: each second the node
-    compares that with what is free, and would take back an alarm that the limit does not give."""
-    alarms(node).watermarks.disk_free_bytes_min = sys.maxsize if low else 0
-    alarms(node).set("disk", low=low)
+    """Raise or clear the disk alarm of a node by its watermark: an alarm without that would end
+    with the next look."""
+    alarms(node).move_disk_watermark(sys.maxsize if low else 0)
 
 
 async def test_an_alarm_of_one_node_is_one_of_all_while_there_is_a_link(tmp_path: Path) -> None:
     async with running_cluster(tmp_path) as three:
-        alarms(three["a"]).set("memory", low=True)
+        alarms(three["a"]).move_memory_watermark(0)
         await until(lambda: all(alarms(node).reason == "low on memory" for node in three))
         assert [alarms(node).raised for node in three] == [("memory",), (), ()]
         set_disk_low(three["b"], low=True)

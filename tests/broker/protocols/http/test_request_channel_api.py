@@ -1,5 +1,6 @@
 """Declaring, deleting, binding, publishing, getting and purging over HTTP, as the user who asks."""
 
+import sys
 from collections.abc import AsyncIterator
 from typing import Any, cast
 
@@ -384,12 +385,12 @@ async def test_what_takes_too_long_is_named(api: Api) -> None:
 
 async def test_nothing_is_published_while_an_alarm_is_raised(api: Api) -> None:
     alarms = api.node.parts.alarms
-    alarms.set("memory", low=True)
+    alarms.move_memory_watermark(0)
     try:
         reason = "blocked low on memory: nothing is published until the alarm is over"
         assert await publish(api) == (503, {"error": "service_unavailable", "reason": reason})
     finally:
-        alarms.set("memory", low=False)
+        alarms.move_memory_watermark(sys.maxsize)
     assert (await publish(api))[0] == 200
 
 

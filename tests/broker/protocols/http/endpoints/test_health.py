@@ -1,5 +1,6 @@
 """Health checks, and the limits and features around them."""
 
+import sys
 from pathlib import Path
 from typing import Any, cast
 
@@ -140,11 +141,11 @@ async def test_nothing_is_alive_where_a_message_cannot_be_kept(api: Api) -> None
 
 async def test_a_node_with_an_alarm_is_alive(api: Api) -> None:
     alarms = api.node.parts.alarms
-    alarms.set("memory", low=True)
+    alarms.move_memory_watermark(0)
     try:
         assert await api.ask("GET", "aliveness-test/%2F") == OK
     finally:
-        alarms.set("memory", low=False)
+        alarms.move_memory_watermark(sys.maxsize)
 
 
 async def test_what_nothing_listens_at(api: Api) -> None:
@@ -186,7 +187,7 @@ async def test_what_cannot_be_checked(api: Api) -> None:
 
 async def test_what_is_low_is_reported(api: Api) -> None:
     node, alarms = api.node.parts.config.node_name, api.node.parts.alarms
-    alarms.set("memory", low=True)
+    alarms.move_memory_watermark(0)
     try:
         answer = [{"node": node, "resource": "memory"}]
         assert await check(api, "alarms") == (
@@ -206,7 +207,7 @@ async def test_what_is_low_is_reported(api: Api) -> None:
             },
         )
     finally:
-        alarms.set("memory", low=False)
+        alarms.move_memory_watermark(sys.maxsize)
 
 
 async def test_a_node_that_is_drained_is_not_in_service(api: Api) -> None:
