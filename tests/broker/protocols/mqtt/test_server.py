@@ -1,10 +1,16 @@
 """MQTT server of a node: sessions that wait for their clients, and end in time."""
 
+from itertools import count
+
+import pytest
+
 from fluffle.broker.config.config import MqttConfig
 from fluffle.broker.definitions.file_format import plain
+from fluffle.broker.protocols.mqtt.connect_methods import CHECKED_AT_ONCE
 from fluffle.broker.protocols.mqtt.connection import client_properties
 from fluffle.broker.protocols.mqtt.session_state import NEVER_S
-from fluffle.protocol.mqtt.packets import Disconnect
+from fluffle.protocol.mqtt.codes import MQTT_5
+from fluffle.protocol.mqtt.packets import Connack, Connect, Disconnect, encode
 from fluffle.protocol.mqtt.properties import Properties, PropertyId
 from tests.support.mqtt_edge import MqttEdge
 
@@ -110,3 +116,32 @@ def test_a_session_may_ask_for_more_time_when_it_comes_back() -> None:
     client = mqtt.connect("c", clean_start=False, expiry_s=3_600)
     assert client.connack.session_present
     assert client.messages() == [("a", b"x", 1)]
+
+
+@pytest.mark.parametrize("expiry_s", [0, 60])
+def test_a_client_may_leave_while_another_takes_its_session_over(*, expiry_s: int) -> None:
+    """In whichever turn: the session goes on, or is new."""
+    for turns in count():
+        mqtt = MqttEdge()
+        first = mqtt.connect("c", clean_start=False, expiry_s=60)
+        first.subscribe(*(f"a/{number}" for number in range(2 * CHECKED_AT_ONCE)))
+        again = mqtt.accept()
+        lasts = Properties({PropertyId.SESSION_EXPIRY_INTERVAL: 60})
+        again.transport.receive(encode(Connect(MQTT_5, "c", False, properties=lasts), MQTT_5))
+        for _ in range(turns):
+            mqtt.edge.scheduler.turn()
+        is_let_in = bool(again.transport.writes)
+        if not first.transport.is_closing():
+            ended = Properties({PropertyId.SESSION_EXPIRY_INTERVAL: expiry_s})
+            first.transport.receive(encode(Disconnect(properties=ended), MQTT_5))
+        mqtt.edge.run()
+        present = again.expect(Connack).session_present
+        assert mqtt.server.connected == {("/", "c"): again.connection}
+        assert not mqtt.server.connecting
+        state = mqtt.server.states.find(("/", "c"))
+        assert state is not None
+        assert len(state.subscriptions) == (2 * CHECKED_AT_ONCE if present else 0)
+        assert present or expiry_s == 0
+        if is_let_in:
+            assert turns > 2, "it was let in by steps"
+            break
