@@ -224,19 +224,19 @@ class ByteCount:
     def _weigh_requeued(self) -> None:
         """Some of what came back."""
         left, left_bytes = REQUEUED_WEIGHED_MAX, FETCH_BYTES_MAX
-        for run in reversed(self._requeued.batches):
-            stop = run.weighed_from
-            start = min(stop, max(run.head, stop - left))
+        for batch in reversed(self._requeued.batches):
+            stop = batch.weighed_from
+            start = min(stop, max(batch.head, stop - left))
             if start == stop:
                 continue
             contents: list[bytes] = []
             try:
-                contents = self._requeued.read_last(run, start, stop, left_bytes)
+                contents = self._requeued.read_last(batch, start, stop, left_bytes)
             except UnreadableMessages:
-                run.weighed_from = start  # it cannot be taken either
+                batch.weighed_from = start  # it cannot be taken either
             else:
-                run.weighed_from = stop - len(contents)
-            self._unweighed_requeued -= stop - run.weighed_from
+                batch.weighed_from = stop - len(contents)
+            self._unweighed_requeued -= stop - batch.weighed_from
             self._add(sum(self._sizes(contents)))
             left -= len(contents)
             left_bytes -= sum(map(len, contents))

@@ -72,7 +72,7 @@ from fluffle.protocol.mqtt.properties import PropertyId
 from fluffle.protocol.steps import Steps, whole
 
 if TYPE_CHECKING:
-    from fluffle.broker.base.clock import Timer
+    from fluffle.broker.base.clock import CallLater, Timer
     from fluffle.broker.core.services import Services
     from fluffle.broker.protocols.mqtt.server import MqttServer
     from fluffle.broker.queues.queue_api import QueueHandle
@@ -128,16 +128,16 @@ class TakeoverWait:
     """Wait of a CONNECT until the connection before has given the session up, or has had its time
     for that: then what is on record counts."""
 
-    __slots__ = ("_go_on", "timer")
+    __slots__ = ("_go_on", "_timer")
 
-    def __init__(self, go_on: Callable[[], None]) -> None:
+    def __init__(self, go_on: Callable[[], None], call_later: CallLater) -> None:
         self._go_on = go_on
-        self.timer: Timer | None = None
+        self._timer: Timer | None = call_later(TAKEOVER_WAIT_S, self.end)
         """Timer that ends it; None once it is over."""
 
     def end(self) -> None:
         """Go on, unless that has been done."""
-        timer, self.timer = self.timer, None
+        timer, self._timer = self._timer, None
         if timer is not None:
             timer.cancel()
             self._go_on()
@@ -349,10 +349,8 @@ class ConnectRequest:
         if before is None:
             self._open(vhost)
             return
-        wait = TakeoverWait(partial(self._open, vhost))
         call_later = self._server.services.runtime.clients_call_later
-        wait.timer = call_later(TAKEOVER_WAIT_S, wait.end)
-        before.take_over(wait.end)
+        before.take_over(TakeoverWait(partial(self._open, vhost), call_later).end)
 
     def _allow(self, vhost: VirtualHost, then: Callable[[Session], None]) -> None:
         """Open a session in the core and call `then`, now or later, if the client may have that of

@@ -744,7 +744,8 @@ class QueueReplica:
         self._lead_anew()
 
     def end(self) -> None:
-        """Lead no more: this node has no such member now.  Nobody hears of it."""
+        """End the leadership, if there is one: this node has no such member any more, and no client
+        is notified."""
         self._is_led = False
         if self.leadership is not None:
             self.leadership.end()
